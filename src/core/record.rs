@@ -1,0 +1,202 @@
+//! What is on record: the journal's and the link's content, and the words it is made of.
+//!
+//! Plain values; must hold no behaviour. Every record is whole: it replaces the one before it
+//! for the same server, so replaying means keeping the one with the highest sequence number.
+
+use super::time::Ms;
+use serde::{Deserialize, Serialize};
+
+/// What makes a process itself and not a later one with its number (within one boot).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Identity {
+    /// The process number.
+    pub pid: i32,
+    /// Field 22 of /proc/PID/stat: clock ticks from boot to the start of the process.
+    pub start_ticks: u64,
+    /// The inode of its pidfd, unique in a boot where the kernel has pidfs (Linux 6.9), else 0.
+    pub inode: u64,
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Exit {
+    /// It returned this number.
+    Code(i32),
+    /// This signal ended it.
+    Signal(i32),
+    /// Nobody who knows could be asked; never a made-up number.
+    Unknown,
+}
+
+/// What is wanted of a server, beside the state it is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Wanted {
+    /// It is to run.
+    Up,
+    /// It is to be down.
+    Down,
+}
+
+/// Why a server is on its way down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Why {
+    /// Somebody asked for it, or the pair ends with its servers.
+    Asked,
+    /// It is to be started again as soon as it is gone.
+    Restart,
+    /// It ended by itself; what is left of its group is cleared before the policy decides.
+    Ended,
+    /// It never passed its gate, so its end counts for nothing.
+    NeverRan,
+}
+
+/// Where a server is in its life. The process is inside the phase that has one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Phase {
+    /// No process, and none wanted.
+    Down,
+    /// A child was asked for; the answer is owed until then.
+    Spawning { until: Ms },
+    /// The child waits at its gate while its identity goes on record.
+    AtGate { process: Identity, until: Ms },
+    /// The gate is open; the result of exec is owed.
+    Execing { process: Identity, until: Ms },
+    /// It runs, and is watched for an early end until then.
+    Settling { process: Identity, until: Ms },
+    /// It runs and is ready.
+    Up { process: Identity },
+    /// The leader is dead; its exit status is still asked for.
+    Reaping { process: Identity, until: Ms, at_gate: bool },
+    /// On its way down, until no living member of its group is left.
+    Stopping { process: Identity, why: Why, leader_dead: bool, killed: bool, until: Ms },
+    /// Something with this server's mark lives outside any group we know; it is waited for.
+    Waiting { until: Ms, pid: i32 },
+    /// Waits for its next try.
+    Backoff { until: Ms },
+    /// Given up; the record's `reason` says why.
+    Failed,
+    /// Ended by itself, and well.
+    Exited,
+    /// After a takeover: the process on record is being told apart from strangers.
+    Verifying { was: Box<Phase>, until: Ms },
+}
+
+/// The last end of a server.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LastExit {
+    pub process: Identity,
+    pub exit: Exit,
+    /// When its end was seen.
+    pub at: Ms,
+    /// How long it had run.
+    pub ran_ms: u64,
+}
+
+/// What was asked of a server, kept so that asking twice does it once.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Mark {
+    /// The request's id.
+    pub id: String,
+    /// The start number of the server when the request came.
+    pub start_number: u64,
+    /// The result of a signal is on record; without it, it may or may not have been sent.
+    pub done: bool,
+}
+
+/// All that must outlive an active about one server.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServerRecord {
+    pub name: String,
+    pub wanted: Wanted,
+    pub phase: Phase,
+    /// Rises with every child that was asked for; part of the mark in its environment.
+    pub start_number: u64,
+    /// When the present process was started.
+    pub started_at: Option<Ms>,
+    /// When it became RUNNING.
+    pub ready_at: Option<Ms>,
+    /// The present process was started by an earlier active.
+    pub adopted: bool,
+    /// All restarts since the life began.
+    pub restarts: u64,
+    /// When it failed, within the window of its policy; at most `tries` + 1 of them.
+    pub failures: Vec<Ms>,
+    /// Failures in a row, for the growing delay.
+    pub failures_in_row: u32,
+    pub last_exit: Option<LastExit>,
+    /// Why it is in the phase it is in, for people.
+    pub reason: Option<String>,
+    /// The latest requests, newest last; at most `MARKS_MAX`.
+    pub marks: Vec<Mark>,
+}
+
+/// Why the last takeover happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Cause {
+    /// The active's process ended.
+    Death,
+    /// The active stopped beating.
+    Hang,
+}
+
+/// The last takeover.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Takeover {
+    pub at: Ms,
+    pub cause: Cause,
+    /// From the moment the cause was seen to the moment the new active served.
+    pub took_ms: u64,
+}
+
+/// The pair is to be down; on record before the standby is told, so that nobody revives it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Ending {
+    pub stop_servers: bool,
+    pub since: Ms,
+    /// Ids of the requests that asked for it.
+    pub ids: Vec<String>,
+    /// All that was to be done is done.
+    pub done: bool,
+}
+
+/// All that must outlive an active about the pair.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeRecord {
+    /// When this life of the servers began.
+    pub born_at: Ms,
+    /// Rises with every active.
+    pub epoch: u64,
+    pub takeovers: u64,
+    pub last_takeover: Option<Takeover>,
+    /// Latest takeovers because of a hang, for the growing timeout.
+    pub hangs: Vec<Ms>,
+    pub ending: Option<Ending>,
+}
+
+/// One entry of the journal.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Record {
+    Node(NodeRecord),
+    Server(ServerRecord),
+}
+
+/// A record with its place in the order of all records of this life.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Entry {
+    pub seq: u64,
+    pub record: Record,
+}

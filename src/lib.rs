@@ -1,0 +1,3 @@
+//! A small, single-threaded supervisor that is itself replicated.
+
+pub mod core;
