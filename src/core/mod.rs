@@ -1,11 +1,371 @@
 //! The decisions: events and the time go in, actions come out.
 //!
 //! Must not read a clock, do I/O, log, or fail: a failure outside is an event. Uses nothing but
-//! `std` collections and serde's derives. This file is the whole vocabulary on one screen.
+//! `std` collections and serde's derives. This file is the whole vocabulary on one screen; the
+//! actions of one list are carried out in their order, and that order is the safety of it all.
 
+pub mod adopt;
+pub mod ask;
+pub mod clients;
+pub mod dispatch;
+pub mod ending;
+pub mod keeper;
+pub mod node;
+pub mod orders;
+pub mod promotion;
 pub mod record;
 pub mod restart;
+pub mod server;
+pub mod standby;
 pub mod time;
+pub mod watch;
 
-pub use record::{Entry, Exit, Identity, NodeRecord, Phase, Record, ServerRecord, Wanted};
+pub use node::Node;
+pub use record::{Cause, Entry, Exit, Identity, NodeRecord, Phase, Record, ServerRecord, Wanted};
 pub use time::Ms;
+
+use ask::{Ask, Outcome};
+use serde::{Deserialize, Serialize};
+
+/// A server's place in the node's list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ServerId(pub usize);
+
+/// A connection on the control socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ClientId(pub u64);
+
+/// What the core needs to know of a server's configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ServerPlan {
+    pub name: String,
+    /// Wanted up in a new life.
+    pub auto_start: bool,
+    pub settle_ms: u64,
+    pub policy: restart::Policy,
+    pub stop_signal: i32,
+    pub stop_timeout_ms: u64,
+    /// It is on record and alive, but the configuration does not name it any more.
+    pub left_over: bool,
+}
+
+/// What the core needs to know of the pair's configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct PairPlan {
+    /// There is a standbyPort.
+    pub has_standby: bool,
+    pub heartbeat_interval_ms: u64,
+    pub heartbeat_timeout_ms: u64,
+    /// For all servers together, when the pair ends with them.
+    pub shutdown_timeout_ms: u64,
+}
+
+/// What a look at the process on record showed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Found {
+    /// It lives and carries its mark: it passed its gate.
+    Alive,
+    /// It lives without its mark: it still waits at a gate that nobody can open any more.
+    AtGate,
+    /// It is dead, or its number belongs to another process now.
+    Gone,
+    /// It could not be told.
+    Unclear(String),
+}
+
+/// A living process that carries a server's mark, found without a record.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Survivor {
+    pub name: String,
+    pub start_number: u64,
+    pub process: Identity,
+    /// It leads its session, as every server's first process does.
+    pub leads: bool,
+}
+
+/// What was on disk.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Recovered {
+    pub entries: Vec<Entry>,
+    /// The journal was written in this boot.
+    pub same_boot: bool,
+    /// There was no journal, or it was cut.
+    pub incomplete: bool,
+    /// Looked for at every start, and at a takeover with an incomplete journal.
+    pub survivors: Vec<Survivor>,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Event {
+    // ---- servers
+    /// The child is there, and waits at its gate.
+    Spawned {
+        server: ServerId,
+        start_number: u64,
+        process: Identity,
+    },
+    /// There is no child: fork was refused, or no descriptor was left.
+    SpawnFailed {
+        server: ServerId,
+        start_number: u64,
+        error: String,
+    },
+    /// A step of the child failed before or at exec; it ends.
+    ChildFailed {
+        server: ServerId,
+        start_number: u64,
+        error: String,
+    },
+    /// exec succeeded (or the child was killed on its way there: `Died` follows).
+    Executed {
+        server: ServerId,
+        start_number: u64,
+    },
+    /// The leader is dead. The status is known where it was our child.
+    Died {
+        server: ServerId,
+        process: Identity,
+        exit: Option<Exit>,
+    },
+    /// A status that came on another way: from the keeper, or from the pidfd.
+    Status {
+        pid: i32,
+        start_ticks: u64,
+        exit: Exit,
+    },
+    /// What is left of the group of a dead leader: one living member's PID, or none.
+    Group {
+        server: ServerId,
+        process: Identity,
+        living: Option<i32>,
+    },
+    /// A living process with the server's mark, or none.
+    Strays {
+        server: ServerId,
+        pid: Option<i32>,
+    },
+    /// The process on record was looked at.
+    Verified {
+        server: ServerId,
+        process: Identity,
+        found: Found,
+    },
+    // ---- record
+    /// The entry is in the journal.
+    Saved {
+        seq: u64,
+    },
+    /// It is not, and why.
+    NotSaved {
+        seq: u64,
+        error: String,
+    },
+    /// The standby has it.
+    Acked {
+        seq: u64,
+    },
+    // ---- clients
+    Asked(Ask),
+    ClientGone {
+        client: ClientId,
+    },
+    // ---- the active's side of the pair
+    StandbySpawned {
+        process: Identity,
+    },
+    StandbySpawnFailed {
+        error: String,
+    },
+    /// It proved the secret.
+    StandbyConnected,
+    /// It has all records, holds all that a takeover needs, and watches.
+    StandbyWatching,
+    /// Something came from it over the link.
+    StandbyHeard,
+    StandbyLinkLost,
+    StandbyDied {
+        process: Identity,
+    },
+    // ---- the standby's side
+    LinkUp,
+    LinkDown,
+    /// Something came from the active over the link.
+    ActiveHeard,
+    Copied(Entry),
+    CopyComplete {
+        seq: u64,
+    },
+    ToldToStop,
+    ActiveDied,
+    // ---- both
+    /// The other twin's heartbeat counter in shared memory, asked for by `Action::Beat`.
+    Pulse {
+        counter: u64,
+    },
+    Locked,
+    LockHeld {
+        pid: i32,
+    },
+    LockFailed {
+        error: String,
+    },
+    Recovered(Recovered),
+}
+
+/// What is to be done, in this order.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Action {
+    // ---- servers
+    /// Fork a child that waits at its gate.
+    Spawn {
+        server: ServerId,
+        start_number: u64,
+    },
+    /// A child came too late: end it without exec.
+    Discard {
+        server: ServerId,
+        start_number: u64,
+    },
+    OpenGate {
+        server: ServerId,
+        start_number: u64,
+    },
+    Signal {
+        server: ServerId,
+        process: Identity,
+        signal: i32,
+        scope: Scope,
+    },
+    /// The status is on record: the zombie may go.
+    Reap {
+        server: ServerId,
+        process: Identity,
+    },
+    ProbeGroup {
+        server: ServerId,
+        process: Identity,
+    },
+    ProbeStrays {
+        server: ServerId,
+    },
+    /// Tell the process on record apart from strangers, and watch it if it is ours.
+    Verify {
+        server: ServerId,
+        process: Identity,
+        start_number: u64,
+    },
+    // ---- record
+    /// Begin a new generation of the journal with these entries.
+    OpenJournal {
+        entries: Vec<Entry>,
+    },
+    /// Append to the journal and copy to the standby; `answer`: a gate waits for the result.
+    Save {
+        entry: Box<Entry>,
+        answer: bool,
+    },
+    /// All records as they are now, for a standby that has just connected.
+    SendSnapshot {
+        entries: Vec<Entry>,
+        seq: u64,
+    },
+    // ---- clients
+    Answer {
+        client: ClientId,
+        outcomes: Vec<Outcome>,
+    },
+    // ---- the active's side of the pair
+    SpawnStandby,
+    KillStandby {
+        process: Identity,
+    },
+    TellStandbyToStop,
+    DropStandbyLink,
+    // ---- the standby's side
+    Connect,
+    /// Hold what a takeover needs of this server: its FIFO, and a pidfd of its process.
+    Hold {
+        name: String,
+        process: Option<Identity>,
+    },
+    Ack {
+        seq: u64,
+    },
+    SayWatching,
+    CloseLink,
+    // ---- both
+    /// Count up the own pulse, send a heartbeat, look at the other's pulse.
+    Beat,
+    /// SIGKILL to the active, through its pidfd.
+    Fence,
+    TakeLock,
+    ReadJournal,
+    /// Open the doors: from here on this process is the active.
+    Serve,
+    /// Somebody must go on emptying the FIFOs of the servers that stay up.
+    LeaveMover,
+    Exit {
+        code: u8,
+    },
+    /// For the log, the events and run/pair.json.
+    Note(Note),
+}
+
+/// Whom a signal is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Scope {
+    Leader,
+    Group,
+}
+
+/// What people are told.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Note {
+    /// A server's record changed its phase.
+    Server(ServerId),
+    Adopted(ServerId),
+    StandbyUp {
+        process: Identity,
+    },
+    StandbyDown {
+        reason: String,
+        retry_ms: u64,
+    },
+    StandbyHung {
+        process: Identity,
+    },
+    LinkRebuilt,
+    LinkLost,
+    LinkUp,
+    ActiveDead,
+    ActiveHung {
+        silent_ms: u64,
+    },
+    WaitsForDeath {
+        since_ms: u64,
+    },
+    WaitsForLock {
+        pid: i32,
+        error: Option<String>,
+    },
+    TookOver {
+        cause: Cause,
+        took_ms: u64,
+    },
+    HangsRepeat {
+        times: usize,
+        timeout_ms: u64,
+    },
+    NewLife,
+    SameLife,
+    LeftOver {
+        name: String,
+    },
+    Ending {
+        stop_servers: bool,
+    },
+    StandbyKilledAtStop,
+    ShutdownTimeout,
+    Ended,
+}

@@ -50,6 +50,8 @@ pub enum Why {
     Restart,
     /// It ended by itself; what is left of its group is cleared before the policy decides.
     Ended,
+    /// It ended by itself, and what is left of its group has been told to stop.
+    Clearing,
     /// It never passed its gate, so its end counts for nothing.
     NeverRan,
 }

@@ -1,0 +1,109 @@
+//! One server after a takeover: what the record says, held against what is there.
+//!
+//! Must not start anything before the process on record was told apart from strangers: what can't
+//! be told apart is left alone and reported, never started a second time.
+
+use super::record::{Identity, Phase, Wanted, Why};
+use super::server::{KILL_AGAIN_MS, Server, Step, Steps, VERIFY_AGAIN_MS};
+use super::time::Ms;
+use super::{Action, Found, Note, Scope};
+
+const SIGKILL: i32 = 9;
+
+impl Server {
+    /// A new active has this record: what is true of it?
+    pub fn adopt(&mut self, now: Ms, steps: &mut Steps) {
+        match self.rec.phase.clone() {
+            Phase::Down if self.rec.wanted == Wanted::Up => self.begin_start(now, steps),
+            Phase::Down | Phase::Failed | Phase::Exited | Phase::Backoff { .. } => {}
+            // The child of the dead active never was on record, so it never passed its gate.
+            Phase::Spawning { .. } if self.rec.wanted == Wanted::Up => self.begin_start(now, steps),
+            Phase::Spawning { .. } => self.enter(Phase::Down, steps),
+            Phase::Reaping { .. } => {}
+            Phase::Stopping { process, leader_dead: true, .. } => self.probe_group(process, steps),
+            Phase::Waiting { .. } => {
+                steps.push(Step::Do(Action::ProbeStrays { server: self.id }));
+            }
+            Phase::Verifying { was, .. } => self.verify(now, *was, steps),
+            was @ (Phase::AtGate { .. }
+            | Phase::Execing { .. }
+            | Phase::Settling { .. }
+            | Phase::Up { .. }
+            | Phase::Stopping { leader_dead: false, .. }) => self.verify(now, was, steps),
+        }
+    }
+
+    pub(super) fn verify(&mut self, now: Ms, was: Phase, steps: &mut Steps) {
+        let Some(process) = was.process() else { return };
+        let until = now.after(VERIFY_AGAIN_MS);
+        self.rec.phase = Phase::Verifying { was: Box::new(was), until };
+        let start_number = self.rec.start_number;
+        steps.push(Step::Do(Action::Verify { server: self.id, process, start_number }));
+    }
+
+    /// The process on record was looked at.
+    pub fn on_verified(&mut self, now: Ms, process: Identity, found: Found, steps: &mut Steps) {
+        let Phase::Verifying { was, until } = self.rec.phase.clone() else { return };
+        if was.process() != Some(process) {
+            return;
+        }
+        match found {
+            Found::Alive => self.go_on(now, *was, steps),
+            Found::AtGate => {
+                let (why, until) = (Why::NeverRan, now.after(KILL_AGAIN_MS));
+                let leader_dead = false;
+                self.enter(
+                    Phase::Stopping { process, why, leader_dead, killed: true, until },
+                    steps,
+                );
+                self.signal(process, SIGKILL, Scope::Leader, steps);
+            }
+            Found::Gone => {
+                self.rec.phase = *was;
+                self.on_died(now, process, None, steps);
+            }
+            // Left alone, reported, and above all not started a second time.
+            Found::Unclear(error) => {
+                let pid = process.pid;
+                self.rec.reason = Some(format!("cannot tell whether PID {pid} is ours: {error}"));
+                self.rec.phase = Phase::Verifying { was, until };
+            }
+        }
+    }
+
+    /// It lives: the life goes on where the dead active left it.
+    fn go_on(&mut self, now: Ms, was: Phase, steps: &mut Steps) {
+        self.rec.adopted = true;
+        steps.push(Step::Do(Action::Note(Note::Adopted(self.id))));
+        match was {
+            Phase::AtGate { process, .. } | Phase::Execing { process, .. } => {
+                self.rec.reason = None;
+                self.settle(now, process, steps);
+            }
+            Phase::Stopping { process, killed, .. } => {
+                self.rec.phase = was;
+                // The signal may have been sent or not: the record comes before it.
+                let signal = if killed { SIGKILL } else { self.plan.stop_signal };
+                self.signal(process, signal, Scope::Group, steps);
+                return;
+            }
+            other => self.rec.phase = other,
+        }
+        if self.rec.wanted == Wanted::Down {
+            self.stop(now, steps);
+        }
+    }
+
+    /// What was found of a server's mark outside any group we know.
+    pub fn on_strays(&mut self, now: Ms, pid: Option<i32>, steps: &mut Steps) {
+        let Phase::Waiting { until, .. } = self.rec.phase else { return };
+        match (pid, self.rec.wanted) {
+            (Some(pid), _) => self.rec.phase = Phase::Waiting { until, pid },
+            (None, Wanted::Up) => {
+                self.rec.reason = None;
+                self.begin_start(now, steps);
+            }
+            (None, Wanted::Down) => self.enter(Phase::Down, steps),
+        }
+    }
+}

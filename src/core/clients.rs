@@ -1,0 +1,166 @@
+//! Takes requests in, and answers clients when what they wait for is through.
+//!
+//! Must not touch a server's phase itself: that is `orders.rs`. The mark of a request and its
+//! effect are in the same save, and both come before the answer.
+
+use super::ask::{Ask, Ended, Goal, Outcome, Verb};
+use super::node::{Node, Pending};
+use super::record::Phase;
+use super::server::Step;
+use super::time::Ms;
+use super::{Action, ClientId, Scope, ServerId};
+use std::collections::BTreeSet;
+
+impl Node {
+    pub(super) fn on_ask(&mut self, now: Ms, ask: Ask) {
+        if let Verb::Shutdown { stop_servers, force } = ask.verb {
+            return self.ask_to_end(now, ask, stop_servers, force);
+        }
+        let only_waits = matches!(ask.verb, Verb::WaitUp | Verb::WaitReady | Verb::WaitDown);
+        if !only_waits && self.refuses_while_ending(&ask) {
+            return;
+        }
+        let mut goals = Vec::new();
+        let mut outcomes = Vec::new();
+        let known = self.servers.len();
+        for id in ask.servers.iter().copied().filter(|id| id.0 < known) {
+            match self.take_in(now, &ask, id) {
+                Ok(goal) => goals.push((id, goal)),
+                Err(outcome) => outcomes.push(outcome),
+            }
+        }
+        if !ask.wait {
+            let accepted = |(id, _): &(ServerId, Goal)| {
+                self.servers[id.0].outcome_now(Ended::Well, "accepted")
+            };
+            outcomes.extend(goals.iter().map(accepted));
+            self.out.push(Action::Answer { client: ask.client, outcomes });
+            return;
+        }
+        let left: BTreeSet<ServerId> = goals.iter().map(|(id, _)| *id).collect();
+        self.pending.insert(ask.client, Pending { left, outcomes });
+        for (id, goal) in goals {
+            self.waits.entry(id).or_default().push((ask.client, goal));
+            self.look_at_waits(id);
+        }
+        self.answer_if_through(ask.client);
+    }
+
+    /// Does what is asked of one server, once. What can be told at once is an `Err` outcome.
+    fn take_in(&mut self, now: Ms, ask: &Ask, id: ServerId) -> Result<Goal, Outcome> {
+        let verb = ask.verb;
+        let server = &mut self.servers[id.0];
+        if let Some(mark) = server.mark(&ask.id) {
+            let goal = Goal { verb, since: mark.start_number };
+            return match (verb, mark.done) {
+                (Verb::Signal(_), true) => Err(server.outcome_now(Ended::Well, "sent")),
+                (Verb::Signal(_), false) => Err(server.outcome_now(
+                    Ended::MaybeSent,
+                    "may have been sent: the active died in between",
+                )),
+                _ => Ok(goal),
+            };
+        }
+        if matches!(verb, Verb::WaitUp | Verb::WaitReady | Verb::WaitDown) {
+            return Ok(Goal { verb, since: server.rec.start_number });
+        }
+        if verb == Verb::Restart && matches!(server.rec.phase, Phase::Verifying { .. }) {
+            let text = "its process is still being told apart from others; try again";
+            return Err(server.outcome_now(Ended::Later, text));
+        }
+        if server.plan.left_over && matches!(verb, Verb::Start | Verb::Restart | Verb::Reset) {
+            let text = "not in the configuration any more: it can only be stopped";
+            return Err(server.outcome_now(Ended::Badly, text));
+        }
+        if let Verb::Signal(signal) = verb {
+            return Err(self.send_signal(ask, id, signal));
+        }
+        server.add_mark(&ask.id, true);
+        let since = server.rec.marks.last().map_or(0, |mark| mark.start_number);
+        self.with_server(id, |server, steps| match verb {
+            Verb::Start => server.start(now, steps),
+            Verb::Stop => server.stop(now, steps),
+            Verb::Kill => server.kill(now, steps),
+            Verb::Restart => server.restart(now, steps),
+            Verb::Reset => server.reset(now, steps),
+            Verb::Signal(_)
+            | Verb::WaitUp
+            | Verb::WaitReady
+            | Verb::WaitDown
+            | Verb::Shutdown { .. } => {}
+        });
+        Ok(Goal { verb, since })
+    }
+
+    /// The intent is on record before the signal, its doing after: in between nobody can know.
+    fn send_signal(&mut self, ask: &Ask, id: ServerId, signal: i32) -> Outcome {
+        let process = match &self.servers[id.0].rec.phase {
+            Phase::Execing { process, .. }
+            | Phase::Settling { process, .. }
+            | Phase::Up { process }
+            | Phase::Stopping { process, leader_dead: false, .. } => *process,
+            _ => return self.servers[id.0].outcome_now(Ended::Badly, "not running"),
+        };
+        self.with_server(id, |server, steps| {
+            server.add_mark(&ask.id, false);
+            steps.push(Step::Save);
+            server.signal(process, signal, Scope::Leader, steps);
+        });
+        self.with_server(id, |server, steps| {
+            if let Some(mark) = server.rec.marks.last_mut() {
+                mark.done = true;
+            }
+            steps.push(Step::Save);
+        });
+        let text = format!("signal {signal} sent to PID {}", process.pid);
+        self.servers[id.0].outcome_now(Ended::Well, &text)
+    }
+
+    /// A server changed: who waits for it?
+    pub(super) fn look_at_waits(&mut self, id: ServerId) {
+        let Some(waits) = self.waits.remove(&id) else { return };
+        let server = &self.servers[id.0];
+        let mut through = Vec::new();
+        let mut still = Vec::new();
+        for (client, goal) in waits {
+            match server.outcome(&goal) {
+                Some(outcome) => through.push((client, outcome)),
+                None => still.push((client, goal)),
+            }
+        }
+        if !still.is_empty() {
+            self.waits.insert(id, still);
+        }
+        for (client, outcome) in through {
+            if let Some(pending) = self.pending.get_mut(&client) {
+                pending.left.remove(&id);
+                pending.outcomes.push(outcome);
+                self.answer_if_through(client);
+            }
+        }
+    }
+
+    fn answer_if_through(&mut self, client: ClientId) {
+        if self.pending.get(&client).is_none_or(|pending| !pending.left.is_empty()) {
+            return;
+        }
+        if let Some(mut pending) = self.pending.remove(&client) {
+            pending.outcomes.sort_by_key(|outcome| outcome.server);
+            self.out.push(Action::Answer { client, outcomes: pending.outcomes });
+        }
+    }
+
+    /// The connection is gone; what was asked for goes on.
+    pub(super) fn forget_client(&mut self, client: ClientId) {
+        if let Some(pending) = self.pending.remove(&client) {
+            for id in pending.left {
+                if let Some(waits) = self.waits.get_mut(&id) {
+                    waits.retain(|(waiting, _)| *waiting != client);
+                }
+            }
+        }
+        if let Some(progress) = &mut self.ending {
+            progress.clients.retain(|waiting| *waiting != client);
+        }
+    }
+}

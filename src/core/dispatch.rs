@@ -1,0 +1,333 @@
+//! Which event goes to which part of a node, and what a node does when it becomes active.
+//!
+//! Must not decide for a part. An event that no part is waiting for is old news and is dropped
+//! where it is read, by name, so that a new kind can't be forgotten.
+
+use super::ending::{Resume, resume, wanted_in_new_life};
+use super::node::{Node, Role, Timer};
+use super::promotion::{Known, Promotion, know, new_life};
+use super::record::{Cause, Identity, NodeRecord, Phase, ServerRecord, Takeover};
+use super::restart::{Policy, Then, When};
+use super::server::Server;
+use super::standby::State;
+use super::time::Ms;
+use super::watch::HANGS_WINDOW_MS;
+use super::{Action, Event, Exit, Note, Recovered, ServerId, ServerPlan};
+use std::collections::BTreeMap;
+
+/// Hangs that are remembered.
+const HANGS_MAX: usize = 8;
+
+impl Node {
+    pub(super) fn on_event(&mut self, now: Ms, event: Event) {
+        match self.role {
+            Role::Standby => self.on_standby_event(now, event),
+            Role::Promoting => self.on_promotion_event(now, event),
+            Role::Active => self.on_active_event(now, event),
+            Role::Ended => {}
+        }
+    }
+
+    fn on_standby_event(&mut self, now: Ms, event: Event) {
+        match event {
+            Event::LinkUp => self.watch.on_link_up(now, &mut self.out),
+            Event::LinkDown => self.watch.on_link_down(now, &mut self.out),
+            Event::ActiveHeard => self.watch.on_heard(now),
+            Event::Copied(entry) => self.watch.on_copied(now, entry, &mut self.out),
+            Event::CopyComplete { .. } => self.watch.on_copy_complete(&mut self.out),
+            Event::ActiveDied => {
+                self.out.push(Action::Note(Note::ActiveDead));
+                self.take_over(now, Cause::Death);
+            }
+            Event::Pulse { counter } => {
+                let late = self.was_late;
+                let hang = self.watch.on_pulse(now, counter, late, &self.plan, &mut self.out);
+                if let Some(cause) = hang {
+                    self.take_over(now, cause);
+                }
+            }
+            Event::ToldToStop => {
+                self.role = Role::Ended;
+                self.out.push(Action::CloseLink);
+                self.out.push(Action::Note(Note::Ended));
+                self.out.push(Action::Exit { code: 0 });
+            }
+            // For the active.
+            _ => {}
+        }
+    }
+
+    fn take_over(&mut self, now: Ms, cause: Cause) {
+        self.role = Role::Promoting;
+        self.out.push(Action::CloseLink);
+        self.promotion = Some(Promotion::takeover(now, cause, &mut self.out));
+    }
+
+    fn on_promotion_event(&mut self, now: Ms, event: Event) {
+        let Some(promotion) = &mut self.promotion else { return };
+        match event {
+            Event::ActiveDied => promotion.on_active_dead(&mut self.out),
+            Event::Locked => promotion.on_locked(&mut self.out),
+            Event::LockHeld { pid } => promotion.on_lock_refused(now, pid, None, &mut self.out),
+            Event::LockFailed { error } => {
+                promotion.on_lock_refused(now, 0, Some(error), &mut self.out);
+            }
+            Event::Recovered(recovered) => self.become_active(now, recovered),
+            // A promotion goes on whatever the link or the pulse say.
+            _ => {}
+        }
+    }
+
+    fn on_active_event(&mut self, now: Ms, event: Event) {
+        match event {
+            Event::Saved { seq } => self.on_recorded(now, seq),
+            Event::NotSaved { seq, error } => self.on_not_saved(seq, &error),
+            Event::Acked { seq } => {
+                self.standby.heard = now;
+                let safe: Vec<u64> = self.gates.range(..=seq).map(|(seq, _)| *seq).collect();
+                for seq in safe {
+                    self.on_recorded(now, seq);
+                }
+            }
+            Event::Asked(ask) => self.on_ask(now, ask),
+            Event::ClientGone { client } => self.forget_client(client),
+            Event::Status { pid, start_ticks, exit } => self.on_status(now, pid, start_ticks, exit),
+            Event::StandbySpawned { .. }
+            | Event::StandbySpawnFailed { .. }
+            | Event::StandbyConnected
+            | Event::StandbyWatching
+            | Event::StandbyHeard
+            | Event::StandbyLinkLost
+            | Event::StandbyDied { .. }
+            | Event::Pulse { .. } => self.on_pair_event(now, event),
+            other => self.on_server_event(now, other),
+        }
+    }
+
+    fn on_server_event(&mut self, now: Ms, event: Event) {
+        match event {
+            Event::Spawned { server, start_number, process } => {
+                self.with_server(server, |s, steps| {
+                    s.on_spawned(now, start_number, process, steps);
+                });
+            }
+            Event::SpawnFailed { server, start_number, error } => {
+                self.with_server(server, |s, steps| {
+                    s.on_spawn_failed(now, start_number, error, steps);
+                });
+            }
+            Event::ChildFailed { server, start_number, error } => {
+                self.with_server(server, |s, steps| {
+                    s.on_child_failed(now, start_number, error, steps);
+                });
+            }
+            Event::Executed { server, start_number } => {
+                self.with_server(server, |s, steps| s.on_executed(now, start_number, steps));
+            }
+            Event::Died { server, process, exit } => {
+                self.with_server(server, |s, steps| s.on_died(now, process, exit, steps));
+            }
+            Event::Group { server, process, living } => {
+                self.with_server(server, |s, steps| s.on_group(now, process, living, steps));
+            }
+            Event::Strays { server, pid } => {
+                self.with_server(server, |s, steps| s.on_strays(now, pid, steps));
+            }
+            Event::Verified { server, process, found } => {
+                self.with_server(server, |s, steps| {
+                    s.on_verified(now, process, found, steps);
+                });
+            }
+            // News from before the takeover.
+            _ => {}
+        }
+    }
+
+    fn on_recorded(&mut self, now: Ms, seq: u64) {
+        if let Some((server, start_number)) = self.gates.remove(&seq) {
+            self.with_server(server, |s, steps| s.on_recorded(now, start_number, steps));
+        }
+    }
+
+    /// The disk did not take it. If a standby watches, its acknowledgement opens the gate.
+    fn on_not_saved(&mut self, seq: u64, error: &str) {
+        if let Some((server, start_number)) = self.gates.get(&seq)
+            && let Some(server) = self.servers.get_mut(server.0)
+        {
+            server.on_not_recorded(*start_number, error);
+        }
+    }
+
+    fn on_status(&mut self, now: Ms, pid: i32, start_ticks: u64, exit: Exit) {
+        let is_it = |id: &Identity| id.pid == pid && id.start_ticks == start_ticks;
+        let found = self.servers.iter().find_map(|server| {
+            let waiting = match &server.rec.phase {
+                Phase::Reaping { process, .. } => Some(*process),
+                _ => None,
+            };
+            let last = server.rec.last_exit.as_ref().map(|last| last.process);
+            waiting.into_iter().chain(last).find(is_it).map(|process| (server.id, process))
+        });
+        if let Some((id, process)) = found {
+            self.with_server(id, |s, steps| s.on_status(now, process, exit, steps));
+        }
+    }
+
+    fn on_pair_event(&mut self, now: Ms, event: Event) {
+        let (plan, out) = (&self.plan, &mut self.out);
+        match event {
+            Event::StandbySpawned { process } => self.standby.on_spawned(now, process, plan),
+            Event::StandbySpawnFailed { error } => self.standby.on_spawn_failed(now, error, out),
+            Event::StandbyConnected => {
+                self.standby.heard = now;
+                let (entries, seq) = (self.entries(), self.seq);
+                self.out.push(Action::SendSnapshot { entries, seq });
+            }
+            Event::StandbyWatching => self.standby.on_watching(now, out),
+            Event::StandbyHeard => self.standby.heard = now,
+            Event::StandbyLinkLost => self.standby.on_link_lost(now, plan, out),
+            Event::StandbyDied { process } => self.standby.on_died(now, process, out),
+            Event::Pulse { counter } => {
+                self.standby.on_pulse(now, counter, self.was_late, plan, out);
+            }
+            _ => {}
+        }
+        if self.ending_told_standby() {
+            self.keep_ending_standby(now);
+        }
+        self.arm_standby();
+    }
+
+    /// The journal has been read: this process is the active from here on.
+    fn become_active(&mut self, now: Ms, recovered: Recovered) {
+        let Some(promotion) = self.promotion.take() else { return };
+        let (same_boot, was_found) = (recovered.same_boot, !recovered.entries.is_empty());
+        let copy = std::mem::take(&mut self.watch.copy);
+        let Known { node, servers, seq } = know(recovered, copy);
+        self.seq = seq + 1;
+        let has_record = node.is_some();
+        self.record = node.unwrap_or_default();
+        let revives = promotion.cause.is_some() || self.revives;
+        let resume = match same_boot {
+            true => resume(self.record.ending.as_ref(), revives),
+            false => Resume::NewLife,
+        };
+        if resume == Resume::Done {
+            self.role = Role::Ended;
+            self.out.push(Action::Exit { code: 0 });
+            return;
+        }
+        let is_new_life = resume == Resume::NewLife || !has_record;
+        self.note_life(now, &promotion, is_new_life, resume);
+        self.build_servers(servers, resume == Resume::NewLife);
+        self.role = Role::Active;
+        let entries = self.entries();
+        self.out.push(Action::OpenJournal { entries });
+        if resume != Resume::GoOn {
+            // Before serving: from here on a death of this process is survived again. A start
+            // that fails does not delay what follows.
+            self.standby.start(&mut self.out);
+        }
+        self.out.push(Action::Serve);
+        let life = if is_new_life { Note::NewLife } else { Note::SameLife };
+        if promotion.cause.is_none() && (was_found || is_new_life) {
+            self.out.push(Action::Note(life));
+        }
+        for id in self.ids() {
+            self.with_server(id, |server, steps| server.adopt(now, steps));
+        }
+        if resume == Resume::GoOn {
+            self.begin_ending(now);
+        }
+    }
+
+    fn note_life(&mut self, now: Ms, promotion: &Promotion, is_new: bool, resume: Resume) {
+        if is_new {
+            let epoch = self.record.epoch;
+            self.record = NodeRecord { born_at: now, epoch, ..NodeRecord::default() };
+        }
+        if resume != Resume::GoOn {
+            self.record.ending = None;
+        }
+        self.record.epoch += 1;
+        let Some(cause) = promotion.cause else { return };
+        self.record.takeovers += 1;
+        let took_ms = now.since(promotion.since);
+        self.record.last_takeover = Some(Takeover { at: now, cause, took_ms });
+        self.out.push(Action::Note(Note::TookOver { cause, took_ms }));
+        if cause == Cause::Hang {
+            self.record.hangs.retain(|at| now.since(*at) < HANGS_WINDOW_MS);
+            self.record.hangs.push(now);
+            if self.record.hangs.len() > HANGS_MAX {
+                self.record.hangs.remove(0);
+            }
+            let times = self.record.hangs.len();
+            if times > 1 {
+                let doublings = times.min(super::watch::HANGS_DOUBLINGS_MAX);
+                let timeout_ms = self.plan.heartbeat_timeout_ms << doublings;
+                self.out.push(Action::Note(Note::HangsRepeat { times, timeout_ms }));
+            }
+        }
+    }
+
+    /// Every configured server, and every one on record that still has a process.
+    fn build_servers(&mut self, mut known: BTreeMap<String, ServerRecord>, is_new_life: bool) {
+        self.servers.clear();
+        for plan in self.plans.clone() {
+            let record = match known.remove(&plan.name) {
+                Some(old) if is_new_life => new_life(old, plan.auto_start),
+                Some(old) => old,
+                None => ServerRecord::new(&plan.name, wanted_in_new_life(plan.auto_start)),
+            };
+            self.add_server(plan, record);
+        }
+        for record in known.into_values() {
+            if record.phase.is_gone() || matches!(record.phase, Phase::Spawning { .. }) {
+                continue;
+            }
+            self.out.push(Action::Note(Note::LeftOver { name: record.name.clone() }));
+            self.add_server(left_over(&record.name), record);
+        }
+    }
+
+    fn add_server(&mut self, plan: ServerPlan, rec: ServerRecord) {
+        let id = ServerId(self.servers.len());
+        let server = Server { id, plan, rec };
+        self.timers.set(Timer::Server(id), server.deadline());
+        self.servers.push(server);
+    }
+
+    fn ending_told_standby(&self) -> bool {
+        self.ending.as_ref().is_some_and(|progress| progress.told_standby)
+    }
+
+    /// A standby that came up while the pair ends is stopped like the one before.
+    fn keep_ending_standby(&mut self, now: Ms) {
+        if !matches!(self.standby.state, State::Stopping { .. } | State::Spawning) {
+            self.standby.stop(now, &self.plan, &mut self.out);
+        }
+    }
+}
+
+/// A server that the configuration does not name any more: it runs on, can be stopped, and is
+/// not started again.
+fn left_over(name: &str) -> ServerPlan {
+    const SIGTERM: i32 = 15;
+    ServerPlan {
+        name: name.to_string(),
+        auto_start: false,
+        settle_ms: 0,
+        policy: Policy {
+            when: When::Never,
+            tries: 0,
+            window_ms: 1,
+            delay_ms: 0,
+            delay_max_ms: 0,
+            reset_after_ms: 0,
+            then: Then::Fail,
+        },
+        stop_signal: SIGTERM,
+        stop_timeout_ms: 10_000,
+        left_over: true,
+    }
+}

@@ -1,0 +1,245 @@
+//! One twin: joins the pair's roles, the servers, the requests and the timers.
+//!
+//! Must not know how anything is done. `handle` takes one event, `tick` whatever is due; both
+//! append to the caller's list, so there is nothing to drain and nothing to forget.
+
+use super::ask::{Goal, Outcome};
+use super::ending::Progress;
+use super::promotion::Promotion;
+use super::record::{Entry, NodeRecord, Record};
+use super::server::{Server, Step, Steps};
+use super::standby::Standby;
+use super::time::{Ms, Timers};
+use super::watch::Watch;
+use super::{Action, ClientId, Event, PairPlan, ServerId, ServerPlan};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What this process is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Role {
+    Standby,
+    /// On its way to being active: nothing is served, nothing is done to servers.
+    Promoting,
+    Active,
+    Ended,
+}
+
+/// The keys of the one table of deadlines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Timer {
+    Beat,
+    Connect,
+    Promotion,
+    Standby,
+    Ending,
+    Server(ServerId),
+}
+
+/// One twin.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Node {
+    pub role: Role,
+    pub plan: PairPlan,
+    pub(super) plans: Vec<ServerPlan>,
+    pub record: NodeRecord,
+    pub servers: Vec<Server>,
+    pub watch: Watch,
+    pub standby: Standby,
+    pub promotion: Option<Promotion>,
+    pub(super) ending: Option<Progress>,
+    /// Started by the keeper because nobody served, not by a person.
+    pub(super) revives: bool,
+    /// This process was not on time at its last heartbeat.
+    pub(super) was_late: bool,
+    pub(super) timers: Timers<Timer>,
+    pub(super) seq: u64,
+    /// Entries on which a gate waits.
+    pub(super) gates: BTreeMap<u64, (ServerId, u64)>,
+    /// Clients that wait, by server.
+    pub(super) waits: BTreeMap<ServerId, Vec<(ClientId, Goal)>>,
+    /// What clients that wait have been promised so far.
+    pub(super) pending: BTreeMap<ClientId, Pending>,
+    pub(super) out: Vec<Action>,
+}
+
+/// What a client that waits is still owed, and what it will get.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Pending {
+    pub left: BTreeSet<ServerId>,
+    pub outcomes: Vec<Outcome>,
+}
+
+impl Node {
+    /// The first active. `revives`: the keeper starts it because nobody served any more.
+    pub fn first(now: Ms, plan: PairPlan, plans: Vec<ServerPlan>, revives: bool) -> Node {
+        let mut node = Node::new(now, plan, plans, Role::Promoting, revives);
+        node.promotion = Some(Promotion::start(now, &mut node.out));
+        node
+    }
+
+    /// A standby.
+    pub fn standby(now: Ms, plan: PairPlan, plans: Vec<ServerPlan>) -> Node {
+        let mut node = Node::new(now, plan, plans, Role::Standby, true);
+        node.watch.begin(now, &mut node.out);
+        node
+    }
+
+    fn new(now: Ms, plan: PairPlan, plans: Vec<ServerPlan>, role: Role, revives: bool) -> Node {
+        let mut timers = Timers::default();
+        timers.set(Timer::Beat, Some(now.after(plan.heartbeat_interval_ms)));
+        Node {
+            role,
+            standby: Standby::new(&plan),
+            plan,
+            plans,
+            record: NodeRecord::default(),
+            servers: Vec::new(),
+            watch: Watch::new(now),
+            promotion: None,
+            ending: None,
+            revives,
+            was_late: false,
+            timers,
+            seq: 0,
+            gates: BTreeMap::new(),
+            waits: BTreeMap::new(),
+            pending: BTreeMap::new(),
+            out: Vec::new(),
+        }
+    }
+
+    /// When `tick` is due.
+    pub fn deadline(&self) -> Option<Ms> {
+        self.timers.next()
+    }
+
+    /// The timers that are armed.
+    pub fn armed(&self) -> Vec<Timer> {
+        self.timers.armed().collect()
+    }
+
+    /// Takes one event.
+    pub fn handle(&mut self, now: Ms, event: Event, out: &mut Vec<Action>) {
+        self.on_event(now, event);
+        self.after_step(now, out);
+    }
+
+    /// Does what is due.
+    pub fn tick(&mut self, now: Ms, out: &mut Vec<Action>) {
+        // Who was not on time itself (stopped, starved, suspended) may not judge others by it.
+        let late = self.is_late(now);
+        while let Some(timer) = self.timers.pop_due(now) {
+            self.fire(now, timer, late);
+        }
+        self.after_step(now, out);
+    }
+
+    /// Fires one armed timer, whenever it is due (for the search, which forgets when).
+    pub fn fire_armed(&mut self, now: Ms, timer: Timer, out: &mut Vec<Action>) {
+        self.timers.set(timer, None);
+        self.fire(now, timer, false);
+        self.after_step(now, out);
+    }
+
+    /// The actions that were due before the first event.
+    pub fn begin(&mut self, now: Ms, out: &mut Vec<Action>) {
+        self.after_step(now, out);
+    }
+
+    fn is_late(&self, now: Ms) -> bool {
+        let due = self.timers.get(Timer::Beat).unwrap_or(now);
+        now.since(due) > self.plan.heartbeat_interval_ms
+    }
+
+    fn after_step(&mut self, now: Ms, out: &mut Vec<Action>) {
+        self.advance_ending(now);
+        self.arm();
+        out.append(&mut self.out);
+    }
+
+    fn arm(&mut self) {
+        let connect = (self.role == Role::Standby).then_some(self.watch.connect).flatten();
+        self.timers.set(Timer::Connect, connect);
+        let until = self.promotion.as_ref().and_then(|promotion| promotion.until);
+        self.timers.set(Timer::Promotion, until);
+    }
+
+    fn fire(&mut self, now: Ms, timer: Timer, late: bool) {
+        match timer {
+            Timer::Beat => {
+                self.timers.set(Timer::Beat, Some(now.after(self.plan.heartbeat_interval_ms)));
+                self.was_late = late;
+                self.out.push(Action::Beat);
+            }
+            Timer::Connect => self.watch.on_connect_deadline(now, &mut self.out),
+            Timer::Promotion => {
+                if let Some(promotion) = &mut self.promotion {
+                    promotion.on_deadline(now, &mut self.out);
+                }
+            }
+            Timer::Standby => {
+                self.standby.on_deadline(now, &mut self.out);
+                self.arm_standby();
+            }
+            Timer::Ending => self.on_ending_deadline(now),
+            Timer::Server(id) => {
+                self.with_server(id, |server, steps| server.on_deadline(now, steps));
+            }
+        }
+    }
+
+    // ---- records
+
+    /// All records as they are now; what a new generation of the journal begins with.
+    pub fn entries(&self) -> Vec<Entry> {
+        let node = Entry { seq: self.seq, record: Record::Node(self.record.clone()) };
+        let servers = self
+            .servers
+            .iter()
+            .map(|server| Entry { seq: self.seq, record: Record::Server(server.rec.clone()) });
+        std::iter::once(node).chain(servers).collect()
+    }
+
+    pub(super) fn save_node(&mut self) {
+        self.seq += 1;
+        let entry = Entry { seq: self.seq, record: Record::Node(self.record.clone()) };
+        self.out.push(Action::Save { entry: Box::new(entry), answer: false });
+    }
+
+    pub(super) fn ids(&self) -> impl Iterator<Item = ServerId> + use<> {
+        (0..self.servers.len()).map(ServerId)
+    }
+
+    /// Lets one server do something: its steps become actions in their order, its deadline is
+    /// armed anew, and whoever waits for it is looked at.
+    pub(super) fn with_server(&mut self, id: ServerId, work: impl FnOnce(&mut Server, &mut Steps)) {
+        let Some(server) = self.servers.get_mut(id.0) else { return };
+        let mut steps = Steps::new();
+        work(server, &mut steps);
+        let deadline = server.deadline();
+        for step in steps {
+            match step {
+                Step::Do(action) => self.out.push(action),
+                Step::Save => self.save_server(id, false),
+                Step::SaveForGate => self.save_server(id, true),
+            }
+        }
+        self.timers.set(Timer::Server(id), deadline);
+        self.look_at_waits(id);
+    }
+
+    fn save_server(&mut self, id: ServerId, for_gate: bool) {
+        self.seq += 1;
+        let record = self.servers[id.0].rec.clone();
+        if for_gate {
+            self.gates.retain(|_, (server, _)| *server != id);
+            self.gates.insert(self.seq, (id, record.start_number));
+        }
+        let entry = Entry { seq: self.seq, record: Record::Server(record) };
+        self.out.push(Action::Save { entry: Box::new(entry), answer: for_gate });
+    }
+
+    pub(super) fn arm_standby(&mut self) {
+        self.timers.set(Timer::Standby, self.standby.deadline());
+    }
+}

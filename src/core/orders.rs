@@ -1,0 +1,144 @@
+//! What people ask of one server: start, stop, kill, restart, reset.
+//!
+//! Must not wait or answer (`ask.rs` does): an order changes what is wanted, and the phase where
+//! the phase allows it. Orders that change nothing in a phase are written out with the reason.
+
+use super::record::{Exit, LastExit, Phase, Wanted, Why};
+use super::server::{KILL_AGAIN_MS, Server, Step, Steps};
+use super::time::Ms;
+use super::{Action, Scope};
+
+const SIGKILL: i32 = 9;
+
+impl Server {
+    /// Wanted up from now on; the counts begin anew.
+    pub fn start(&mut self, now: Ms, steps: &mut Steps) {
+        self.rec.wanted = Wanted::Up;
+        self.forget_failures();
+        match self.rec.phase.clone() {
+            Phase::Down | Phase::Exited | Phase::Failed | Phase::Backoff { .. } => {
+                self.rec.reason = None;
+                self.begin_start(now, steps);
+            }
+            // It is cleared away first, then it starts at once instead of asking its policy.
+            Phase::Stopping {
+                process,
+                why: Why::Ended | Why::Clearing,
+                leader_dead,
+                killed,
+                until,
+            } => {
+                let why = Why::Restart;
+                self.rec.phase = Phase::Stopping { process, why, leader_dead, killed, until };
+            }
+            // On its way up already, or up.
+            Phase::Spawning { .. }
+            | Phase::AtGate { .. }
+            | Phase::Execing { .. }
+            | Phase::Settling { .. }
+            | Phase::Up { .. } => {}
+            // The wish alone decides what follows these.
+            Phase::Reaping { .. }
+            | Phase::Stopping { .. }
+            | Phase::Waiting { .. }
+            | Phase::Verifying { .. } => {}
+        }
+        steps.push(Step::Save);
+    }
+
+    /// Wanted down from now on: stop signal, grace, SIGKILL, until its group is empty.
+    pub fn stop(&mut self, now: Ms, steps: &mut Steps) {
+        self.rec.wanted = Wanted::Down;
+        self.bring_down(now, Why::Asked, false, steps);
+    }
+
+    /// As `stop`, without grace.
+    pub fn kill(&mut self, now: Ms, steps: &mut Steps) {
+        self.rec.wanted = Wanted::Down;
+        self.bring_down(now, Why::Asked, true, steps);
+    }
+
+    /// Down and up again; a server that is down is started.
+    pub fn restart(&mut self, now: Ms, steps: &mut Steps) {
+        if self.rec.phase.is_gone() {
+            return self.start(now, steps);
+        }
+        self.rec.wanted = Wanted::Up;
+        self.forget_failures();
+        self.bring_down(now, Why::Restart, false, steps);
+    }
+
+    /// The counts are cleared; a server that waits for a try or was given up is tried now.
+    pub fn reset(&mut self, now: Ms, steps: &mut Steps) {
+        self.forget_failures();
+        let waits = matches!(self.rec.phase, Phase::Failed | Phase::Backoff { .. });
+        if waits && self.rec.wanted == Wanted::Up {
+            self.rec.reason = None;
+            self.begin_start(now, steps);
+        }
+        steps.push(Step::Save);
+    }
+
+    fn forget_failures(&mut self) {
+        self.rec.failures.clear();
+        self.rec.failures_in_row = 0;
+    }
+
+    fn bring_down(&mut self, now: Ms, new_why: Why, kill: bool, steps: &mut Steps) {
+        match self.rec.phase.clone() {
+            // Nothing is there to bring down; `restart` never comes here for these.
+            Phase::Down => steps.push(Step::Save),
+            Phase::Exited | Phase::Failed | Phase::Backoff { .. } => {
+                self.rec.reason = None;
+                self.enter(Phase::Down, steps);
+            }
+            // No start is under way, and strays are not ours to end.
+            Phase::Waiting { .. } if self.rec.wanted == Wanted::Down => {
+                self.rec.reason = None;
+                self.enter(Phase::Down, steps);
+            }
+            // The child is discarded when it comes; a look at the process comes before its end.
+            Phase::Waiting { .. } | Phase::Spawning { .. } | Phase::Verifying { .. } => {
+                steps.push(Step::Save);
+            }
+            Phase::AtGate { process, .. } => self.end(now, process, new_why, true, steps),
+            Phase::Execing { process, .. }
+            | Phase::Settling { process, .. }
+            | Phase::Up { process } => self.end(now, process, new_why, kill, steps),
+            Phase::Reaping { process, .. } => {
+                let ran_ms = self.rec.started_at.map_or(0, |at| now.since(at));
+                let exit = Exit::Unknown;
+                self.rec.last_exit = Some(LastExit { process, exit, at: now, ran_ms });
+                let until = now.after(KILL_AGAIN_MS);
+                let (leader_dead, killed) = (true, false);
+                self.enter(
+                    Phase::Stopping { process, why: new_why, leader_dead, killed, until },
+                    steps,
+                );
+                steps.push(Step::Do(Action::Reap { server: self.id, process }));
+                steps.push(Step::Do(Action::ProbeGroup { server: self.id, process }));
+            }
+            Phase::Stopping { process, leader_dead, killed, until, .. } => {
+                let escalate = kill && !killed;
+                let until = if escalate { now.after(KILL_AGAIN_MS) } else { until };
+                let killed = killed || kill;
+                self.enter(
+                    Phase::Stopping { process, why: new_why, leader_dead, killed, until },
+                    steps,
+                );
+                if escalate {
+                    self.signal(process, SIGKILL, Scope::Group, steps);
+                }
+            }
+        }
+    }
+
+    fn end(&mut self, now: Ms, process: super::Identity, why: Why, kill: bool, steps: &mut Steps) {
+        let grace_ms = if kill { KILL_AGAIN_MS } else { self.plan.stop_timeout_ms };
+        let (leader_dead, killed, until) = (false, kill, now.after(grace_ms));
+        self.rec.reason = None;
+        self.enter(Phase::Stopping { process, why, leader_dead, killed, until }, steps);
+        let signal = if kill { SIGKILL } else { self.plan.stop_signal };
+        self.signal(process, signal, Scope::Group, steps);
+    }
+}

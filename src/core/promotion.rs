@@ -1,0 +1,221 @@
+//! The way to being active: fence, lock, journal. Start and takeover go the same way.
+//!
+//! Must not serve anything on the way. Fence before lock: until its death is seen, the old active
+//! may still act. Lock before journal: who holds the lock is the only writer, so what is read
+//! then is all there is.
+
+use super::record::{Cause, Entry, Record, ServerRecord, Wanted, Why};
+use super::time::Ms;
+use super::{Action, NodeRecord, Note, Phase, Recovered, Survivor};
+use std::collections::BTreeMap;
+
+/// SIGKILL is sent again so often to an active that does not die.
+pub const FENCE_AGAIN_MS: u64 = 1_000;
+/// A lock that is still held is tried again after this, doubled each time.
+pub const LOCK_AGAIN_MS: u64 = 5;
+pub const LOCK_AGAIN_MAX_MS: u64 = 1_000;
+
+/// How far it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Step {
+    /// The old active's death is waited for.
+    Fence,
+    /// The lock is asked for.
+    Lock { delay_ms: u64 },
+    /// The journal is being read.
+    Journal,
+}
+
+/// A process on its way to being active.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Promotion {
+    /// `None`: a start, not a takeover.
+    pub cause: Option<Cause>,
+    pub since: Ms,
+    pub step: Step,
+    pub until: Option<Ms>,
+}
+
+impl Promotion {
+    /// The first active of a pair: nobody is there to be fenced.
+    pub fn start(now: Ms, out: &mut Vec<Action>) -> Promotion {
+        out.push(Action::TakeLock);
+        let step = Step::Lock { delay_ms: LOCK_AGAIN_MS };
+        Promotion { cause: None, since: now, step, until: None }
+    }
+
+    /// The active died (its pidfd says so) or hangs (then it is killed first).
+    pub fn takeover(now: Ms, cause: Cause, out: &mut Vec<Action>) -> Promotion {
+        let mut new = Promotion { cause: Some(cause), since: now, step: Step::Fence, until: None };
+        match cause {
+            Cause::Death => new.on_active_dead(out),
+            Cause::Hang => {
+                new.until = Some(now.after(FENCE_AGAIN_MS));
+                out.push(Action::Fence);
+            }
+        }
+        new
+    }
+
+    /// The death of the old active was seen: now, and not before, the lock.
+    pub fn on_active_dead(&mut self, out: &mut Vec<Action>) {
+        if self.step == Step::Fence {
+            self.step = Step::Lock { delay_ms: LOCK_AGAIN_MS };
+            self.until = None;
+            out.push(Action::TakeLock);
+        }
+    }
+
+    pub fn on_locked(&mut self, out: &mut Vec<Action>) {
+        if let Step::Lock { .. } = self.step {
+            self.step = Step::Journal;
+            self.until = None;
+            out.push(Action::ReadJournal);
+        }
+    }
+
+    /// Somebody else holds the lock, or it could not be asked for. A start ends here.
+    pub fn on_lock_refused(
+        &mut self,
+        now: Ms,
+        pid: i32,
+        error: Option<String>,
+        out: &mut Vec<Action>,
+    ) {
+        let Step::Lock { delay_ms } = self.step else { return };
+        out.push(Action::Note(Note::WaitsForLock { pid, error }));
+        if self.cause.is_none() {
+            out.push(Action::Exit { code: 75 });
+            return;
+        }
+        self.until = Some(now.after(delay_ms));
+        self.step = Step::Lock { delay_ms: (delay_ms * 2).min(LOCK_AGAIN_MAX_MS) };
+    }
+
+    pub fn on_deadline(&mut self, now: Ms, out: &mut Vec<Action>) {
+        match self.step {
+            Step::Fence => {
+                let since_ms = now.since(self.since);
+                out.push(Action::Note(Note::WaitsForDeath { since_ms }));
+                out.push(Action::Fence);
+                self.until = Some(now.after(FENCE_AGAIN_MS));
+            }
+            Step::Lock { .. } => {
+                self.until = None;
+                out.push(Action::TakeLock);
+            }
+            Step::Journal => {}
+        }
+    }
+}
+
+/// Disk and copy together: of each record the one with the highest number counts.
+pub fn merge(disk: Vec<Entry>, copy: BTreeMap<String, Entry>) -> (BTreeMap<String, Entry>, u64) {
+    let mut latest: BTreeMap<String, Entry> = BTreeMap::new();
+    let mut seq_max = 0;
+    for entry in disk.into_iter().chain(copy.into_values()) {
+        seq_max = seq_max.max(entry.seq);
+        let key = match &entry.record {
+            Record::Node(_) => String::new(),
+            Record::Server(server) => server.name.clone(),
+        };
+        if latest.get(&key).is_none_or(|old| old.seq <= entry.seq) {
+            latest.insert(key, entry);
+        }
+    }
+    (latest, seq_max)
+}
+
+/// What is known when the journal has been read.
+pub struct Known {
+    pub node: Option<NodeRecord>,
+    pub servers: BTreeMap<String, ServerRecord>,
+    pub seq: u64,
+}
+
+/// Turns what was found into what is known. Processes of another boot are gone; survivors take
+/// the place of records that were lost.
+pub fn know(recovered: Recovered, copy: BTreeMap<String, Entry>) -> Known {
+    let (latest, seq) = merge(recovered.entries, copy);
+    let mut known = Known { node: None, servers: BTreeMap::new(), seq };
+    for entry in latest.into_values() {
+        match entry.record {
+            Record::Node(node) => known.node = Some(node),
+            Record::Server(mut server) => {
+                if !recovered.same_boot {
+                    forget_process(&mut server);
+                }
+                known.servers.insert(server.name.clone(), server);
+            }
+        }
+    }
+    let mut by_name: BTreeMap<&str, Vec<&Survivor>> = BTreeMap::new();
+    for survivor in &recovered.survivors {
+        by_name.entry(&survivor.name).or_default().push(survivor);
+    }
+    for (name, survivors) in by_name {
+        let record = known
+            .servers
+            .entry(name.to_string())
+            .or_insert_with(|| ServerRecord::new(name, Wanted::Up));
+        add_survivors(record, &survivors, recovered.incomplete);
+    }
+    known
+}
+
+/// The boot took all processes with it.
+fn forget_process(server: &mut ServerRecord) {
+    server.phase = Phase::Down;
+    server.started_at = None;
+    server.ready_at = None;
+    server.reason = None;
+    server.failures.clear();
+    server.failures_in_row = 0;
+}
+
+/// Living processes with a server's mark. One that leads its session and is newer than the record
+/// is the server itself, whose record was lost: it is adopted. Where the journal has a hole, any
+/// other one is waited for, so that nothing is started beside it.
+fn add_survivors(record: &mut ServerRecord, survivors: &[&Survivor], incomplete: bool) {
+    let newest = survivors
+        .iter()
+        .filter(|survivor| survivor.leads && survivor.start_number > record.start_number)
+        .max_by_key(|one| (one.start_number, std::cmp::Reverse(one.process)));
+    if let Some(newest) = newest {
+        record.start_number = newest.start_number;
+        record.phase = Phase::Up { process: newest.process };
+        return;
+    }
+    // What has a process is looked after: others with its mark are its own children.
+    let has_none = record.phase.is_gone() || matches!(record.phase, Phase::Spawning { .. });
+    if let (true, true, Some(stray)) = (incomplete, has_none, survivors.first()) {
+        record.start_number = record.start_number.max(stray.start_number);
+        record.phase = Phase::Waiting { until: Ms(0), pid: stray.process.pid };
+    }
+}
+
+/// The records of a new life: processes are kept (one of each), wishes and counts are not.
+pub fn new_life(old: ServerRecord, auto_start: bool) -> ServerRecord {
+    let wanted = if auto_start { Wanted::Up } else { Wanted::Down };
+    let keeps_process = old.phase.process().is_some()
+        || matches!(
+            old.phase,
+            Phase::Reaping { .. } | Phase::Stopping { .. } | Phase::Waiting { .. }
+        );
+    let phase = match old.phase {
+        // Whatever it was stopped for, it is stopped; then the new wish counts.
+        Phase::Stopping { process, leader_dead, killed, until, .. } => {
+            Phase::Stopping { process, why: Why::Asked, leader_dead, killed, until }
+        }
+        phase if keeps_process => phase,
+        _ => Phase::Down,
+    };
+    ServerRecord {
+        phase,
+        start_number: old.start_number,
+        started_at: old.started_at.filter(|_| keeps_process),
+        ready_at: old.ready_at.filter(|_| keeps_process),
+        last_exit: old.last_exit,
+        ..ServerRecord::new(&old.name, wanted)
+    }
+}

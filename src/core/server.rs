@@ -1,0 +1,465 @@
+//! The life of one server.
+//!
+//! Must not know about the pair or other servers. Where it is (`Phase`) and what is wanted
+//! (`Wanted`) are two fields; the process is inside the phase, and every phase that waits has a
+//! deadline. The way of a server:
+//!
+//! * Down, Backoff, Exited, Failed -> Spawning: only from these, for only in these is the
+//!   previous copy proven gone (its leader dead, its group without a living member).
+//! * Spawning -> AtGate: the child is there; its identity goes on record.
+//! * AtGate -> Execing: the record is safe, the gate opens. Never the other way round.
+//! * Execing -> Settling -> Up: exec succeeded; it did not end early.
+//! * any of these -> Stopping: asked for, or the leader is dead and what it left is cleared away.
+//!   `Reaping` comes first when the status of a leader that was not our child is still unknown.
+//! * Stopping -> Down, Spawning, Backoff, Exited or Failed: the group is empty.
+//! * Verifying: a new active looks at the process on record before anything else is done to it.
+
+use super::record::{Exit, Identity, LastExit, Phase, ServerRecord, Wanted, Why};
+use super::restart::{Verdict, When};
+use super::time::Ms;
+use super::{Action, Found, Note, Scope, ServerId, ServerPlan};
+
+/// A fork that gave no answer for so long is asked for again; a late child is discarded.
+pub const SPAWN_TIMEOUT_MS: u64 = 10_000;
+/// How often a record that could not be written is tried again while the child waits.
+pub const GATE_RETRY_MS: u64 = 1_000;
+/// An exec that takes longer (a dead file server) is reported, and waited for.
+pub const EXEC_SLOW_MS: u64 = 10_000;
+/// How long a restart that depends on the exit status waits for it.
+pub const STATUS_WAIT_MS: u64 = 500;
+/// How often what SIGKILL has not ended yet is killed and counted again.
+pub const KILL_AGAIN_MS: u64 = 1_000;
+/// How often a process that could not be told apart is looked at again.
+pub const VERIFY_AGAIN_MS: u64 = 1_000;
+/// How often strays are looked for again.
+pub const STRAYS_AGAIN_MS: u64 = 1_000;
+/// A fork that was refused is tried again after this.
+pub const FORK_RETRY_MS: u64 = 1_000;
+
+const SIGKILL: i32 = 9;
+
+/// One server: its plan and its record.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Server {
+    pub id: ServerId,
+    pub plan: ServerPlan,
+    pub rec: ServerRecord,
+}
+
+/// What a server wants done. `Save` is turned into an entry with its number by the node.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Step {
+    Do(Action),
+    Save,
+    /// Save, and tell the gate.
+    SaveForGate,
+}
+
+/// The steps of one server, in order.
+pub type Steps = Vec<Step>;
+
+impl Phase {
+    /// The process that is, or may be, alive.
+    pub fn process(&self) -> Option<Identity> {
+        match self {
+            Phase::AtGate { process, .. }
+            | Phase::Execing { process, .. }
+            | Phase::Settling { process, .. }
+            | Phase::Up { process }
+            | Phase::Stopping { process, leader_dead: false, .. } => Some(*process),
+            Phase::Verifying { was, .. } => was.process(),
+            Phase::Down
+            | Phase::Spawning { .. }
+            | Phase::Reaping { .. }
+            | Phase::Stopping { leader_dead: true, .. }
+            | Phase::Waiting { .. }
+            | Phase::Backoff { .. }
+            | Phase::Failed
+            | Phase::Exited => None,
+        }
+    }
+
+    /// Nothing of it is left, or ever was: a start may begin, and a stop has ended.
+    pub fn is_gone(&self) -> bool {
+        matches!(self, Phase::Down | Phase::Backoff { .. } | Phase::Failed | Phase::Exited)
+    }
+}
+
+impl ServerRecord {
+    /// A server of which nothing is known.
+    pub fn new(name: &str, wanted: Wanted) -> ServerRecord {
+        ServerRecord {
+            name: name.to_string(),
+            wanted,
+            phase: Phase::Down,
+            start_number: 0,
+            started_at: None,
+            ready_at: None,
+            adopted: false,
+            restarts: 0,
+            failures: Vec::new(),
+            failures_in_row: 0,
+            last_exit: None,
+            reason: None,
+            marks: Vec::new(),
+        }
+    }
+}
+
+impl Server {
+    /// The one deadline of this server; its meaning is the phase.
+    pub fn deadline(&self) -> Option<Ms> {
+        match &self.rec.phase {
+            Phase::Spawning { until }
+            | Phase::AtGate { until, .. }
+            | Phase::Execing { until, .. }
+            | Phase::Settling { until, .. }
+            | Phase::Reaping { until, .. }
+            | Phase::Stopping { until, .. }
+            | Phase::Waiting { until, .. }
+            | Phase::Backoff { until }
+            | Phase::Verifying { until, .. } => Some(*until),
+            Phase::Up { .. } if self.rec.failures_in_row > 0 => {
+                self.rec.ready_at.map(|at| at.after(self.plan.policy.reset_after_ms))
+            }
+            Phase::Up { .. } | Phase::Down | Phase::Failed | Phase::Exited => None,
+        }
+    }
+
+    /// The deadline has come.
+    pub fn on_deadline(&mut self, now: Ms, steps: &mut Steps) {
+        match self.rec.phase.clone() {
+            Phase::Spawning { .. } if self.rec.wanted == Wanted::Up => self.begin_start(now, steps),
+            Phase::Spawning { .. } => self.enter(Phase::Down, steps),
+            Phase::AtGate { process, .. } => {
+                self.rec.phase = Phase::AtGate { process, until: now.after(GATE_RETRY_MS) };
+                steps.push(Step::SaveForGate);
+            }
+            Phase::Execing { process, .. } => {
+                self.rec.reason = Some("exec takes long".to_string());
+                self.enter(Phase::Execing { process, until: now.after(EXEC_SLOW_MS) }, steps);
+            }
+            Phase::Settling { process, .. } => self.become_up(now, process, steps),
+            Phase::Up { .. } => {
+                self.rec.failures.clear();
+                self.rec.failures_in_row = 0;
+                steps.push(Step::Save);
+            }
+            Phase::Reaping { process, at_gate, .. } => {
+                self.ended(now, process, Exit::Unknown, at_gate, steps);
+            }
+            Phase::Stopping { process, why, leader_dead, .. } => {
+                let until = now.after(KILL_AGAIN_MS);
+                self.enter(
+                    Phase::Stopping { process, why, leader_dead, killed: true, until },
+                    steps,
+                );
+                self.signal(process, SIGKILL, Scope::Group, steps);
+                if leader_dead {
+                    self.probe_group(process, steps);
+                }
+            }
+            Phase::Waiting { pid, .. } => {
+                self.rec.phase = Phase::Waiting { until: now.after(STRAYS_AGAIN_MS), pid };
+                steps.push(Step::Do(Action::ProbeStrays { server: self.id }));
+            }
+            Phase::Backoff { .. } => {
+                self.rec.restarts += 1;
+                self.begin_start(now, steps);
+            }
+            Phase::Verifying { was, .. } => self.verify(now, *was, steps),
+            Phase::Down | Phase::Failed | Phase::Exited => {}
+        }
+    }
+
+    /// The child is there, at its gate.
+    pub fn on_spawned(&mut self, now: Ms, start_number: u64, process: Identity, steps: &mut Steps) {
+        let is_expected = matches!(self.rec.phase, Phase::Spawning { .. })
+            && self.rec.start_number == start_number;
+        if is_expected && self.rec.wanted == Wanted::Up {
+            self.rec.started_at = Some(now);
+            self.rec.phase = Phase::AtGate { process, until: now.after(GATE_RETRY_MS) };
+            steps.push(Step::SaveForGate);
+            steps.push(Step::Do(Action::Note(Note::Server(self.id))));
+            return;
+        }
+        // Nobody wants it any more, or it was given up: without its gate it never was a server.
+        steps.push(Step::Do(Action::Discard { server: self.id, start_number }));
+        if is_expected {
+            self.enter(Phase::Down, steps);
+        }
+    }
+
+    /// No child came to be. The machine refused, so it does not count as the server's failure.
+    pub fn on_spawn_failed(&mut self, now: Ms, number: u64, error: String, steps: &mut Steps) {
+        if self.rec.start_number != number || !matches!(self.rec.phase, Phase::Spawning { .. }) {
+            return;
+        }
+        self.rec.reason = Some(error);
+        match self.rec.wanted {
+            Wanted::Up => self.enter(Phase::Backoff { until: now.after(FORK_RETRY_MS) }, steps),
+            Wanted::Down => self.enter(Phase::Down, steps),
+        }
+    }
+
+    /// A step of the child failed. It ends by itself; its death decides what follows.
+    pub fn on_child_failed(&mut self, now: Ms, number: u64, error: String, steps: &mut Steps) {
+        if self.rec.start_number != number {
+            return;
+        }
+        if let Phase::AtGate { process, .. } | Phase::Execing { process, .. } = self.rec.phase {
+            self.rec.reason = Some(error);
+            let until = now.after(KILL_AGAIN_MS);
+            let why = Why::Ended;
+            let phase = Phase::Stopping { process, why, leader_dead: false, killed: true, until };
+            self.enter(phase, steps);
+        }
+    }
+
+    /// The record of the child is safe: this, and nothing else, opens the gate.
+    pub fn on_recorded(&mut self, now: Ms, start_number: u64, steps: &mut Steps) {
+        if self.rec.start_number != start_number {
+            return;
+        }
+        if let Phase::AtGate { process, .. } = self.rec.phase {
+            self.rec.phase = Phase::Execing { process, until: now.after(EXEC_SLOW_MS) };
+            steps.push(Step::Do(Action::OpenGate { server: self.id, start_number }));
+        }
+    }
+
+    /// Neither the disk nor the standby took the record: the gate stays shut.
+    pub fn on_not_recorded(&mut self, start_number: u64, error: &str) {
+        if self.rec.start_number == start_number && matches!(self.rec.phase, Phase::AtGate { .. }) {
+            self.rec.reason = Some(format!("cannot record its start, so it waits: {error}"));
+        }
+    }
+
+    /// exec succeeded.
+    pub fn on_executed(&mut self, now: Ms, start_number: u64, steps: &mut Steps) {
+        if self.rec.start_number != start_number {
+            return;
+        }
+        if let Phase::Execing { process, .. } = self.rec.phase {
+            self.rec.reason = None;
+            self.settle(now, process, steps);
+        }
+    }
+
+    pub(super) fn settle(&mut self, now: Ms, process: Identity, steps: &mut Steps) {
+        if self.plan.settle_ms == 0 {
+            self.become_up(now, process, steps);
+        } else {
+            self.enter(Phase::Settling { process, until: now.after(self.plan.settle_ms) }, steps);
+        }
+    }
+
+    fn become_up(&mut self, now: Ms, process: Identity, steps: &mut Steps) {
+        self.rec.ready_at = Some(now);
+        self.rec.reason = None;
+        self.enter(Phase::Up { process }, steps);
+    }
+
+    /// The leader is dead.
+    pub fn on_died(&mut self, now: Ms, process: Identity, exit: Option<Exit>, steps: &mut Steps) {
+        match self.rec.phase.clone() {
+            Phase::AtGate { process: own, .. } | Phase::Execing { process: own, .. }
+                if own == process =>
+            {
+                self.leader_died(now, process, exit, exit.is_none(), steps);
+            }
+            Phase::Settling { process: own, .. } | Phase::Up { process: own } if own == process => {
+                self.leader_died(now, process, exit, false, steps);
+            }
+            Phase::Stopping { process: own, why, killed, until, leader_dead: false }
+                if own == process =>
+            {
+                self.note_exit(now, process, exit.unwrap_or(Exit::Unknown));
+                let phase = Phase::Stopping { process, why, leader_dead: true, killed, until };
+                self.enter(phase, steps);
+                self.reap_and_probe(process, steps);
+            }
+            Phase::Verifying { was, .. } if was.process() == Some(process) => {
+                self.on_verified(now, process, Found::Gone, steps);
+            }
+            // Not the process we have: news of an earlier one.
+            _ => {}
+        }
+    }
+
+    /// `at_gate`: it may never have passed its gate.
+    fn leader_died(
+        &mut self,
+        now: Ms,
+        process: Identity,
+        exit: Option<Exit>,
+        at_gate: bool,
+        steps: &mut Steps,
+    ) {
+        // Whether it is started again may depend on the status, which comes a moment later when
+        // it was not our child. Where nothing depends on it, nothing waits.
+        let depends =
+            self.rec.wanted == Wanted::Up && (at_gate || self.plan.policy.when != When::Always);
+        match exit {
+            Some(exit) => self.ended(now, process, exit, at_gate, steps),
+            None if depends => {
+                let until = now.after(STATUS_WAIT_MS);
+                self.enter(Phase::Reaping { process, until, at_gate }, steps);
+            }
+            None => self.ended(now, process, Exit::Unknown, at_gate, steps),
+        }
+    }
+
+    /// A status came on another way than from our own child.
+    pub fn on_status(&mut self, now: Ms, process: Identity, exit: Exit, steps: &mut Steps) {
+        if let Phase::Reaping { process: own, at_gate, .. } = self.rec.phase
+            && own == process
+        {
+            return self.ended(now, process, exit, at_gate, steps);
+        }
+        let Some(last) = &mut self.rec.last_exit else { return };
+        if last.process != process || last.exit != Exit::Unknown {
+            return;
+        }
+        last.exit = exit;
+        steps.push(Step::Save);
+        // It had been taken for a failure, and was none.
+        let is_well = exit == Exit::Code(0) && self.plan.policy.when == When::OnFailure;
+        if is_well && matches!(self.rec.phase, Phase::Backoff { .. }) {
+            self.rec.failures.pop();
+            self.rec.failures_in_row = self.rec.failures_in_row.saturating_sub(1);
+            self.rec.reason = None;
+            self.enter(Phase::Exited, steps);
+        }
+    }
+
+    fn ended(&mut self, now: Ms, process: Identity, exit: Exit, at_gate: bool, steps: &mut Steps) {
+        self.note_exit(now, process, exit);
+        self.rec.reason = Some(exit_text(exit));
+        // Without exec it ends by SIGKILL only: from its gate's end-of-file, or with its parent.
+        let never_ran = at_gate && matches!(exit, Exit::Unknown | Exit::Signal(SIGKILL));
+        let why = if never_ran { Why::NeverRan } else { Why::Ended };
+        let until = now.after(KILL_AGAIN_MS);
+        let phase = Phase::Stopping { process, why, leader_dead: true, killed: false, until };
+        self.enter(phase, steps);
+        self.reap_and_probe(process, steps);
+    }
+
+    fn note_exit(&mut self, now: Ms, process: Identity, exit: Exit) {
+        let ran_ms = self.rec.started_at.map_or(0, |at| now.since(at));
+        self.rec.last_exit = Some(LastExit { process, exit, at: now, ran_ms });
+    }
+
+    /// After the save: once reaped, the kernel has forgotten the status.
+    fn reap_and_probe(&mut self, process: Identity, steps: &mut Steps) {
+        steps.push(Step::Do(Action::Reap { server: self.id, process }));
+        self.probe_group(process, steps);
+    }
+
+    pub(super) fn probe_group(&mut self, process: Identity, steps: &mut Steps) {
+        steps.push(Step::Do(Action::ProbeGroup { server: self.id, process }));
+    }
+
+    /// What is left of the group of the dead leader.
+    pub fn on_group(&mut self, now: Ms, of: Identity, living: Option<i32>, steps: &mut Steps) {
+        let Phase::Stopping { process, why, leader_dead: true, killed, until } = self.rec.phase
+        else {
+            return;
+        };
+        if process != of {
+            return;
+        }
+        let Some(pid) = living else { return self.gone(now, why, steps) };
+        if why == Why::Ended && !killed {
+            // The leader went by itself and left others behind: they get the same grace as in a
+            // stop. `Restart` and `Asked` had their signal already.
+            let reason = self.rec.reason.take().unwrap_or_default();
+            self.rec.reason = Some(format!("{reason}; PID {pid} of its group still lives"));
+            let until = now.after(self.plan.stop_timeout_ms);
+            let why = Why::Clearing;
+            self.enter(
+                Phase::Stopping { process, why, leader_dead: true, killed: false, until },
+                steps,
+            );
+            self.signal(process, self.plan.stop_signal, Scope::Group, steps);
+        } else if until <= now {
+            self.on_deadline(now, steps);
+        }
+    }
+
+    /// Its leader is dead and its group empty: only now may anything follow.
+    fn gone(&mut self, now: Ms, why: Why, steps: &mut Steps) {
+        self.rec.started_at = None;
+        self.rec.ready_at = None;
+        match (self.rec.wanted, why) {
+            (Wanted::Down, _) => {
+                self.rec.reason = None;
+                self.enter(Phase::Down, steps);
+            }
+            (Wanted::Up, Why::Asked | Why::Restart | Why::NeverRan) => self.begin_start(now, steps),
+            (Wanted::Up, Why::Ended | Why::Clearing) => self.decide(now, steps),
+        }
+    }
+
+    /// It ended by itself: what does its policy say?
+    fn decide(&mut self, now: Ms, steps: &mut Steps) {
+        let exit = self.rec.last_exit.as_ref().map_or(Exit::Unknown, |last| last.exit);
+        let is_well = exit == Exit::Code(0);
+        match self.plan.policy.when {
+            When::OnFailure | When::Never if is_well => return self.enter(Phase::Exited, steps),
+            When::Never => return self.enter(Phase::Failed, steps),
+            When::OnFailure | When::Always => {}
+        }
+        self.plan.policy.count(&mut self.rec.failures, now);
+        self.rec.failures_in_row = self.rec.failures_in_row.saturating_add(1);
+        match self.plan.policy.next_try(now, self.rec.failures.len(), self.rec.failures_in_row) {
+            Verdict::At(at) if at <= now => {
+                self.rec.restarts += 1;
+                self.begin_start(now, steps);
+            }
+            Verdict::At(until) => self.enter(Phase::Backoff { until }, steps),
+            Verdict::GiveUp => {
+                let reason = self.rec.reason.take().unwrap_or_default();
+                let (tries, window_s) = (self.plan.policy.tries, self.plan.policy.window_ms / 1000);
+                self.rec.reason =
+                    Some(format!("{reason}; gave up after {tries} restarts in {window_s} s"));
+                self.enter(Phase::Failed, steps);
+            }
+        }
+    }
+
+    /// Not saved: a child that is not on record can't pass its gate, so there is nothing to know.
+    pub(super) fn begin_start(&mut self, now: Ms, steps: &mut Steps) {
+        self.rec.start_number += 1;
+        self.rec.adopted = false;
+        self.rec.started_at = None;
+        self.rec.ready_at = None;
+        self.rec.phase = Phase::Spawning { until: now.after(SPAWN_TIMEOUT_MS) };
+        let start_number = self.rec.start_number;
+        steps.push(Step::Do(Action::Spawn { server: self.id, start_number }));
+    }
+
+    pub(super) fn enter(&mut self, phase: Phase, steps: &mut Steps) {
+        self.rec.phase = phase;
+        steps.push(Step::Save);
+        steps.push(Step::Do(Action::Note(Note::Server(self.id))));
+    }
+
+    pub(super) fn signal(
+        &mut self,
+        process: Identity,
+        signal: i32,
+        scope: Scope,
+        steps: &mut Steps,
+    ) {
+        steps.push(Step::Do(Action::Signal { server: self.id, process, signal, scope }));
+    }
+}
+
+/// How an end reads: `exit 1`, `killed by signal 9`, `exit status unknown`.
+pub fn exit_text(exit: Exit) -> String {
+    match exit {
+        Exit::Code(code) => format!("exit {code}"),
+        Exit::Signal(signal) => format!("killed by signal {signal}"),
+        Exit::Unknown => "exit status unknown".to_string(),
+    }
+}

@@ -1,0 +1,239 @@
+//! The active's view of its standby: started, watched, replaced when it died or hung.
+//!
+//! Must not know about servers. A standby that ends again and again is replaced with a growing
+//! delay; one that hangs is killed first, and its death seen, so that there are never two.
+
+use super::record::Identity;
+use super::time::Ms;
+use super::{Action, Note, PairPlan};
+
+/// The first replacement comes at once, the later ones after this, doubled each time.
+pub const RETRY_MS: u64 = 200;
+/// The longest delay between two replacements.
+pub const RETRY_MAX_MS: u64 = 30_000;
+/// WATCHING for so long, the failures are forgotten.
+pub const STABLE_MS: u64 = 60_000;
+/// A standby that is not WATCHING after so many heartbeat timeouts is replaced.
+pub const START_TIMEOUTS: u64 = 5;
+/// SIGKILL is sent again so often to a standby that does not die.
+pub const KILL_AGAIN_MS: u64 = 5_000;
+
+/// Where the standby is, as the active sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum State {
+    /// The configuration has no standbyPort.
+    Off,
+    /// None is there; the next one is started then. `None`: none is wanted any more.
+    Down {
+        retry: Option<Ms>,
+    },
+    /// One was asked for.
+    Spawning,
+    /// It is there, and must be WATCHING until then.
+    Starting {
+        process: Identity,
+        until: Ms,
+    },
+    Watching {
+        process: Identity,
+        since: Ms,
+    },
+    /// The pair ends; it was told to stop, and is killed then.
+    Stopping {
+        process: Identity,
+        until: Ms,
+    },
+    /// SIGKILL was sent; its death is waited for.
+    Dying {
+        process: Identity,
+        again: Ms,
+    },
+}
+
+/// The standby, seen from the active.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Standby {
+    pub state: State,
+    /// Failures in a row.
+    pub failures: u32,
+    /// When anything came from it over the link.
+    pub heard: Ms,
+    /// Its pulse, and when that last moved.
+    pulse: u64,
+    moved: Ms,
+    /// Why there is none, for people.
+    pub reason: Option<String>,
+}
+
+impl Standby {
+    /// None yet.
+    pub fn new(plan: &PairPlan) -> Standby {
+        let state = if plan.has_standby { State::Down { retry: None } } else { State::Off };
+        Standby { state, failures: 0, heard: Ms(0), pulse: 0, moved: Ms(0), reason: None }
+    }
+
+    /// Its process, if there is one.
+    pub fn process(&self) -> Option<Identity> {
+        match self.state {
+            State::Off | State::Down { .. } | State::Spawning => None,
+            State::Starting { process, .. }
+            | State::Watching { process, .. }
+            | State::Stopping { process, .. }
+            | State::Dying { process, .. } => Some(process),
+        }
+    }
+
+    /// It has all records and watches.
+    pub fn is_watching(&self) -> bool {
+        matches!(self.state, State::Watching { .. })
+    }
+
+    pub fn deadline(&self) -> Option<Ms> {
+        match self.state {
+            State::Off | State::Spawning | State::Watching { .. } => None,
+            State::Down { retry } => retry,
+            State::Starting { until, .. } | State::Stopping { until, .. } => Some(until),
+            State::Dying { again, .. } => Some(again),
+        }
+    }
+
+    /// Asks for a standby, unless there is one or none is configured.
+    pub fn start(&mut self, out: &mut Vec<Action>) {
+        if let State::Down { .. } = self.state {
+            self.state = State::Spawning;
+            out.push(Action::SpawnStandby);
+        }
+    }
+
+    pub fn on_spawned(&mut self, now: Ms, process: Identity, plan: &PairPlan) {
+        let until = now.after(plan.heartbeat_timeout_ms * START_TIMEOUTS);
+        self.state = State::Starting { process, until };
+        (self.heard, self.moved) = (now, now);
+    }
+
+    pub fn on_spawn_failed(&mut self, now: Ms, error: String, out: &mut Vec<Action>) {
+        self.down(now, format!("cannot start a standby: {error}"), out);
+    }
+
+    pub fn on_watching(&mut self, now: Ms, out: &mut Vec<Action>) {
+        self.heard = now;
+        if let State::Starting { process, .. } = self.state {
+            self.state = State::Watching { process, since: now };
+            self.reason = None;
+            out.push(Action::Note(Note::StandbyUp { process }));
+        }
+    }
+
+    /// Its connection broke. It connects again by itself; when it does not, it is replaced.
+    pub fn on_link_lost(&mut self, now: Ms, plan: &PairPlan, out: &mut Vec<Action>) {
+        if let State::Watching { process, .. } = self.state {
+            let until = now.after(plan.heartbeat_timeout_ms * START_TIMEOUTS);
+            self.state = State::Starting { process, until };
+            out.push(Action::Note(Note::LinkLost));
+        }
+    }
+
+    pub fn on_died(&mut self, now: Ms, process: Identity, out: &mut Vec<Action>) {
+        if self.process() != Some(process) {
+            return;
+        }
+        match self.state {
+            State::Stopping { .. } => self.state = State::Down { retry: None },
+            State::Dying { .. } => self.down(now, "it hung and was killed".to_string(), out),
+            State::Watching { since, .. } if now.since(since) >= STABLE_MS => {
+                self.failures = 0;
+                self.down(now, "it died".to_string(), out);
+            }
+            _ => self.down(now, "it died".to_string(), out),
+        }
+    }
+
+    fn down(&mut self, now: Ms, reason: String, out: &mut Vec<Action>) {
+        let delay_ms = match self.failures {
+            0 => 0,
+            n => (RETRY_MS << (n - 1).min(16)).min(RETRY_MAX_MS),
+        };
+        self.failures = self.failures.saturating_add(1);
+        self.state = State::Down { retry: Some(now.after(delay_ms)) };
+        self.reason = Some(reason.clone());
+        out.push(Action::Note(Note::StandbyDown { reason, retry_ms: delay_ms }));
+    }
+
+    pub fn on_deadline(&mut self, now: Ms, out: &mut Vec<Action>) {
+        match self.state {
+            State::Down { retry: Some(_) } => self.start(out),
+            State::Starting { process, .. } => self.kill(now, process, out),
+            State::Stopping { process, .. } => {
+                out.push(Action::Note(Note::StandbyKilledAtStop));
+                out.push(Action::KillStandby { process });
+                self.state = State::Stopping { process, until: now.after(KILL_AGAIN_MS) };
+            }
+            State::Dying { process, .. } => {
+                self.state = State::Dying { process, again: now.after(KILL_AGAIN_MS) };
+                out.push(Action::KillStandby { process });
+            }
+            State::Off | State::Down { retry: None } | State::Spawning | State::Watching { .. } => {
+            }
+        }
+    }
+
+    fn kill(&mut self, now: Ms, process: Identity, out: &mut Vec<Action>) {
+        self.reason = Some("it hangs and is being killed".to_string());
+        self.state = State::Dying { process, again: now.after(KILL_AGAIN_MS) };
+        out.push(Action::Note(Note::StandbyHung { process }));
+        out.push(Action::KillStandby { process });
+    }
+
+    /// Its pulse, looked at with every own heartbeat. `late`: this process was not on time
+    /// itself, so silence proves nothing: what is waiting is read first.
+    pub fn on_pulse(
+        &mut self,
+        now: Ms,
+        counter: u64,
+        late: bool,
+        plan: &PairPlan,
+        out: &mut Vec<Action>,
+    ) {
+        if counter != self.pulse || late {
+            (self.pulse, self.moved) = (counter, now);
+        }
+        if late {
+            self.heard = now;
+        }
+        let State::Watching { process, .. } = self.state else { return };
+        if now.since(self.heard) < plan.heartbeat_timeout_ms {
+            return;
+        }
+        if now.since(self.moved) < plan.heartbeat_timeout_ms {
+            // It works and the link is silent: a broken link is no hang.
+            out.push(Action::DropStandbyLink);
+            out.push(Action::Note(Note::LinkRebuilt));
+            let until = now.after(plan.heartbeat_timeout_ms * START_TIMEOUTS);
+            self.state = State::Starting { process, until };
+        } else {
+            self.kill(now, process, out);
+        }
+    }
+
+    /// The pair ends: it is told to, and killed when it does not answer in time.
+    pub fn stop(&mut self, now: Ms, plan: &PairPlan, out: &mut Vec<Action>) {
+        match self.state {
+            State::Starting { process, .. } | State::Watching { process, .. } => {
+                let until = now.after(plan.heartbeat_timeout_ms);
+                self.state = State::Stopping { process, until };
+                out.push(Action::TellStandbyToStop);
+            }
+            State::Down { .. } => self.state = State::Down { retry: None },
+            State::Dying { process, again } => {
+                self.state = State::Stopping { process, until: again };
+            }
+            // The answer to the spawn is owed; it is stopped when it is there.
+            State::Spawning | State::Off | State::Stopping { .. } => {}
+        }
+    }
+
+    /// No standby is left.
+    pub fn is_gone(&self) -> bool {
+        matches!(self.state, State::Off | State::Down { .. })
+    }
+}

@@ -1,0 +1,147 @@
+//! The standby's view of the active: the link, the heartbeats, the pulse, death and hang.
+//!
+//! Must not take over (`promotion.rs` does); it only says that it is time. Death is certain: the
+//! pidfd says it. A hang is concluded, so it needs two witnesses: the link silent *and* the pulse
+//! still for the whole timeout, while this process was on time itself.
+
+use super::record::{Cause, Entry, Record};
+use super::time::Ms;
+use super::{Action, Note, PairPlan};
+use std::collections::BTreeMap;
+
+/// A broken link is connected again after this.
+pub const CONNECT_AGAIN_MS: u64 = 100;
+/// Hangs within this time make the timeout grow.
+pub const HANGS_WINDOW_MS: u64 = 600_000;
+/// The timeout doubles with each hang, at most so many times.
+pub const HANGS_DOUBLINGS_MAX: usize = 5;
+
+/// What a standby knows.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Watch {
+    is_linked: bool,
+    /// When to connect (again).
+    pub connect: Option<Ms>,
+    /// All records have come, and all that a takeover needs is held.
+    pub is_complete: bool,
+    heard: Ms,
+    pulse: u64,
+    moved: Ms,
+    /// The copy: the latest record of each server (by its name), and of the node (by "").
+    pub copy: BTreeMap<String, Entry>,
+}
+
+impl Watch {
+    /// A standby that has just been started.
+    pub fn new(now: Ms) -> Watch {
+        Watch {
+            is_linked: false,
+            connect: None,
+            is_complete: false,
+            heard: now,
+            pulse: 0,
+            moved: now,
+            copy: BTreeMap::new(),
+        }
+    }
+
+    pub fn begin(&mut self, now: Ms, out: &mut Vec<Action>) {
+        self.connect = Some(now.after(CONNECT_AGAIN_MS * 10));
+        out.push(Action::Connect);
+    }
+
+    pub fn on_link_up(&mut self, now: Ms, out: &mut Vec<Action>) {
+        self.is_linked = true;
+        self.connect = None;
+        self.heard = now;
+        out.push(Action::Note(Note::LinkUp));
+    }
+
+    /// The link broke: perhaps the active died (its pidfd will say), perhaps only the link did.
+    pub fn on_link_down(&mut self, now: Ms, out: &mut Vec<Action>) {
+        if std::mem::replace(&mut self.is_linked, false) {
+            out.push(Action::Note(Note::LinkLost));
+        }
+        self.is_complete = false;
+        self.connect = Some(now.after(CONNECT_AGAIN_MS));
+    }
+
+    pub fn on_heard(&mut self, now: Ms) {
+        self.heard = now;
+    }
+
+    /// A record: first what it needs is held, then it is acknowledged.
+    pub fn on_copied(&mut self, now: Ms, entry: Entry, out: &mut Vec<Action>) {
+        self.heard = now;
+        let seq = entry.seq;
+        let key = match &entry.record {
+            Record::Node(_) => String::new(),
+            Record::Server(server) => {
+                let process = server.phase.process();
+                out.push(Action::Hold { name: server.name.clone(), process });
+                server.name.clone()
+            }
+        };
+        let is_newer = self.copy.get(&key).is_none_or(|old| old.seq < seq);
+        if is_newer {
+            self.copy.insert(key, entry);
+        }
+        out.push(Action::Ack { seq });
+    }
+
+    pub fn on_copy_complete(&mut self, out: &mut Vec<Action>) {
+        self.is_complete = true;
+        out.push(Action::SayWatching);
+    }
+
+    pub fn on_connect_deadline(&mut self, now: Ms, out: &mut Vec<Action>) {
+        self.connect = Some(now.after(CONNECT_AGAIN_MS * 10));
+        out.push(Action::Connect);
+    }
+
+    /// The timeout that applies now: it grows when hangs repeat, so that a dead disk, which stops
+    /// every active in turn, does not become a storm.
+    pub fn timeout_ms(&self, now: Ms, plan: &PairPlan) -> u64 {
+        plan.heartbeat_timeout_ms << self.recent_hangs(now).min(HANGS_DOUBLINGS_MAX)
+    }
+
+    fn recent_hangs(&self, now: Ms) -> usize {
+        match self.copy.get("").map(|entry| &entry.record) {
+            Some(Record::Node(node)) => {
+                node.hangs.iter().filter(|at| now.since(**at) < HANGS_WINDOW_MS).count()
+            }
+            _ => 0,
+        }
+    }
+
+    /// The active's pulse, looked at with every own heartbeat; says whether it is a hang.
+    pub fn on_pulse(
+        &mut self,
+        now: Ms,
+        counter: u64,
+        late: bool,
+        plan: &PairPlan,
+        out: &mut Vec<Action>,
+    ) -> Option<Cause> {
+        if counter != self.pulse || late {
+            (self.pulse, self.moved) = (counter, now);
+        }
+        if late {
+            self.heard = now;
+        }
+        let timeout_ms = self.timeout_ms(now, plan);
+        if now.since(self.heard) < timeout_ms {
+            return None;
+        }
+        if now.since(self.moved) < timeout_ms {
+            if self.is_linked {
+                out.push(Action::CloseLink);
+                out.push(Action::Note(Note::LinkRebuilt));
+                self.on_link_down(now, out);
+            }
+            return None;
+        }
+        out.push(Action::Note(Note::ActiveHung { silent_ms: now.since(self.heard) }));
+        Some(Cause::Hang)
+    }
+}
