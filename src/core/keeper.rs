@@ -40,7 +40,7 @@ pub enum TwinRole {
 pub enum Event {
     /// A look at both slots of the pulse.
     Look([TwinSeen; 2]),
-    /// The active that this keeper started has ended, with that exit code.
+    /// The active that this keeper started has ended, with that exit code. A `Look` comes first.
     StartedExited {
         code: u8,
     },
@@ -214,6 +214,8 @@ impl Keeper {
     fn judge(&mut self, now: Ms, out: &mut Vec<Action>) {
         let is_any_alive = self.seen.iter().any(|twin| twin.alive);
         match self.state {
+            // The one that was started hangs on its way.
+            State::Starting if is_any_alive && self.is_overdue(now) => self.kill(now, out),
             State::Starting | State::Retry { .. } | State::Exited => {}
             State::Watching if self.seen.iter().any(|twin| twin.role == TwinRole::Ended) => {
                 if !is_any_alive {
@@ -224,16 +226,22 @@ impl Keeper {
                 out.push(Action::Note(Note::NobodyServes { both_dead: true }));
                 self.start_again(now, out);
             }
-            State::Watching if now.since(self.served) >= self.timeout_ms * TIMEOUTS => {
-                out.push(Action::Note(Note::NobodyServes { both_dead: false }));
-                out.push(Action::KillTwins);
-                self.state = State::Killing { again: now.after(KILL_AGAIN_MS) };
-            }
+            State::Watching if self.is_overdue(now) => self.kill(now, out),
             State::Watching => {}
             // Every twin was seen dead: now, and not before, a new one.
             State::Killing { .. } if !is_any_alive => self.start_again(now, out),
             State::Killing { .. } => {}
         }
+    }
+
+    fn is_overdue(&self, now: Ms) -> bool {
+        now.since(self.served) >= self.timeout_ms * TIMEOUTS
+    }
+
+    fn kill(&mut self, now: Ms, out: &mut Vec<Action>) {
+        out.push(Action::Note(Note::NobodyServes { both_dead: false }));
+        out.push(Action::KillTwins);
+        self.state = State::Killing { again: now.after(KILL_AGAIN_MS) };
     }
 
     fn start_again(&mut self, now: Ms, out: &mut Vec<Action>) {
@@ -245,6 +253,11 @@ impl Keeper {
     /// It ended before it served, or the pulse says why it ended.
     fn on_started_exited(&mut self, now: Ms, code: u8, out: &mut Vec<Action>) {
         if self.state != State::Starting {
+            return;
+        }
+        if self.seen.iter().any(|twin| twin.alive) {
+            // It died after it had started its standby, which takes over.
+            self.state = State::Watching;
             return;
         }
         if !self.has_served || code == 0 {
