@@ -1,3 +1,4 @@
 //! A small, single-threaded supervisor that is itself replicated.
 
+pub mod config;
 pub mod core;

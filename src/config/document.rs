@@ -1,0 +1,128 @@
+//! The file as a whole: its TOML, its lines, and what is wrong with it so far.
+//!
+//! Must not know any key.
+
+use super::error::{ConfigError, ConfigErrors};
+use super::units::quoted;
+use std::cell::{Cell, RefCell};
+use std::path::Path;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+/// A value with its place in the text.
+pub type Value<'a> = Spanned<DeValue<'a>>;
+
+/// More errors or warnings than this help nobody.
+const MAX_NOTES: usize = 100;
+
+/// Up to this size of the text all errors of its syntax are collected; the parser's memory for them
+/// is a hundred times the text.
+const MAX_TEXT_FOR_ALL_ERRORS: usize = 256 << 10;
+
+/// The file as a whole: its lines, and what is wrong with it so far.
+pub struct Document<'a> {
+    pub file: &'a Path,
+    pub home: &'a Path,
+    /// Where each line ends in the text.
+    line_ends: Vec<usize>,
+    errors: RefCell<Vec<ConfigError>>,
+    /// Errors that are counted only.
+    more_errors: Cell<usize>,
+    warnings: RefCell<Vec<String>>,
+}
+
+impl<'a> Document<'a> {
+    pub fn new(text: &str, file: &'a Path, home: &'a Path) -> Self {
+        let line_ends = text.match_indices('\n').map(|(at, _)| at).collect();
+        Document {
+            file,
+            home,
+            line_ends,
+            errors: RefCell::default(),
+            more_errors: Cell::default(),
+            warnings: RefCell::default(),
+        }
+    }
+
+    /// The line, from 1, of a place in the text.
+    pub fn line(&self, at: usize) -> u32 {
+        let before = self.line_ends.partition_point(|end| *end < at);
+        u32::try_from(before).unwrap_or(u32::MAX).saturating_add(1)
+    }
+
+    pub fn error(&self, line: Option<u32>, text: String) {
+        let mut errors = self.errors.borrow_mut();
+        if errors.len() < MAX_NOTES {
+            errors.push(ConfigError { file: self.file.to_owned(), line, text });
+        } else {
+            self.more_errors.set(self.more_errors.get() + 1);
+        }
+    }
+
+    pub fn warn(&self, line: Option<u32>, text: String) {
+        let warning = ConfigError { file: self.file.to_owned(), line, text };
+        let mut warnings = self.warnings.borrow_mut();
+        if warnings.len() < MAX_NOTES {
+            warnings.push(warning.to_string());
+        }
+    }
+
+    /// The warnings, or the errors in the order of their lines.
+    pub fn finish(self) -> Result<Vec<String>, ConfigErrors> {
+        let mut errors = self.errors.into_inner();
+        if errors.is_empty() {
+            return Ok(self.warnings.into_inner());
+        }
+        errors.sort_by_key(|error| error.line);
+        if self.more_errors.get() > 0 {
+            let text = format!("and {} more errors", self.more_errors.get());
+            errors.push(ConfigError { file: self.file.to_owned(), line: None, text });
+        }
+        Err(ConfigErrors(errors))
+    }
+
+    /// The text as TOML; `None` when it is not, after noting why. A mistake makes the parser
+    /// stumble over what follows, so of each line only the first one counts.
+    pub fn parse<'t>(&self, text: &'t str) -> Option<Spanned<DeTable<'t>>> {
+        let syntax_errors = match DeTable::parse(text) {
+            Ok(table) => return Some(table),
+            Err(_) if text.len() <= MAX_TEXT_FOR_ALL_ERRORS => DeTable::parse_recoverable(text).1,
+            Err(first) => vec![first],
+        };
+        let mut last = None;
+        for error in &syntax_errors {
+            let line = error.span().map(|span| self.line(span.start));
+            if line.is_none() || line != last {
+                let at = error.span().and_then(|span| text.get(span)).unwrap_or_default().trim();
+                let at = if at.is_empty() { String::new() } else { format!(" at {}", quoted(at)) };
+                self.error(line, format!("not valid TOML{at}: {}", error.message()));
+            }
+            last = line;
+        }
+        None
+    }
+
+    /// Refuses NUL in every key and string: it would end them early in a system call. The depth is
+    /// limited by the TOML parser.
+    pub fn refuse_nul(&self, table: &DeTable<'_>) {
+        for (key, value) in table {
+            if key.get_ref().contains('\0') {
+                let text = format!("the key {} contains a NUL character", quoted(key.get_ref()));
+                self.error(Some(self.line(key.span().start)), text);
+            }
+            self.refuse_nul_in(value);
+        }
+    }
+
+    fn refuse_nul_in(&self, value: &Value<'_>) {
+        match value.get_ref() {
+            DeValue::String(text) if text.contains('\0') => {
+                let text = format!("the string {} contains a NUL character", quoted(text));
+                self.error(Some(self.line(value.span().start)), text);
+            }
+            DeValue::Array(values) => values.iter().for_each(|value| self.refuse_nul_in(value)),
+            DeValue::Table(table) => self.refuse_nul(table),
+            _ => {}
+        }
+    }
+}
