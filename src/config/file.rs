@@ -40,16 +40,13 @@ pub fn home_of(file: &Path) -> PathBuf {
 
 /// Reads and checks the configuration in `path`. All errors come at once.
 pub fn load(path: &Path) -> Result<Config, ConfigErrors> {
-    let failed =
-        |text: String| ConfigErrors(vec![ConfigError { file: path.to_owned(), line: None, text }]);
-    let bytes = read(path).map_err(|cause| {
-        failed(format!("cannot read configuration {}: {cause}", path.display()))
-    })?;
+    let bytes = read(path).map_err(|cause| unreadable(path, &cause))?;
     let text = String::from_utf8(bytes).map_err(|error| not_utf8(path, &error))?;
     let mut config = parse(&text, path, &home_of(path))?;
     config.file = absolute(path);
     if config.file.to_str().is_none() {
-        return Err(failed("the path of the configuration is not UTF-8: rename it".to_owned()));
+        let text = "the path of the configuration is not UTF-8: rename it".to_owned();
+        return Err(ConfigErrors(vec![ConfigError { file: path.to_owned(), line: None, text }]));
     }
     let range = fs::read_to_string(EPHEMERAL_PORTS).unwrap_or_default();
     config.warnings.extend(ephemeral_port_warning(&config, path, &range));
@@ -91,6 +88,15 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+fn unreadable(path: &Path, cause: &io::Error) -> ConfigErrors {
+    let hint = match cause.kind() {
+        io::ErrorKind::NotFound => "; name the file with -c",
+        _ => "",
+    };
+    let text = format!("cannot read configuration {}: {cause}{hint}", path.display());
+    ConfigErrors(vec![ConfigError { file: PathBuf::new(), line: None, text }])
+}
+
 fn not_utf8(path: &Path, error: &std::string::FromUtf8Error) -> ConfigErrors {
     let valid = error.as_bytes().iter().take(error.utf8_error().valid_up_to());
     let line = 1 + valid.filter(|byte| **byte == b'\n').count() as u32;
@@ -118,6 +124,12 @@ fn ephemeral_port_warning(config: &Config, file: &Path, range: &str) -> Option<S
 mod tests {
     use super::super::tests::{FILE, SAMPLE, parsed};
     use super::*;
+
+    #[test]
+    fn a_file_that_was_named_is_the_one() {
+        let path = Path::new("some/other.toml");
+        assert_eq!(find_file(Some(path)), path);
+    }
 
     #[test]
     fn the_home_is_above_conf_or_the_directory_of_the_file() {
@@ -178,7 +190,7 @@ mod tests {
         let refused = |path: &Path, cause: &str| {
             let text = load(path).unwrap_err().to_string();
             let wanted = format!("cannot read configuration {}: ", path.display());
-            assert!(text.contains(&wanted) && text.contains(cause), "{text}");
+            assert!(text.starts_with(&wanted) && text.contains(cause), "{text}");
         };
         refused(&dir.0.join("absent.toml"), "No such file");
         refused(&dir.0, "not a regular file");
