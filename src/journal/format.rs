@@ -1,0 +1,222 @@
+//! Bytes of the journal: the header block, a record, the end mark.
+//!
+//! Must not open or write anything: slices and readers go in, values come out.
+
+use super::{MAX_FILE, MAX_NAME, MAX_PAYLOAD, Origin};
+use crc32fast::Hasher;
+use std::io::{self, Read};
+
+/// The format this program writes, and the newest it reads.
+pub(super) const VERSION: u32 = 1;
+/// In every version the first block has this size, begins with magic and version, and ends with
+/// its checksum.
+pub(super) const HEADER_LEN: usize = 4096;
+/// Where the header's checksum is. Zero stands for none, which makes the file unused.
+pub(super) const CRC_AT: usize = HEADER_LEN - 4;
+/// Length and checksum in front of a payload; an end mark is this with a length of zero.
+pub(super) const RECORD_HEAD: usize = 8;
+
+const MAGIC: [u8; 8] = *b"NMJOURNL";
+/// The fields of fixed size.
+const FIXED_LEN: usize = 48;
+
+/// What one use of a file mixes into every checksum, so that records of another use never
+/// validate. The salt tells uses of the same generation apart: one that was broken off leaves
+/// records behind, and its generation is used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Key {
+    pub generation: u64,
+    pub salt: u64,
+}
+
+impl Key {
+    fn checksum(self, len: u32, payload: &[u8]) -> u32 {
+        let mut hasher = Hasher::new();
+        hasher.update(&self.generation.to_le_bytes());
+        hasher.update(&self.salt.to_le_bytes());
+        hasher.update(&len.to_le_bytes());
+        hasher.update(payload);
+        hasher.finalize()
+    }
+
+    /// Adds a record to `out`. An empty or too long payload is an error.
+    pub fn push_record(self, payload: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
+        let len = match u32::try_from(payload.len()) {
+            Ok(len) if len > 0 && payload.len() <= MAX_PAYLOAD => len,
+            _ => {
+                let text = format!(
+                    "cannot record {} bytes: a journal record has 1 to {MAX_PAYLOAD}",
+                    payload.len()
+                );
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+            }
+        };
+        out.extend_from_slice(&len.to_le_bytes());
+        out.extend_from_slice(&self.checksum(len, payload).to_le_bytes());
+        out.extend_from_slice(payload);
+        Ok(())
+    }
+
+    /// Adds the end mark to `out`.
+    pub fn push_end(self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&0u32.to_le_bytes());
+        out.extend_from_slice(&self.checksum(0, &[]).to_le_bytes());
+    }
+}
+
+/// A sound header.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Header {
+    pub key: Key,
+    pub origin: Origin,
+    /// Where the first record is, in bytes from the start of the file.
+    pub payload_start: u64,
+}
+
+/// What the first block of a file turned out to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Decoded {
+    /// Never used, or its next use was not finished: no checksum was written.
+    Unused,
+    Damaged(&'static str),
+    /// Sound, and in a format that this program does not know.
+    Newer(u32),
+    Sound(Header),
+}
+
+impl Header {
+    /// The block to write. Names that are too long are an error.
+    pub fn encode(&self) -> io::Result<Vec<u8>> {
+        let (node, boot) = (self.origin.node.as_bytes(), self.origin.boot_id.as_bytes());
+        let mut out = Vec::with_capacity(HEADER_LEN);
+        out.extend_from_slice(&MAGIC);
+        out.extend_from_slice(&VERSION.to_le_bytes());
+        out.extend_from_slice(&name_len(node)?.to_le_bytes());
+        out.extend_from_slice(&name_len(boot)?.to_le_bytes());
+        out.extend_from_slice(&self.key.generation.to_le_bytes());
+        out.extend_from_slice(&self.key.salt.to_le_bytes());
+        out.extend_from_slice(&self.origin.pid_namespace.to_le_bytes());
+        out.extend_from_slice(&self.payload_start.to_le_bytes());
+        out.extend_from_slice(node);
+        out.extend_from_slice(boot);
+        out.resize(CRC_AT, 0);
+        let crc = crc32fast::hash(&out);
+        out.extend_from_slice(&crc.to_le_bytes());
+        Ok(out)
+    }
+
+    /// Reads the first block of a file; a file that is shorter gives what it has.
+    pub fn decode(block: &[u8]) -> Decoded {
+        if block.iter().all(|byte| *byte == 0) {
+            return Decoded::Unused;
+        }
+        if block.len() < HEADER_LEN {
+            return Decoded::Damaged("the file ends within its header");
+        }
+        let stored = u32_at(block, CRC_AT);
+        if block.get(..CRC_AT).map(crc32fast::hash) != stored {
+            return match stored {
+                Some(0) => Decoded::Unused,
+                _ => Decoded::Damaged("the header does not match its checksum"),
+            };
+        }
+        if !block.starts_with(&MAGIC) {
+            return Decoded::Damaged("the header does not begin like a journal");
+        }
+        match u32_at(block, 8) {
+            Some(VERSION) => Header::fields(block)
+                .map_or(Decoded::Damaged("the header makes no sense"), Decoded::Sound),
+            Some(version) if version > VERSION => Decoded::Newer(version),
+            _ => Decoded::Damaged("the header has no version"),
+        }
+    }
+
+    fn fields(block: &[u8]) -> Option<Header> {
+        let node_end = FIXED_LEN + usize::from(u16_at(block, 12)?);
+        let boot_end = node_end + usize::from(u16_at(block, 14)?);
+        let text = |from, to| String::from_utf8(block.get(from..to)?.to_vec()).ok();
+        let header = Header {
+            key: Key { generation: u64_at(block, 16)?, salt: u64_at(block, 24)? },
+            origin: Origin {
+                node: text(FIXED_LEN, node_end)?,
+                boot_id: text(node_end, boot_end)?,
+                pid_namespace: u64_at(block, 32)?,
+            },
+            payload_start: u64_at(block, 40)?,
+        };
+        let sane = (HEADER_LEN as u64..MAX_FILE).contains(&header.payload_start)
+            && header.key.generation < u64::MAX;
+        sane.then_some(header)
+    }
+}
+
+/// The records of one file, as far as they can be believed.
+pub(super) struct Scan {
+    pub payloads: Vec<Vec<u8>>,
+    /// Offset of the first record that can't be believed, and why.
+    pub damage: Option<(u64, String)>,
+}
+
+/// Reads records up to the end mark. `reader` stands at `offset`, the first record.
+pub(super) fn scan(reader: &mut impl Read, key: Key, mut offset: u64) -> Scan {
+    let mut payloads = Vec::new();
+    loop {
+        match next_record(reader, key, offset) {
+            Ok(Some(payload)) => {
+                offset = offset.saturating_add((RECORD_HEAD + payload.len()) as u64);
+                payloads.push(payload);
+            }
+            Ok(None) => return Scan { payloads, damage: None },
+            Err(text) => return Scan { payloads, damage: Some((offset, text)) },
+        }
+    }
+}
+
+/// One payload, or `None` at the end mark.
+fn next_record(reader: &mut impl Read, key: Key, offset: u64) -> Result<Option<Vec<u8>>, String> {
+    if offset >= MAX_FILE {
+        return Err("the file is longer than a journal can be".to_string());
+    }
+    let mut head = [0; RECORD_HEAD];
+    reader.read_exact(&mut head).map_err(cause)?;
+    let (len, crc) = (u32_at(&head, 0).unwrap_or(0), u32_at(&head, 4).unwrap_or(0));
+    let size = usize::try_from(len).unwrap_or(usize::MAX);
+    if size > MAX_PAYLOAD {
+        return Err(format!("a record of {len} bytes is not possible"));
+    }
+    let mut payload = vec![0; size];
+    reader.read_exact(&mut payload).map_err(cause)?;
+    if key.checksum(len, &payload) != crc {
+        return Err("the record does not match its checksum".to_string());
+    }
+    Ok((size > 0).then_some(payload))
+}
+
+fn cause(error: io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => "the file ends before its end mark".to_string(),
+        _ => format!("cannot be read: {error}"),
+    }
+}
+
+fn name_len(name: &[u8]) -> io::Result<u16> {
+    match u16::try_from(name.len()) {
+        Ok(len) if name.len() <= MAX_NAME => Ok(len),
+        _ => {
+            let text = format!("cannot record a name of more than {MAX_NAME} bytes");
+            Err(io::Error::new(io::ErrorKind::InvalidInput, text))
+        }
+    }
+}
+
+fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+    bytes.get(at..)?.first_chunk().map(|chunk| u16::from_le_bytes(*chunk))
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    bytes.get(at..)?.first_chunk().map(|chunk| u32::from_le_bytes(*chunk))
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
+    bytes.get(at..)?.first_chunk().map(|chunk| u64::from_le_bytes(*chunk))
+}
