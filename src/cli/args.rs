@@ -1,0 +1,241 @@
+//! The command line.
+//!
+//! Must not read a file or ask anybody: it turns words into values, or says what is wrong.
+
+use super::{Failure, exit};
+use crate::api::Goal;
+use clap::{Args as ClapArgs, Parser, Subcommand, error::ErrorKind};
+use nix::sys::signal::Signal;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A whole command line.
+#[derive(Clone, Debug, Parser)]
+#[command(
+    name = "nodemanager",
+    version,
+    about = "Starts, watches and restarts the servers of this machine; replicated itself",
+    after_help = "NAME is a server, an instance (web@2), a program with all its instances (web), \
+                  a pattern (w*), or all.",
+    disable_help_subcommand = true
+)]
+pub struct Args {
+    #[command(flatten)]
+    pub common: Common,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What every command takes.
+#[derive(Clone, Debug, Default, ClapArgs)]
+pub struct Common {
+    /// The configuration file [default: $NODEMANAGER_CONFIG, ./conf/nodemanager.toml,
+    /// /etc/nodemanager/nodemanager.toml]
+    #[arg(short, long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Wait no longer than this (500ms, 10s, 2m, 1h); what was asked for goes on, exit status 124
+    #[arg(long, global = true, value_name = "DUR", value_parser = duration)]
+    pub timeout: Option<Duration>,
+    /// Do not wait for the result
+    #[arg(long, global = true)]
+    pub no_wait: bool,
+}
+
+/// The commands.
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+pub enum Command {
+    /// Start the pair and stay in the foreground as its keeper
+    Run {
+        /// Return when the pair is whole and the servers that start by themselves are up
+        #[arg(long)]
+        detach: bool,
+    },
+    /// Read the configuration and print every error in it
+    Check,
+    /// Show the pair and the servers
+    Status {
+        names: Vec<String>,
+        /// Only the pair: exit status 3 without a WATCHING standby or without a keeper
+        #[arg(long)]
+        pair: bool,
+        /// Only the rows
+        #[arg(long)]
+        no_header: bool,
+    },
+    /// Start servers and wait for the result
+    Start(Names),
+    /// Stop servers and wait until they are gone
+    Stop(Names),
+    /// Stop servers and start them again
+    Restart(Names),
+    /// Send a signal to servers
+    Signal {
+        /// A name (HUP, SIGHUP) or a number
+        #[arg(value_name = "SIG", value_parser = signal_name)]
+        signal: String,
+        #[command(flatten)]
+        names: Names,
+    },
+    /// Stop servers at once with SIGKILL; they stay down
+    Kill(Names),
+    /// Clear counts; start a FAILED server that is wanted
+    #[command(alias = "reset-failed")]
+    Reset(Names),
+    /// Show the output of servers, or the pair's own logs
+    #[command(alias = "tail")]
+    Logs(Logs),
+    /// Wait for servers
+    Wait(Wait),
+    /// End the pair; servers stay up unless --stop-servers is given
+    Shutdown {
+        /// Leave the servers up (the default)
+        #[arg(long, conflicts_with = "stop_servers")]
+        keep_servers: bool,
+        /// Stop the servers first
+        #[arg(long)]
+        stop_servers: bool,
+    },
+    /// Print the PID of servers
+    #[command(hide = true)]
+    Pid(Names),
+    /// Kept for habit: logs --self
+    #[command(hide = true)]
+    Maintail {
+        #[arg(short, long)]
+        follow: bool,
+        #[arg(short = 'n', long, value_name = "N", default_value_t = LINES)]
+        lines: u32,
+    },
+    /// Started by the program itself
+    #[command(hide = true)]
+    Active,
+    /// Started by the program itself
+    #[command(hide = true)]
+    Standby,
+    /// Started by the program itself
+    #[command(hide = true)]
+    Mover,
+}
+
+/// How many lines `logs` shows when nothing else is said.
+pub const LINES: u32 = 10;
+
+/// One or more servers.
+#[derive(Clone, Debug, PartialEq, Eq, ClapArgs)]
+pub struct Names {
+    /// Servers
+    #[arg(required = true, value_name = "NAME")]
+    pub names: Vec<String>,
+}
+
+/// What `logs` shows.
+#[derive(Clone, Debug, PartialEq, Eq, ClapArgs)]
+pub struct Logs {
+    /// Servers
+    #[arg(value_name = "NAME", required_unless_present_any = ["self_log", "standby"])]
+    pub names: Vec<String>,
+    /// Go on with what is written from now on
+    #[arg(short, long)]
+    pub follow: bool,
+    /// This many lines from the end
+    #[arg(short = 'n', long, value_name = "N", default_value_t = LINES)]
+    pub lines: u32,
+    /// The active's own log
+    #[arg(long = "self", conflicts_with_all = ["names", "standby"])]
+    pub self_log: bool,
+    /// The standby's own log
+    #[arg(long, conflicts_with = "names")]
+    pub standby: bool,
+}
+
+/// What `wait` waits for.
+#[derive(Clone, Debug, PartialEq, Eq, ClapArgs)]
+pub struct Wait {
+    #[command(flatten)]
+    goal: GoalFlags,
+    #[command(flatten)]
+    pub names: Names,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, ClapArgs)]
+#[group(required = true, multiple = false)]
+struct GoalFlags {
+    /// Until the process exists
+    #[arg(long)]
+    up: bool,
+    /// Until it is RUNNING
+    #[arg(long)]
+    ready: bool,
+    /// Until its group is gone
+    #[arg(long)]
+    down: bool,
+}
+
+impl Wait {
+    /// What is waited for.
+    pub fn goal(&self) -> Goal {
+        match (self.goal.up, self.goal.down) {
+            (true, _) => Goal::Up,
+            (_, true) => Goal::Down,
+            (false, false) => Goal::Ready,
+        }
+    }
+}
+
+/// Reads a command line, its first word being the program.
+///
+/// # Errors
+/// A command line that is wrong: exit status 64. What `--help` and `--version` print comes with
+/// exit status 0 and belongs on stdout. The text is whole, with its newlines.
+pub fn parse<I, T>(words: I) -> Result<Args, Failure>
+where
+    I: IntoIterator<Item = T>,
+    T: Into<OsString> + Clone,
+{
+    let mut args = Args::try_parse_from(words).map_err(|error| match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            Failure::new(exit::DONE, error.render().to_string())
+        }
+        _ => Failure::new(exit::USAGE, error.render().to_string()),
+    })?;
+    if let Command::Maintail { follow, lines } = args.command {
+        let names = Vec::new();
+        args.command = Command::Logs(Logs { names, follow, lines, self_log: true, standby: false });
+    }
+    Ok(args)
+}
+
+/// A duration as the configuration has it: `500ms`, `10s`, `2m`, `1h`, `1d`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let unit_ms: u64 = match unit {
+        "ms" => 1,
+        "s" => 1000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        "" if digits > 0 => return Err(format!("a unit is missing: {text}s or {text}ms?")),
+        _ => return Err("expected a number with ms, s, m, h or d behind it, such as 10s".into()),
+    };
+    let count: u64 = number.parse().map_err(|_| format!("{number:?} is no number that fits"))?;
+    count.checked_mul(unit_ms).map(Duration::from_millis).ok_or_else(|| "too long".into())
+}
+
+/// The full name of a signal that was given as `HUP`, `sighup` or `1`.
+fn signal_name(text: &str) -> Result<String, String> {
+    let upper = text.to_ascii_uppercase();
+    let full = if upper.starts_with("SIG") { upper } else { format!("SIG{upper}") };
+    let by_number = text.parse().ok().and_then(|number: i32| Signal::try_from(number).ok());
+    let signal = by_number.or_else(|| full.parse().ok());
+    signal
+        .map(|signal: Signal| signal.as_str().to_owned())
+        .ok_or_else(|| "no such signal; see `kill -l`".into())
+}
+
+#[cfg(test)]
+mod tests;
