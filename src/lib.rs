@@ -7,4 +7,5 @@ pub mod core;
 pub mod http;
 pub mod journal;
 pub mod names;
+pub mod sys;
 pub mod wire;

@@ -1,0 +1,240 @@
+//! Forking, and what a child may do between fork and exec.
+//!
+//! Everything here that runs in a child is async-signal-safe: it must not allocate, lock,
+//! panic or touch what other threads of the parent may have left half-done. So texts are
+//! prepared before the fork, and errors are plain numbers.
+
+use super::pidfd;
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::sys::resource::{Resource, getrlimit};
+use nix::sys::signal::{SigSet, SigmaskHow};
+use nix::sys::stat::Mode;
+use std::convert::Infallible;
+use std::ffi::{CStr, CString, c_char};
+use std::io;
+use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd, RawFd};
+
+/// The last signal number of Linux on the machines that this program runs on.
+const SIGNAL_MAX: libc::c_int = 64;
+/// As many descriptors as are closed one by one where close_range(2) is refused.
+const CLOSE_MAX: libc::rlim_t = 1 << 20;
+
+/// The result of a step in the child: the error number when it failed.
+pub(super) type Stepped = Result<(), i32>;
+
+/// A null-terminated array of pointers, as execve(2) wants it.
+pub(super) struct Pointers<'a> {
+    pointers: Vec<*const c_char>,
+    _texts: &'a [CString],
+}
+
+impl<'a> Pointers<'a> {
+    pub(super) fn new(texts: &'a [CString]) -> Pointers<'a> {
+        let ends = std::iter::once(std::ptr::null());
+        Pointers {
+            pointers: texts.iter().map(|text| text.as_ptr()).chain(ends).collect(),
+            _texts: texts,
+        }
+    }
+}
+
+/// Makes a child that runs `code`, and gives its number and its pidfd.
+///
+/// Signals are blocked in the child (its handlers are still the parent's) until `code` calls
+/// `reset_signals`.
+///
+/// # Errors
+/// Those of clone3(2), EAGAIN and EMFILE above all; no child is left behind then.
+///
+/// # Safety
+/// `code` must be async-signal-safe: other threads' locks, the allocator's too, may be held for
+/// ever in the child.
+pub(super) unsafe fn fork(code: impl FnOnce() -> Infallible) -> io::Result<(i32, OwnedFd)> {
+    let mask = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK)?;
+    // SAFETY: the caller's promise about `code`; the copy of this stack that the child has is
+    // its own, so returning into this function is sound there.
+    let forked = match unsafe { clone_with_pidfd() } {
+        Err(Errno::ENOSYS | Errno::EPERM) => {
+            // A filter of system calls (a container's) can forbid clone3.
+            // SAFETY: as above.
+            unsafe { fork_then_open() }
+        }
+        other => other,
+    };
+    if let Ok(None) = forked {
+        code();
+    }
+    // Can't fail: the arguments are valid.
+    let _ = mask.thread_set_mask();
+    forked?.ok_or_else(|| io::Error::from(Errno::EINVAL))
+}
+
+/// fork(2) by clone3(2) (Linux 5.3), with the pidfd made at the same moment. `None`: the child.
+///
+/// # Safety
+/// As for `fork`.
+unsafe fn clone_with_pidfd() -> nix::Result<Option<(i32, OwnedFd)>> {
+    let mut pidfd: RawFd = -1;
+    // SAFETY: clone_args consists of integers; all zeroes is a valid value of it.
+    let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
+    args.flags = libc::CLONE_PIDFD as u64;
+    args.pidfd = &raw mut pidfd as u64;
+    args.exit_signal = libc::SIGCHLD as u64;
+    // SAFETY: `args` and `pidfd` live through the call and have the sizes that clone3 expects.
+    // Without CLONE_VM and a stack the child goes on with a copy of this memory, as after fork.
+    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of_val(&args)) };
+    match Errno::result(pid)? {
+        0 => Ok(None),
+        // SAFETY: clone3 succeeded in the parent, so it has put a new descriptor, owned by
+        // nobody else, into `pidfd`.
+        pid => Ok(Some((pid as i32, unsafe { OwnedFd::from_raw_fd(pidfd) }))),
+    }
+}
+
+/// fork(2), then pidfd_open(2). `None`: the child.
+///
+/// # Safety
+/// As for `fork`.
+unsafe fn fork_then_open() -> nix::Result<Option<(i32, OwnedFd)>> {
+    // SAFETY: the caller promises that the child does only what is async-signal-safe.
+    let pid = Errno::result(unsafe { libc::fork() })?;
+    if pid == 0 {
+        return Ok(None);
+    }
+    match pidfd::open(pid) {
+        Ok(pidfd) => Ok(Some((pid, pidfd))),
+        Err(e) => {
+            // SAFETY: `pid` is an unreaped child of this process, so the number is its own; the
+            // null pointer says that its status is not wanted. A child ends at once by SIGKILL.
+            unsafe {
+                libc::kill(pid, libc::SIGKILL);
+                libc::waitpid(pid, std::ptr::null_mut(), 0);
+            }
+            Err(Errno::from_raw(e.raw_os_error().unwrap_or(libc::EMFILE)))
+        }
+    }
+}
+
+/// Ends the child without running anything of the parent's.
+pub(super) fn exit_now(code: i32) -> ! {
+    // SAFETY: _exit takes an integer and does not return.
+    unsafe { libc::_exit(code) }
+}
+
+/// Ends the child as if by `kill -9`.
+pub(super) fn kill_self() -> ! {
+    // SAFETY: takes two integers and touches no memory.
+    unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
+    exit_now(127)
+}
+
+/// Closes the descriptors from `first` to `last`, in the child.
+pub(super) fn close_all(first: libc::c_uint, last: libc::c_uint) {
+    // SAFETY: integers only. The child owns every descriptor of its own table, and uses none of
+    // these afterwards.
+    let closed = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+    if closed == 0 {
+        return;
+    }
+    // Refused (a filter of system calls). The parent can't have opened one beyond its limit.
+    let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(CLOSE_MAX, |(_, hard)| hard);
+    let end = limit.min(CLOSE_MAX) as libc::c_uint;
+    for fd in first..=last.min(end) {
+        // SAFETY: as above.
+        unsafe { libc::close(fd as libc::c_int) };
+    }
+}
+
+/// Gives every signal its default disposition, and blocks none.
+///
+/// By system calls: libc hides two real-time signals, and what is ignored survives an exec.
+pub(super) fn reset_signals() -> Stepped {
+    // The kernel's sigaction (handler, flags, restorer, mask): all zeroes is SIG_DFL.
+    let default = [0_u64; 4];
+    let no_signal = 0_u64;
+    let set_bytes = size_of_val(&no_signal);
+    let none = std::ptr::null_mut::<u64>();
+    for number in 1..=SIGNAL_MAX {
+        // SAFETY: `default` is as large as the kernel's sigaction and lives through the call; a
+        // null pointer says that the old one is not wanted.
+        let set = unsafe {
+            libc::syscall(libc::SYS_rt_sigaction, number, default.as_ptr(), none, set_bytes)
+        };
+        if set != 0 && number != libc::SIGKILL && number != libc::SIGSTOP {
+            return Err(Errno::last_raw());
+        }
+    }
+    let how = libc::SIG_SETMASK;
+    // SAFETY: `no_signal` is a kernel signal set that lives through the call.
+    let set = unsafe {
+        libc::syscall(libc::SYS_rt_sigprocmask, how, &raw const no_signal, none, set_bytes)
+    };
+    if set == 0 { Ok(()) } else { Err(Errno::last_raw()) }
+}
+
+/// Makes the descriptor number `target` a copy of `fd`, to be kept at an exec.
+pub(super) fn copy_to(fd: RawFd, target: RawFd) -> Stepped {
+    // SAFETY: integers only. In the child, nothing owns what `target` was.
+    if unsafe { libc::dup2(fd, target) } < 0 { Err(Errno::last_raw()) } else { Ok(()) }
+}
+
+/// Moves `fd` to the number `target`, closed at an exec.
+pub(super) fn move_to(fd: RawFd, target: RawFd) -> Stepped {
+    // SAFETY: integers only. In the child, nothing owns what `target` was.
+    let moved = unsafe { libc::dup3(fd, target, libc::O_CLOEXEC) };
+    // EINVAL: it is there already, and the parent opened it with O_CLOEXEC.
+    if moved < 0 && fd != target { Err(Errno::last_raw()) } else { Ok(()) }
+}
+
+/// A copy of `fd` with a number of at least `least`.
+pub(super) fn copy_above(fd: RawFd, least: RawFd) -> Result<RawFd, i32> {
+    // SAFETY: integers only.
+    let copy = unsafe { libc::fcntl(fd, libc::F_DUPFD, least) };
+    if copy < 0 { Err(Errno::last_raw()) } else { Ok(copy) }
+}
+
+/// Opens `path` as the descriptor number `target`, to be kept at an exec.
+pub(super) fn open_as(path: &CStr, flags: OFlag, mode: Mode, target: RawFd) -> Stepped {
+    let opened = open(path, flags | OFlag::O_NOCTTY, mode).map_err(|e| e as i32)?;
+    let fd = opened.into_raw_fd();
+    if fd == target {
+        return Ok(());
+    }
+    let copied = copy_to(fd, target);
+    close_all(fd as libc::c_uint, fd as libc::c_uint);
+    copied
+}
+
+/// Becomes `program`; returns only to say why that failed.
+pub(super) fn exec(program: &CStr, argv: &Pointers, env: &Pointers) -> i32 {
+    // SAFETY: `program` ends with a NUL; both arrays end with a null pointer, and their texts
+    // are borrowed for as long as the arrays live.
+    unsafe { libc::execve(program.as_ptr(), argv.pointers.as_ptr(), env.pointers.as_ptr()) };
+    Errno::last_raw()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::Exit;
+    use crate::sys::testing::{reaped, wait_until};
+
+    #[test]
+    fn where_clone3_is_forbidden_a_forked_child_has_a_pidfd_too() {
+        // SAFETY: the child does nothing but end.
+        let Some((pid, pidfd)) = (unsafe { fork_then_open() }).unwrap() else { exit_now(7) };
+        assert!(pid > 0);
+        wait_until("the child is dead", || pidfd::is_dead(&pidfd));
+        assert_eq!(reaped(&pidfd), Exit::Code(7));
+    }
+
+    #[test]
+    fn the_callers_signal_mask_is_the_same_after_a_fork() {
+        let before = SigSet::thread_get_mask().unwrap();
+        // SAFETY: the child does nothing but end.
+        let (_, pidfd) = unsafe { fork(|| exit_now(0)) }.unwrap();
+        assert_eq!(SigSet::thread_get_mask().unwrap(), before);
+        reaped(&pidfd);
+    }
+}

@@ -1,0 +1,82 @@
+//! The FIFOs that carry servers' output.
+//!
+//! Must not read or write them.
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
+use nix::unistd::{geteuid, mkfifo};
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::Path;
+
+/// Makes a FIFO with `mode` (less the umask); one of ours that is there already is as good.
+///
+/// # Errors
+/// AlreadyExists when something else, or somebody else's, is there; those of mkfifo(3).
+pub fn make_fifo(path: &Path, mode: u32) -> io::Result<()> {
+    match mkfifo(path, Mode::from_bits_truncate(mode)) {
+        Err(Errno::EEXIST) => {}
+        other => return Ok(other?),
+    }
+    let found = std::fs::symlink_metadata(path)?;
+    if !found.file_type().is_fifo() {
+        return Err(in_the_way(path, "something that is no FIFO is there; remove it"));
+    }
+    if found.uid() != geteuid().as_raw() {
+        return Err(in_the_way(path, "another user's is there; remove it"));
+    }
+    Ok(())
+}
+
+/// Opens a FIFO for reading and writing, without blocking: it then has a reader and a writer,
+/// so nobody else's end ever breaks or sees the end of file.
+///
+/// # Errors
+/// Those of open(2), ELOOP for a symbolic link; InvalidInput for something that is no FIFO.
+pub fn open_fifo(path: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlag::O_RDWR | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+    let file = File::from(open(path, flags, Mode::empty())?);
+    if !file.metadata()?.file_type().is_fifo() {
+        let text = format!("cannot open {}: it is no FIFO; remove it", path.display());
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+    }
+    Ok(file.into())
+}
+
+fn in_the_way(path: &Path, why: &str) -> io::Error {
+    let text = format!("cannot make the FIFO {}: {why}", path.display());
+    io::Error::new(io::ErrorKind::AlreadyExists, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::testing::Scratch;
+
+    #[test]
+    fn a_fifo_that_is_there_already_is_kept() {
+        let scratch = Scratch::new();
+        let path = scratch.path("fifo");
+        make_fifo(&path, 0o600).unwrap();
+        let inode = path.metadata().unwrap().ino();
+        make_fifo(&path, 0o600).unwrap();
+        assert_eq!(path.metadata().unwrap().ino(), inode);
+        open_fifo(&path).unwrap();
+    }
+
+    #[test]
+    fn a_file_or_a_link_in_the_place_of_a_fifo_is_an_error_and_stays() {
+        let scratch = Scratch::new();
+        let (file, link) = (scratch.path("file"), scratch.path("link"));
+        std::fs::write(&file, "kept").unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        for path in [&file, &link] {
+            assert_eq!(make_fifo(path, 0o600).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+            assert!(open_fifo(path).is_err());
+        }
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "kept");
+    }
+}

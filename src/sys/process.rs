@@ -1,0 +1,297 @@
+//! What /proc and the clocks say about processes and about this boot.
+//!
+//! Must not signal anybody, and must not take the state letter for the truth: a process whose
+//! main thread ended shows `Z` and runs on. Where /proc is mounted with `hidepid`, an
+//! unprivileged caller sees only its own user's processes.
+
+use super::pidfd;
+use crate::core::{Identity, Ms};
+use nix::errno::Errno;
+use nix::time::{ClockId, clock_gettime};
+use nix::unistd::{SysconfVar, sysconf};
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// The variable in a server's environment that says whose it is.
+const MARK: &[u8] = b"NM_SERVER=";
+/// As much of an environment as is searched for the mark.
+const ENVIRON_MAX_BYTES: u64 = 256 * 1024;
+/// As many threads as are asked for the environment of a process whose main thread ended.
+const THREADS_MAX: usize = 16;
+/// More than the kernel ever writes into a stat file.
+const STAT_MAX_BYTES: u64 = 4096;
+
+/// A living process that carries the mark of a server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Survivor {
+    /// The server's name.
+    pub name: String,
+    /// Which start of the server it belongs to.
+    pub start_number: u64,
+    pub identity: Identity,
+    /// It leads its session, as the first process of a server does.
+    pub session_leader: bool,
+}
+
+/// What a process uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Usage {
+    /// Processor time of all its threads, in user and kernel mode.
+    pub cpu_ms: u64,
+    /// Memory that is not swapped out.
+    pub rss_bytes: u64,
+}
+
+/// The fields of /proc/PID/stat that are used (proc_pid_stat(5)).
+struct Stat {
+    comm: String,
+    group: i32,
+    session: i32,
+    cpu_ticks: u64,
+    start_ticks: u64,
+    rss_pages: u64,
+}
+
+/// The id of this boot, new with each one.
+///
+/// # Errors
+/// When /proc can't be read.
+pub fn boot_id() -> io::Result<String> {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+    Ok(id.trim().to_owned())
+}
+
+/// The inode of this process's PID namespace: process numbers mean nothing in another one.
+///
+/// # Errors
+/// When /proc can't be read.
+pub fn pid_namespace_inode() -> io::Result<u64> {
+    Ok(std::fs::metadata("/proc/self/ns/pid")?.ino())
+}
+
+/// When the process was started, in clock ticks since the boot.
+///
+/// # Errors
+/// NotFound or ESRCH when there is none.
+pub fn start_ticks(pid: i32) -> io::Result<u64> {
+    Ok(stat(pid)?.start_ticks)
+}
+
+/// Clock ticks since the boot as milliseconds of CLOCK_BOOTTIME (suspended time included).
+pub fn ticks_to_boot_ms(ticks: u64) -> u64 {
+    let per_second = match sysconf(SysconfVar::CLK_TCK) {
+        Ok(Some(per_second)) => u64::try_from(per_second).unwrap_or(100).max(1),
+        _ => 100,
+    };
+    ticks.saturating_mul(1000) / per_second
+}
+
+/// The name of the process's program, at most 15 bytes, without control characters.
+///
+/// # Errors
+/// NotFound or ESRCH when there is none.
+pub fn comm(pid: i32) -> io::Result<String> {
+    Ok(stat(pid)?.comm)
+}
+
+/// Processor time and memory of one process.
+///
+/// # Errors
+/// NotFound or ESRCH when there is none.
+pub fn usage(pid: i32) -> io::Result<Usage> {
+    let stat = stat(pid)?;
+    let page_bytes = match sysconf(SysconfVar::PAGE_SIZE) {
+        Ok(Some(bytes)) => u64::try_from(bytes).unwrap_or(4096),
+        _ => 4096,
+    };
+    Ok(Usage {
+        cpu_ms: ticks_to_boot_ms(stat.cpu_ticks),
+        rss_bytes: stat.rss_pages.saturating_mul(page_bytes),
+    })
+}
+
+/// The living members of a process group, the leader included, each with a pidfd that was open
+/// before its group was read.
+///
+/// A number whose group is empty can be another group's by now: ask `pidfd::signal_group` with
+/// signal 0 first (ESRCH: empty), which is also cheaper. A member that forks during the look
+/// may hide its child, so an empty answer is asked for again.
+///
+/// # Errors
+/// What keeps from telling (EMFILE, an unreadable /proc): there may be members.
+pub fn live_group_members(pgid: i32) -> io::Result<Vec<(i32, OwnedFd)>> {
+    let mut members = Vec::new();
+    for pid in pids()? {
+        let is_member = || known(stat(pid)).map(|stat| stat.is_some_and(|s| s.group == pgid));
+        if is_member()?
+            && let Some(fd) = open_living(pid)?
+            && is_member()?
+            && !pidfd::is_dead(&fd)
+        {
+            members.push((pid, fd));
+        }
+    }
+    Ok(members)
+}
+
+/// The value of NM_SERVER in the environment that the process was started with.
+///
+/// `None`: it has none, or has overwritten it (a program that changes its title in place, as
+/// nginx does, wipes its environment).
+///
+/// # Errors
+/// NotFound or ESRCH when there is no such process; PermissionDenied for another user's.
+pub fn mark_of(pid: i32) -> io::Result<Option<String>> {
+    let environ = environ(&format!("/proc/{pid}/environ"))?;
+    if !environ.is_empty() {
+        return Ok(mark_in(&environ));
+    }
+    // A process whose main thread ended shows its environment at the threads that are left.
+    for thread in numbers(&format!("/proc/{pid}/task"))?.take(THREADS_MAX) {
+        let path = format!("/proc/{pid}/task/{thread}/environ");
+        if let Some(mark) = known(self::environ(&path))?.as_deref().and_then(mark_in) {
+            return Ok(Some(mark));
+        }
+    }
+    Ok(None)
+}
+
+/// All living processes whose mark is `<node>/<name>/<start number>`, wherever they are by now.
+///
+/// Processes whose environment this user may not read are not seen.
+///
+/// # Errors
+/// What keeps from telling (EMFILE, an unreadable /proc): there may be survivors.
+pub fn survivors(node: &str) -> io::Result<Vec<Survivor>> {
+    let mut found = Vec::new();
+    for pid in pids()? {
+        if read_mark(pid, node)?.is_none() {
+            continue;
+        }
+        let Some(fd) = open_living(pid)? else { continue };
+        // Read again behind the pidfd: the number can have changed hands in between.
+        let (Some((name, start_number)), Some(stat)) = (read_mark(pid, node)?, known(stat(pid))?)
+        else {
+            continue;
+        };
+        let Some(identity) = known(pidfd::identify(pid, &fd))? else { continue };
+        if !pidfd::is_dead(&fd) {
+            let session_leader = stat.session == pid;
+            found.push(Survivor { name, start_number, identity, session_leader });
+        }
+    }
+    Ok(found)
+}
+
+/// Milliseconds of CLOCK_MONOTONIC, the time of the core.
+pub fn monotonic_ms() -> Ms {
+    Ms(clock_ms(ClockId::CLOCK_MONOTONIC))
+}
+
+/// Milliseconds since the boot, suspended time included (CLOCK_BOOTTIME).
+pub fn boottime_ms() -> u64 {
+    clock_ms(ClockId::CLOCK_BOOTTIME)
+}
+
+/// Milliseconds since 1970, for showing only: this clock jumps. 0 before 1970.
+pub fn wall_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The numbers of all processes that /proc shows.
+pub(super) fn pids() -> io::Result<impl Iterator<Item = i32>> {
+    numbers("/proc")
+}
+
+/// Turns "it is gone, or not ours to look at" into `None`.
+pub(super) fn known<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(e) if e.raw_os_error() == Some(libc::ESRCH) => Ok(None),
+        Err(e) => match e.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => Ok(None),
+            _ => Err(e),
+        },
+    }
+}
+
+fn numbers(directory: &str) -> io::Result<impl Iterator<Item = i32>> {
+    let entries = std::fs::read_dir(directory)?;
+    Ok(entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()))
+}
+
+fn clock_ms(clock: ClockId) -> u64 {
+    // The two clocks exist on every kernel that this program runs on.
+    let Ok(time) = clock_gettime(clock) else { return 0 };
+    let seconds = u64::try_from(time.tv_sec()).unwrap_or(0);
+    let nanos = u64::try_from(time.tv_nsec()).unwrap_or(0);
+    seconds.saturating_mul(1000).saturating_add(nanos / 1_000_000)
+}
+
+fn stat(pid: i32) -> io::Result<Stat> {
+    let mut line = Vec::new();
+    File::open(format!("/proc/{pid}/stat"))?.take(STAT_MAX_BYTES).read_to_end(&mut line)?;
+    parse_stat(&line).ok_or_else(|| {
+        io::Error::new(io::ErrorKind::InvalidData, format!("cannot read /proc/{pid}/stat"))
+    })
+}
+
+/// The name stands in brackets and can hold any byte but NUL, brackets and blanks included, so
+/// the fields are counted from the last closing bracket.
+fn parse_stat(line: &[u8]) -> Option<Stat> {
+    let start = line.iter().position(|byte| *byte == b'(')?;
+    let end = line.iter().rposition(|byte| *byte == b')')?;
+    let name = String::from_utf8_lossy(line.get(start + 1..end)?);
+    let rest = std::str::from_utf8(line.get(end + 1..)?).ok()?;
+    // The first of them is field 3 of the manual page.
+    let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
+    let field = |number: usize| fields.get(number - 3).copied();
+    let count = |number: usize| field(number)?.parse::<u64>().ok();
+    Some(Stat {
+        comm: name.replace(char::is_control, "?"),
+        group: field(5)?.parse().ok()?,
+        session: field(6)?.parse().ok()?,
+        cpu_ticks: count(14)?.saturating_add(count(15)?),
+        start_ticks: count(22)?,
+        rss_pages: count(24)?,
+    })
+}
+
+/// A pidfd of `pid`, or `None` when it is dead, or its number a thread's.
+fn open_living(pid: i32) -> io::Result<Option<OwnedFd>> {
+    match pidfd::open(pid) {
+        Ok(fd) if pidfd::is_dead(&fd) => Ok(None),
+        Ok(fd) => Ok(Some(fd)),
+        Err(e) if e.raw_os_error() == Some(Errno::EINVAL as i32) => Ok(None),
+        Err(e) => known(Err(e)),
+    }
+}
+
+fn read_mark(pid: i32, node: &str) -> io::Result<Option<(String, u64)>> {
+    let mark = known(mark_of(pid))?.flatten();
+    Ok(mark.and_then(|mark| parse_mark(&mark, node)))
+}
+
+fn parse_mark(mark: &str, node: &str) -> Option<(String, u64)> {
+    let (name, number) = mark.strip_prefix(node)?.strip_prefix('/')?.rsplit_once('/')?;
+    Some((name.to_owned(), number.parse().ok()?))
+}
+
+fn environ(path: &str) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(ENVIRON_MAX_BYTES).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn mark_in(environ: &[u8]) -> Option<String> {
+    let value = environ.split(|byte| *byte == 0).find_map(|entry| entry.strip_prefix(MARK))?;
+    String::from_utf8(value.to_vec()).ok()
+}
+
+#[cfg(test)]
+#[path = "process_tests.rs"]
+mod tests;

@@ -1,0 +1,197 @@
+//! Tests of `spawn`: the gate, and what a server's child has and has not.
+
+use super::*;
+use crate::core::Exit;
+use crate::sys::fifo::{make_fifo, open_fifo};
+use crate::sys::pidfd;
+use crate::sys::testing::*;
+use nix::sys::signal::{SigSet, SigmaskHow};
+use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
+
+#[test]
+fn a_child_whose_gate_is_closed_ends_without_exec() {
+    let scratch = Scratch::new();
+    let marker = scratch.path("marker");
+    let server = spawn_server(&shell_spec(&format!("echo ran > {}", marker.display()))).unwrap();
+    drop(server.gate);
+    assert_eq!(reaped(&server.pidfd), Exit::Signal(libc::SIGKILL));
+    assert!(!marker.exists());
+}
+
+#[test]
+fn a_child_whose_parent_is_killed_ends_without_exec() {
+    let scratch = Scratch::new();
+    let marker = scratch.path("marker");
+    let mut parent = probe("gate", marker.to_str().unwrap());
+    let child = pidfd_of(parent.line().parse().unwrap());
+    assert!(!pidfd::is_dead(&child));
+    parent.kill();
+    wait_until("the child is dead", || pidfd::is_dead(&child));
+    assert!(!marker.exists());
+}
+
+#[test]
+fn nothing_runs_before_the_gate_opens_and_the_server_runs_after() {
+    let scratch = Scratch::new();
+    let marker = scratch.path("marker");
+    let server = Server::at_gate(&shell_spec(&format!("echo ran > {}", marker.display())));
+    assert_eq!(server.news(), News::Ready);
+    assert_eq!(read_news(&server.gate).unwrap(), None);
+    assert!(!marker.exists());
+    open_gate(&server.gate).unwrap();
+    assert_eq!(server.news(), News::Closed);
+    assert_eq!(reaped(&server.pidfd), Exit::Code(0));
+    assert!(marker.exists());
+}
+
+#[test]
+fn opening_the_gate_of_a_dead_child_is_an_error_and_no_signal() {
+    let server = Server::at_gate(&shell_spec("exit 0"));
+    end(&server.pidfd);
+    wait_until("it is dead", || pidfd::is_dead(&server.pidfd));
+    assert_eq!(open_gate(&server.gate).unwrap_err().raw_os_error(), Some(libc::EPIPE));
+}
+
+#[test]
+fn a_server_has_default_signals_its_own_session_and_no_descriptor_but_three() {
+    let blocked = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK).unwrap();
+    let not_closed_at_exec = nix::unistd::dup(std::io::stderr()).unwrap();
+    let server = Server::shell("exec sleep 60");
+    blocked.thread_set_mask().unwrap();
+    drop(not_closed_at_exec);
+    wait_until("sleep runs", || runs(server.pid, "sleep"));
+    // The Rust runtime ignores SIGPIPE in this process, so an inherited disposition would show.
+    for field in ["SigIgn", "SigBlk", "SigCgt"] {
+        assert_eq!(status_field(server.pid, field), "0".repeat(16), "{field}");
+    }
+    let pid = Some(nix::unistd::Pid::from_raw(server.pid));
+    assert_eq!(nix::unistd::getsid(pid).ok(), pid);
+    let entries = std::fs::read_dir(format!("/proc/{}/fd", server.pid)).unwrap();
+    let mut numbers: Vec<_> = entries.flatten().map(|entry| entry.file_name()).collect();
+    numbers.sort();
+    assert_eq!(numbers, ["0", "1", "2"]);
+}
+
+#[test]
+fn a_server_does_not_die_with_the_thread_that_started_it() {
+    let server = std::thread::spawn(|| Server::shell("exec sleep 60")).join().unwrap();
+    wait_until("sleep runs", || runs(server.pid, "sleep"));
+    assert!(!pidfd::is_dead(&server.pidfd));
+}
+
+#[test]
+fn a_server_gets_the_given_umask_limits_oom_score_directory_and_environment() {
+    let scratch = Scratch::new();
+    let out = scratch.path("out");
+    let script = "umask; ulimit -Sn; ulimit -Hn; cat /proc/self/oom_score_adj; pwd; echo $NM_SERVER; \
+                  echo to stderr >&2";
+    let mut spec = shell_spec(script);
+    spec.umask = 0o27;
+    spec.nofile = Some((111, 222));
+    spec.oom_score_adj = Some(cstring("777"));
+    spec.cwd = path_cstring(&scratch.path("."));
+    spec.env.push(cstring("NM_SERVER=node/web/1"));
+    spec.stdout = Stdout::File(path_cstring(&out));
+    std::fs::write(&out, "before\n").unwrap();
+    reaped(&Server::running(&spec).pidfd);
+    let said = std::fs::read_to_string(&out).unwrap();
+    let directory = scratch.path(".").canonicalize().unwrap();
+    let wanted =
+        format!("before\n0027\n111\n222\n777\n{}\nnode/web/1\nto stderr\n", directory.display());
+    assert_eq!(said, wanted);
+}
+
+#[test]
+fn a_servers_end_of_the_fifo_is_its_own_blocking_and_never_lacks_a_reader() {
+    let scratch = Scratch::new();
+    let path = scratch.path("fifo");
+    make_fifo(&path, 0o600).unwrap();
+    let ours = open_fifo(&path).unwrap();
+    let mut spec = shell_spec("echo hello; exec sleep 60");
+    spec.stdout = Stdout::Fifo(path_cstring(&path));
+    let server = Server::running(&spec);
+    wait_until("sleep runs", || runs(server.pid, "sleep"));
+    let mut line = [0; 16];
+    let length = std::fs::File::from(ours).read(&mut line).unwrap();
+    assert_eq!(&line[..length], b"hello\n");
+    for fd in [1, 2] {
+        let info = std::fs::read_to_string(format!("/proc/{}/fdinfo/{fd}", server.pid)).unwrap();
+        let flags = info.lines().find_map(|line| line.strip_prefix("flags:")).unwrap().trim();
+        let flags = i32::from_str_radix(flags, 8).unwrap();
+        assert_eq!(flags & libc::O_ACCMODE, libc::O_RDWR);
+        assert_eq!(flags & libc::O_NONBLOCK, 0);
+    }
+}
+
+#[test]
+fn an_exec_that_fails_says_which_program_and_why() {
+    let scratch = Scratch::new();
+    let refused = scratch.path("refused");
+    std::fs::write(&refused, "#!/bin/sh\n").unwrap();
+    std::fs::set_permissions(&refused, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let absent = path_cstring(&scratch.path("absent"));
+    let refused = path_cstring(&refused);
+    let cases = [
+        (vec![absent.clone()], libc::ENOENT, 0),
+        (vec![absent.clone(), refused.clone(), absent], libc::EACCES, 1),
+    ];
+    for (programs, errno, program) in cases {
+        let server = Server::at_gate(&ServerSpec { programs, ..shell_spec("") });
+        assert_eq!(server.news(), News::Ready);
+        open_gate(&server.gate).unwrap();
+        assert_eq!(server.news(), News::Failed { step: Step::Exec, errno, program });
+        assert_eq!(server.news(), News::Closed);
+        assert_eq!(reaped(&server.pidfd), Exit::Code(127));
+    }
+}
+
+#[test]
+fn a_program_is_searched_for_past_those_that_are_absent_or_refused() {
+    let scratch = Scratch::new();
+    let file = scratch.path("file");
+    std::fs::write(&file, "").unwrap();
+    let programs = vec![
+        path_cstring(&scratch.path("absent")),
+        path_cstring(&file.join("below-a-file")),
+        path_cstring(&file),
+        cstring("/bin/sh"),
+    ];
+    let server = Server::running(&ServerSpec { programs, ..shell_spec("exit 3") });
+    assert_eq!(reaped(&server.pidfd), Exit::Code(3));
+}
+
+#[test]
+fn a_failure_before_the_gate_says_its_step() {
+    let absent = cstring("/nowhere/at/all");
+    let spec = shell_spec("");
+    let cases = [
+        (Step::Chdir, ServerSpec { cwd: absent.clone(), ..spec.clone() }),
+        (Step::Output, ServerSpec { stdout: Stdout::File(absent), ..spec.clone() }),
+    ];
+    for (step, spec) in cases {
+        let server = Server::at_gate(&spec);
+        assert_eq!(server.news(), News::Failed { step, errno: libc::ENOENT, program: 0 });
+        assert_eq!(reaped(&server.pidfd), Exit::Code(127));
+    }
+    let limits = Server::at_gate(&ServerSpec { nofile: Some((9, 8)), ..spec });
+    let news = News::Failed { step: Step::Limits, errno: libc::EINVAL, program: 0 };
+    assert_eq!(limits.news(), news);
+}
+
+#[test]
+fn every_step_is_sent_as_the_number_it_is_found_by() {
+    for (index, step) in STEPS.iter().enumerate() {
+        assert_eq!(*step as usize, index, "{step}");
+    }
+}
+
+#[test]
+fn a_message_that_no_child_sends_is_an_error() {
+    let (ours, theirs) =
+        socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).unwrap();
+    for message in [&b"x"[..], b"F\xff\0\0\0\0\0\0\0\0", b"RR"] {
+        send(theirs.as_raw_fd(), message, MsgFlags::empty()).unwrap();
+        assert_eq!(read_news(&ours).unwrap_err().kind(), io::ErrorKind::InvalidData);
+    }
+}
