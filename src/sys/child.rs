@@ -137,11 +137,16 @@ pub(super) fn close_all(first: libc::c_uint, last: libc::c_uint) {
     if closed == 0 {
         return;
     }
-    // Refused (a filter of system calls). The parent can't have opened one beyond its limit.
+    // Refused (a filter of system calls).
+    close_one_by_one(first, last);
+}
+
+fn close_one_by_one(first: libc::c_uint, last: libc::c_uint) {
+    // The parent can't have opened one beyond its limit.
     let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(CLOSE_MAX, |(_, hard)| hard);
     let end = limit.min(CLOSE_MAX) as libc::c_uint;
     for fd in first..=last.min(end) {
-        // SAFETY: as above.
+        // SAFETY: as in `close_all`.
         unsafe { libc::close(fd as libc::c_int) };
     }
 }
@@ -219,6 +224,7 @@ mod tests {
     use super::*;
     use crate::core::Exit;
     use crate::sys::testing::{reaped, wait_until};
+    use std::os::fd::AsRawFd;
 
     #[test]
     fn where_clone3_is_forbidden_a_forked_child_has_a_pidfd_too() {
@@ -226,6 +232,20 @@ mod tests {
         let Some((pid, pidfd)) = (unsafe { fork_then_open() }).unwrap() else { exit_now(7) };
         assert!(pid > 0);
         wait_until("the child is dead", || pidfd::is_dead(&pidfd));
+        assert_eq!(reaped(&pidfd), Exit::Code(7));
+    }
+
+    #[test]
+    fn where_close_range_is_forbidden_descriptors_are_closed_all_the_same() {
+        let copy = nix::unistd::dup(std::io::stderr()).unwrap();
+        let number = copy.as_raw_fd();
+        let code = || -> Infallible {
+            close_one_by_one(3, libc::c_uint::MAX);
+            // SAFETY: integers only; the call fails for a number that is not open.
+            exit_now(if unsafe { libc::fcntl(number, libc::F_GETFD) } < 0 { 7 } else { 8 })
+        };
+        // SAFETY: `code` only makes system calls.
+        let (_, pidfd) = unsafe { fork(code) }.unwrap();
         assert_eq!(reaped(&pidfd), Exit::Code(7));
     }
 

@@ -48,6 +48,7 @@ pub struct Usage {
 /// The fields of /proc/PID/stat that are used (proc_pid_stat(5)).
 struct Stat {
     comm: String,
+    state: u8,
     group: i32,
     session: i32,
     cpu_ticks: u64,
@@ -145,11 +146,12 @@ pub fn live_group_members(pgid: i32) -> io::Result<Vec<(i32, OwnedFd)>> {
 /// # Errors
 /// NotFound or ESRCH when there is no such process; PermissionDenied for another user's.
 pub fn mark_of(pid: i32) -> io::Result<Option<String>> {
-    let environ = environ(&format!("/proc/{pid}/environ"))?;
-    if !environ.is_empty() {
-        return Ok(mark_in(&environ));
+    let environ = environ(&format!("/proc/{pid}/environ"));
+    // By kernel and user, a process whose main thread ended shows nothing, ESRCH or EACCES here,
+    // and its environment at the threads that are left.
+    if environ.as_ref().is_ok_and(|environ| !environ.is_empty()) || stat(pid)?.state != b'Z' {
+        return Ok(mark_in(&environ?));
     }
-    // A process whose main thread ended shows its environment at the threads that are left.
     for thread in numbers(&format!("/proc/{pid}/task"))?.take(THREADS_MAX) {
         let path = format!("/proc/{pid}/task/{thread}/environ");
         if let Some(mark) = known(self::environ(&path))?.as_deref().and_then(mark_in) {
@@ -253,6 +255,7 @@ fn parse_stat(line: &[u8]) -> Option<Stat> {
     let count = |number: usize| field(number)?.parse::<u64>().ok();
     Some(Stat {
         comm: name.replace(char::is_control, "?"),
+        state: *field(3)?.as_bytes().first()?,
         group: field(5)?.parse().ok()?,
         session: field(6)?.parse().ok()?,
         cpu_ticks: count(14)?.saturating_add(count(15)?),

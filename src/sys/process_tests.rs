@@ -19,7 +19,7 @@ fn a_name_with_brackets_and_blanks_does_not_shift_the_fields() {
     let line = b"7 (a) R (b\n) S 1 2 3 0 -1 0 0 0 0 0 10 5 0 0 20 0 1 0 4711 99 88 0\n";
     let stat = parse_stat(line).unwrap();
     assert_eq!(stat.comm, "a) R (b?");
-    assert_eq!((stat.group, stat.session, stat.cpu_ticks), (2, 3, 15));
+    assert_eq!((stat.state, stat.group, stat.session, stat.cpu_ticks), (b'S', 2, 3, 15));
     assert_eq!((stat.start_ticks, stat.rss_pages), (4711, 88));
 }
 
@@ -59,6 +59,19 @@ fn a_survivor_is_found_by_its_mark_also_when_it_left_its_session() {
     end(&leader.pidfd);
     end(&pidfd_of(elsewhere.unwrap().identity.pid));
     wait_until("none is left", || survivors(&node).unwrap().is_empty());
+}
+
+#[test]
+fn a_process_whose_main_thread_ended_is_alive_though_it_looks_like_a_zombie() {
+    let node = node("thread");
+    let mut probe = probe("without-main-thread", &format!("{node}/a/1"));
+    assert_eq!(probe.line(), "goes on");
+    let pid = probe.pid();
+    wait_until("it looks dead", || status_field(pid, "State").starts_with('Z'));
+    let found = survivors(&node).unwrap();
+    assert_eq!(found.iter().map(|survivor| survivor.identity.pid).collect::<Vec<_>>(), [pid]);
+    let group = nix::unistd::getpgrp().as_raw();
+    assert!(live_group_members(group).unwrap().iter().any(|(member, _)| *member == pid));
 }
 
 #[test]

@@ -155,6 +155,7 @@ pub fn probe(kind: &str, argument: &str) -> Probe {
         .args(PROBE)
         .env("NM_TEST_PROBE", kind)
         .env("NM_TEST_ARGUMENT", argument)
+        .env("NM_SERVER", argument)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -221,6 +222,7 @@ fn probes() {
             say(&server.pid.to_string());
             wait_for_the_end();
         }
+        Ok("without-main-thread") => end_the_main_thread(),
         Ok("twin") => report_what_a_twin_has(Path::new(&argument)),
         _ => {}
     }
@@ -254,6 +256,27 @@ fn hand_the_locks_description_to_a_child(path: &Path) {
     wait_for_the_end();
     let _ = child.kill();
     let _ = child.wait();
+}
+
+extern "C" fn end_this_thread(_: libc::c_int) {
+    // SAFETY: takes an integer; the thread that it ends waits for this one and owns nothing
+    // that this one uses.
+    unsafe { libc::syscall(libc::SYS_exit, 0) };
+}
+
+/// The harness runs a test on a thread of its own, while the main one waits for it.
+fn end_the_main_thread() {
+    use nix::sys::signal::{SigHandler, Signal, signal};
+    let main = nix::unistd::getpid();
+    assert_ne!(nix::unistd::gettid(), main);
+    // SAFETY: the handler makes one system call, which is async-signal-safe.
+    unsafe { signal(Signal::SIGUSR1, SigHandler::Handler(end_this_thread)) }.unwrap();
+    // SAFETY: integers only; the main thread has the process's number.
+    let sent =
+        unsafe { libc::syscall(libc::SYS_tgkill, main.as_raw(), main.as_raw(), libc::SIGUSR1) };
+    assert_eq!(sent, 0);
+    say("goes on");
+    wait_for_the_end();
 }
 
 /// A copy of one of this process's own descriptors.
