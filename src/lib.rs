@@ -7,5 +7,6 @@ pub mod core;
 pub mod http;
 pub mod journal;
 pub mod names;
+pub mod output;
 pub mod sys;
 pub mod wire;

@@ -6,6 +6,7 @@ pub mod args;
 pub mod client;
 pub mod control;
 pub mod exit;
+pub mod logs;
 pub mod status;
 #[cfg(test)]
 mod test_server;

@@ -1,0 +1,120 @@
+//! The `logs` command: prints the end of log files and follows them. It reads the files itself, so
+//! it works without a running pair.
+//!
+//! Must not write to the logs. It may block: it is no part of the pair's loop.
+
+mod follow;
+
+pub use crate::output::tail::last_lines;
+
+use crate::output::tail::{last_pieces, open_newest};
+use follow::Follower;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+
+/// Lines shown when no number is asked for.
+const DEFAULT_LINES: usize = 10;
+/// Time between two looks at a log that is followed, in milliseconds.
+const LOOK_EVERY_MS: u8 = 100;
+
+/// What to show.
+#[derive(Clone, Debug, Default)]
+pub struct LogsOptions {
+    /// Go on with what is written from now on, until the reader goes away.
+    pub follow: bool,
+    /// Lines from each log's end to start with; 10 where nothing is said.
+    pub lines: Option<usize>,
+    /// Label and path of each log. With more than one, each line starts with `label | `.
+    pub files: Vec<(String, PathBuf)>,
+}
+
+/// Shows the logs on `out`, which is standard output or leads there. A reader that goes away ends
+/// it without an error.
+///
+/// # Errors
+/// A log that can't be read, or an `out` that can't be written.
+pub fn run(options: &LogsOptions, out: &mut dyn Write) -> io::Result<()> {
+    match show(options, out) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other,
+    }
+}
+
+fn show(options: &LogsOptions, out: &mut dyn Write) -> io::Result<()> {
+    let labelled = options.files.len() > 1;
+    let mut printer = Printer { out, labelled, open_line_of: None };
+    let mut followers = Vec::new();
+    for (label, path) in &options.files {
+        let newest = open_newest(path)?;
+        let mut pieces = last_pieces(path, &newest, options.lines.unwrap_or(DEFAULT_LINES))?;
+        if newest.file.is_none() && pieces.is_empty() && !options.follow {
+            let _ = writeln!(io::stderr(), "{label}: no output yet ({})", path.display());
+        }
+        let last = if newest.file.is_some() { pieces.pop() } else { None };
+        let index = followers.len();
+        let mut follower = Follower::new(index, label, path, newest.older_up_to);
+        for piece in pieces {
+            follower.show_piece(piece, true, &mut printer)?;
+        }
+        if let Some(piece) = last {
+            follower.show_piece(piece, !options.follow, &mut printer)?;
+        }
+        followers.push(follower);
+    }
+    printer.out.flush()?;
+    while options.follow && !reader_is_gone() {
+        for follower in &mut followers {
+            while follower.look(&mut printer)? {}
+        }
+        printer.out.flush()?;
+    }
+    printer.end_line()
+}
+
+/// Waits until the next look. True when nobody reads standard output any more, which otherwise
+/// only the next write would show.
+fn reader_is_gone() -> bool {
+    let stdout = io::stdout();
+    let mut fds = [PollFd::new(stdout.as_fd(), PollFlags::empty())];
+    poll(&mut fds, PollTimeout::from(LOOK_EVERY_MS)).is_ok_and(|events| events > 0)
+}
+
+/// Puts labels in front of lines, and keeps the lines of several logs apart.
+struct Printer<'a> {
+    out: &'a mut dyn Write,
+    labelled: bool,
+    /// The log whose unfinished line was written last.
+    open_line_of: Option<usize>,
+}
+
+impl Printer<'_> {
+    fn write(&mut self, index: usize, label: &str, bytes: &[u8]) -> io::Result<()> {
+        if !self.labelled {
+            return self.out.write_all(bytes);
+        }
+        if self.open_line_of != Some(index) {
+            self.end_line()?;
+        }
+        for part in bytes.split_inclusive(|b| *b == b'\n') {
+            if self.open_line_of.is_none() {
+                write!(self.out, "{label} | ")?;
+            }
+            self.out.write_all(part)?;
+            self.open_line_of = if part.ends_with(b"\n") { None } else { Some(index) };
+        }
+        Ok(())
+    }
+
+    /// Ends an unfinished line, where another log or the end follows.
+    fn end_line(&mut self) -> io::Result<()> {
+        if self.open_line_of.take().is_some() {
+            self.out.write_all(b"\n")?;
+        }
+        self.out.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests;

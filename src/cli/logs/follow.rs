@@ -1,0 +1,136 @@
+//! Follows one log through rotation, truncation and removal without losing a line.
+//!
+//! A rotated file keeps its inode and gets the next number, so the files after the one that is
+//! open are known also when several rotations happened since the last look. Must not wait.
+
+use super::Printer;
+use crate::output::leads_to;
+use crate::output::rotate::rotated_files;
+use crate::output::tail::{Piece, number_in, open_if_there};
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+/// Most bytes read at once; of a longer line pieces are shown as they come.
+const CHUNK_BYTES: usize = 64 * 1024;
+/// Rotations that may come between two steps of one look; after that the next look goes on.
+const MAX_TRIES: u32 = 10;
+
+/// One log and how far it was shown.
+pub(super) struct Follower<'a> {
+    index: usize,
+    label: &'a str,
+    path: &'a Path,
+    file: Option<File>,
+    shown: u64,
+    /// Rotated files up to this number are older than `file`, or were shown.
+    seen_up_to: u64,
+}
+
+impl<'a> Follower<'a> {
+    /// A log of which nothing was shown, but whose rotated files up to `seen_up_to` are not wanted.
+    pub(super) fn new(index: usize, label: &'a str, path: &'a Path, seen_up_to: u64) -> Self {
+        Follower { index, label, path, file: None, shown: 0, seen_up_to }
+    }
+
+    /// Shows a piece of the log and goes on from there. `whole`: also a last line that has no end
+    /// yet.
+    pub(super) fn show_piece(
+        &mut self,
+        piece: Piece,
+        whole: bool,
+        to: &mut Printer,
+    ) -> io::Result<()> {
+        self.file = Some(piece.file);
+        self.shown = piece.start;
+        self.copy(piece.end, whole, to)
+    }
+
+    /// Shows what is new. True when there is a next file to look at without waiting.
+    pub(super) fn look(&mut self, to: &mut Printer) -> io::Result<bool> {
+        if let Some(file) = &self.file {
+            let size = file.metadata()?.size();
+            if size < self.shown {
+                self.shown = 0;
+            }
+            self.copy(size, false, to)?;
+        }
+        if let Some(file) = &self.file {
+            if leads_to(self.path, file)? {
+                return Ok(false);
+            }
+        }
+        let Some((next, seen_up_to)) = self.next_file()? else { return Ok(false) };
+        if let Some(file) = &self.file {
+            // Its writer uses the next file by now, so this is its end.
+            let size = file.metadata()?.size();
+            self.copy(size, true, to)?;
+        }
+        (self.file, self.shown, self.seen_up_to) = (Some(next), 0, seen_up_to);
+        Ok(true)
+    }
+
+    /// The file after the one that is open, and the number up to which all are older than it.
+    fn next_file(&self) -> io::Result<Option<(File, u64)>> {
+        for _ in 0..MAX_TRIES {
+            let (mut seen, mut next) = self.first_unseen();
+            if next.as_ref().is_some_and(|(number, _)| *number > seen.saturating_add(1)) {
+                // A listing made while files come may show a new one without the one before it; a
+                // second listing can't miss what came before something in the first.
+                (seen, next) = self.first_unseen();
+            }
+            if let Some((number, path)) = next {
+                match open_if_there(&path)? {
+                    Some(file) => return Ok(Some((file, number))),
+                    None => continue,
+                }
+            }
+            let Some(file) = open_if_there(self.path)? else { return Ok(None) };
+            // A rotation between the two steps would hide the file that came in between.
+            let rotated = rotated_files(self.path);
+            match rotated.iter().find(|(number, _)| *number > seen) {
+                Some((_, path)) if !leads_to(path, &file)? => {}
+                _ => return Ok(Some((file, seen))),
+            }
+        }
+        Ok(None)
+    }
+
+    /// The number up to which rotated files were shown, and the first one after that.
+    fn first_unseen(&self) -> (u64, Option<(u64, PathBuf)>) {
+        let rotated = rotated_files(self.path);
+        let own = self.file.as_ref().and_then(|file| number_in(&rotated, file));
+        let seen = own.unwrap_or(0).max(self.seen_up_to);
+        (seen, rotated.into_iter().find(|(number, _)| *number > seen))
+    }
+
+    /// Shows the file's bytes up to `until`. With several logs a line is held back until it is
+    /// `whole` or long, so that the lines of different logs do not mix.
+    fn copy(&mut self, until: u64, whole: bool, to: &mut Printer) -> io::Result<()> {
+        let Some(file) = &self.file else { return Ok(()) };
+        if self.shown >= until {
+            return Ok(());
+        }
+        let mut buffer = vec![0; CHUNK_BYTES];
+        while self.shown < until {
+            let want = usize::try_from(until.saturating_sub(self.shown)).unwrap_or(CHUNK_BYTES);
+            let room = buffer.get_mut(..want.min(CHUNK_BYTES)).unwrap_or_default();
+            let read = file.read_at(room, self.shown)?;
+            let chunk = room.get(..read).unwrap_or_default();
+            let newline = chunk.iter().rposition(|b| *b == b'\n');
+            let shown = match newline {
+                _ if whole || !to.labelled => chunk,
+                Some(at) => chunk.get(..=at).unwrap_or_default(),
+                None if read == CHUNK_BYTES => chunk,
+                None => return Ok(()),
+            };
+            if shown.is_empty() {
+                return Ok(());
+            }
+            to.write(self.index, self.label, shown)?;
+            self.shown = self.shown.saturating_add(shown.len() as u64);
+        }
+        Ok(())
+    }
+}

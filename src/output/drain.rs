@@ -1,0 +1,342 @@
+//! Moves one server's bytes from its FIFO to its log file, and rotates that file at a line's end.
+//!
+//! Only `splice` takes bytes out of the FIFO: the kernel puts them into the file before it takes
+//! them from the pipe, within one call that a kill does not cut, so a mover that is killed at any
+//! instant loses and doubles nothing. Must not read and write instead, must not block, and must
+//! not read a clock (the time is handed in). At most one process may move a FIFO's bytes: the
+//! caller holds the lock that says so.
+
+use super::{Access, leads_to, open_log, rotate};
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, SpliceFFlags, splice, tee};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::PathBuf;
+
+/// Time between two tries while the log can't be written.
+const RETRY_MS: u64 = 200;
+/// How long bytes wait in the FIFO (and the server with them, once it is full) while the log
+/// can't be written, before the oldest are discarded.
+const PATIENCE_MS: u64 = 5_000;
+/// A server that writes single bytes must not keep `pump` busy for as many rounds as its budget
+/// has bytes.
+const MAX_ROUNDS: u32 = 64;
+/// The default size of a pipe: as much as one look ahead, or one discarding read, can take.
+const PIPE_BYTES: usize = 64 * 1024;
+/// A line that does not end is cut when the file is longer than its limit by half of that, but
+/// by no less than this.
+const MIN_OVERSIZE: u64 = 1024 * 1024;
+
+/// When a log file is rotated, and how many rotated ones are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes; reached, the file is rotated at the next line's end. 0: never.
+    pub max_size: u64,
+    /// Rotated files kept beside the current one.
+    pub max_files: u32,
+}
+
+/// What one call of [`Drain::pump`] did.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Pumped {
+    /// Bytes moved to the log.
+    pub moved: u64,
+    /// There may be more: call again without waiting for an event.
+    pub more: bool,
+    /// Why bytes stay in the FIFO, or why the file was not rotated.
+    pub trouble: Option<Trouble>,
+    /// Bytes that were discarded while the log could not be written. Told once, with the first
+    /// bytes that could be written again.
+    pub dropped: u64,
+}
+
+/// Something that the caller should log and, where a time is given, try again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    /// What could not be done and why.
+    pub text: String,
+    /// Call `pump` again after this time, also without an event.
+    pub retry_after_ms: Option<u64>,
+    /// False while the same trouble goes on: it needs no second log line.
+    pub is_new: bool,
+}
+
+#[derive(Debug)]
+struct Failing {
+    since_ms: u64,
+    next_try_ms: u64,
+    text: String,
+}
+
+/// The way of one server's output from its FIFO to its log file.
+#[derive(Debug)]
+pub struct Drain {
+    fifo: File,
+    path: PathBuf,
+    limits: Limits,
+    file: Option<File>,
+    /// Size from which the file is rotated: `max_size`, or more after a rotation that failed.
+    rotate_at: u64,
+    paused: bool,
+    failing: Option<Failing>,
+    dropped: u64,
+}
+
+impl Drain {
+    /// Joins `fifo` (opened as [`super::open_fifo`] does) with the log at `path`, and goes on at
+    /// that file's end.
+    ///
+    /// # Errors
+    /// The log can't be opened, or is something that must not be written to.
+    pub fn open(fifo: OwnedFd, path: PathBuf, limits: Limits) -> io::Result<Drain> {
+        let file = Some(open_log(&path, Access::Splice)?);
+        let rotate_at = first_limit(limits);
+        let fifo = File::from(fifo);
+        Ok(Drain { fifo, path, limits, file, rotate_at, paused: false, failing: None, dropped: 0 })
+    }
+
+    /// The FIFO, to be watched for readability. With edge-triggered events, `pump` until it asks
+    /// for nothing more.
+    pub fn fifo_fd(&self) -> BorrowedFd<'_> {
+        self.fifo.as_fd()
+    }
+
+    /// While paused, `pump` does nothing: the bytes wait for who moves them next.
+    pub fn set_paused(&mut self, paused: bool) {
+        self.paused = paused;
+    }
+
+    /// Takes other limits, for the next round on.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+        self.rotate_at = first_limit(limits);
+    }
+
+    /// Opens the log's path again. When that fails, the file that is open stays in use.
+    ///
+    /// # Errors
+    /// As [`Drain::open`].
+    pub fn reopen(&mut self) -> io::Result<()> {
+        self.file = Some(open_log(&self.path, Access::Splice)?);
+        self.rotate_at = first_limit(self.limits);
+        Ok(())
+    }
+
+    /// Opens the log's path again if it leads to another file by now, or to none (somebody rotated
+    /// or removed it); true when it did. To be called now and then.
+    ///
+    /// # Errors
+    /// As [`Drain::open`], or the path can't be looked at; the open file stays in use.
+    pub fn check_path(&mut self) -> io::Result<bool> {
+        if let Some(file) = &self.file {
+            if leads_to(&self.path, file)? {
+                return Ok(false);
+            }
+        }
+        self.reopen()?;
+        Ok(true)
+    }
+
+    /// Moves what waits in the FIFO, at most `budget_bytes`. `now_ms` is any clock that only rises.
+    ///
+    /// A log that can't be written (full disk) neither ends nor stops the server: the bytes wait in
+    /// the FIFO and are tried again every 200 ms; when that has failed for 5 s, a full FIFO is
+    /// emptied (so the newest bytes are kept), and the loss is counted and told.
+    pub fn pump(&mut self, now_ms: u64, budget_bytes: usize) -> Pumped {
+        let mut pumped = Pumped::default();
+        if self.paused {
+            return pumped;
+        }
+        if self.failing.as_ref().is_some_and(|failing| now_ms < failing.next_try_ms) {
+            self.wait_or_discard(now_ms, budget_bytes, false, &mut pumped);
+            return pumped;
+        }
+        let mut left = budget_bytes;
+        for _ in 0..MAX_ROUNDS {
+            if left == 0 {
+                break;
+            }
+            match self.round(left, &mut pumped) {
+                Ok(0) => return pumped,
+                Ok(moved) => {
+                    left = left.saturating_sub(moved);
+                    pumped.moved = pumped.moved.saturating_add(moved as u64);
+                    if self.failing.take().is_some() {
+                        pumped.dropped = std::mem::take(&mut self.dropped);
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    self.fail(now_ms, left, &error, &mut pumped);
+                    return pumped;
+                }
+            }
+        }
+        pumped.more = true;
+        pumped
+    }
+
+    /// One splice, with a rotation before it where one is due. 0: the FIFO is empty.
+    fn round(&mut self, left: usize, pumped: &mut Pumped) -> io::Result<usize> {
+        let mut size = self.prepare()?;
+        if self.rotation_due(size)? {
+            self.rotate(size, pumped)?;
+            size = self.prepare()?;
+        }
+        let want = self.bytes_to_cut(size, left)?;
+        if want == 0 {
+            return Ok(0);
+        }
+        let mut offset = i64::try_from(size).map_err(|_| io::Error::from(Errno::EFBIG))?;
+        let flags = SpliceFFlags::SPLICE_F_NONBLOCK | SpliceFFlags::SPLICE_F_MOVE;
+        none_if_empty(splice(&self.fifo, None, self.file()?, Some(&mut offset), want, flags))
+    }
+
+    fn file(&self) -> io::Result<&File> {
+        self.file.as_ref().ok_or_else(|| io::Error::from(Errno::EBADF))
+    }
+
+    /// Sees to it that a file is open that still has a name, and gives its size. Asked before each
+    /// splice: at an older offset a file that somebody truncated would become a hole.
+    fn prepare(&mut self) -> io::Result<u64> {
+        if let Some(file) = &self.file {
+            let status = file.metadata()?;
+            if status.nlink() > 0 {
+                if status.size() < self.limits.max_size {
+                    self.rotate_at = first_limit(self.limits);
+                }
+                return Ok(status.size());
+            }
+        }
+        self.reopen()?;
+        Ok(self.file()?.metadata()?.size())
+    }
+
+    /// The size at which the file is rotated also within a line.
+    fn hard_limit(&self) -> u64 {
+        let oversize = (self.limits.max_size / 2).max(MIN_OVERSIZE);
+        self.rotate_at.saturating_add(oversize)
+    }
+
+    fn rotation_due(&self, size: u64) -> io::Result<bool> {
+        if size < self.rotate_at {
+            return Ok(false);
+        }
+        let mut last = [0];
+        let read = self.file()?.read_at(&mut last, size.saturating_sub(1))?;
+        Ok(size >= self.hard_limit() || (read == 1 && last == *b"\n"))
+    }
+
+    /// Rotates; where that is impossible, the file grows on and the next try comes later.
+    fn rotate(&mut self, size: u64, pumped: &mut Pumped) -> io::Result<()> {
+        if leads_to(&self.path, self.file()?)? {
+            if let Err(error) = rotate::rotate(&self.path, self.limits.max_files) {
+                self.rotate_at = size.saturating_add((self.limits.max_size / 8).max(MIN_OVERSIZE));
+                let text = format!("{error}; the file grows on beyond its limit");
+                pumped.trouble = Some(Trouble { text, retry_after_ms: None, is_new: true });
+                return Ok(());
+            }
+        }
+        self.file = None;
+        Ok(())
+    }
+
+    /// How many bytes the next splice may move: to the size limit, and beyond it to the end of the
+    /// line. 0: the FIFO is empty.
+    fn bytes_to_cut(&self, size: u64, left: usize) -> io::Result<usize> {
+        let up_to = |limit: u64| {
+            usize::try_from(limit.saturating_sub(size)).map_or(left, |room| room.min(left))
+        };
+        if size < self.rotate_at {
+            return Ok(up_to(self.rotate_at));
+        }
+        let want = up_to(self.hard_limit());
+        match self.look_ahead(want) {
+            Ok(bytes) => match bytes.iter().position(|b| *b == b'\n') {
+                Some(newline) => Ok(newline.saturating_add(1)),
+                None => Ok(bytes.len()),
+            },
+            // No pipe can be had: better a line cut at the hard limit than a server that waits.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => {
+                Ok(want)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Copies the FIFO's first bytes without taking them out.
+    fn look_ahead(&self, want: usize) -> io::Result<Vec<u8>> {
+        let (scratch_out, scratch_in) = nix::unistd::pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
+        let want = want.min(PIPE_BYTES);
+        let seen =
+            none_if_empty(tee(&self.fifo, &scratch_in, want, SpliceFFlags::SPLICE_F_NONBLOCK))?;
+        let mut bytes = vec![0; seen];
+        File::from(scratch_out).read_exact(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn fail(&mut self, now_ms: u64, left: usize, error: &io::Error, pumped: &mut Pumped) {
+        let path = self.path.display();
+        let text = format!(
+            "cannot write {path}: {error}; the output waits in its FIFO, and is discarded when \
+             that stays full for {} s: make room, or correct the path",
+            PATIENCE_MS / 1000
+        );
+        let is_new = self.failing.is_none();
+        let since_ms = self.failing.as_ref().map_or(now_ms, |failing| failing.since_ms);
+        let next_try_ms = now_ms.saturating_add(RETRY_MS);
+        self.failing = Some(Failing { since_ms, next_try_ms, text });
+        self.wait_or_discard(now_ms, left, is_new, pumped);
+    }
+
+    /// While the log can't be written: says so, and once patience is at its end empties a FIFO
+    /// that is full. Everything goes, not a part: only a write into an empty pipe is an event for
+    /// certain.
+    fn wait_or_discard(&mut self, now_ms: u64, left: usize, is_new: bool, pumped: &mut Pumped) {
+        let Some(failing) = &self.failing else { return };
+        let retry_after_ms = Some(failing.next_try_ms.saturating_sub(now_ms));
+        let text = failing.text.clone();
+        pumped.trouble = Some(Trouble { text, retry_after_ms, is_new });
+        if now_ms.saturating_sub(failing.since_ms) < PATIENCE_MS || !self.is_full() {
+            return;
+        }
+        let mut scratch = vec![0; left.min(PIPE_BYTES)];
+        let mut left = left;
+        while left > 0 {
+            let most = scratch.len().min(left);
+            match self.fifo.read(scratch.get_mut(..most).unwrap_or_default()) {
+                Ok(0) => return,
+                Ok(gone) => {
+                    self.dropped = self.dropped.saturating_add(gone as u64);
+                    left = left.saturating_sub(gone);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return,
+            }
+        }
+        pumped.more = true;
+    }
+
+    /// Whether a writer would have to wait: the FIFO is open for writing here too, so poll tells.
+    fn is_full(&self) -> bool {
+        let mut fds = [PollFd::new(self.fifo.as_fd(), PollFlags::POLLOUT)];
+        poll(&mut fds, PollTimeout::ZERO).is_ok_and(|writable| writable == 0)
+    }
+}
+
+fn first_limit(limits: Limits) -> u64 {
+    if limits.max_size == 0 { u64::MAX } else { limits.max_size }
+}
+
+fn none_if_empty(result: nix::Result<usize>) -> io::Result<usize> {
+    match result {
+        Err(Errno::EAGAIN) => Ok(0),
+        other => Ok(other?),
+    }
+}
+
+#[cfg(test)]
+mod tests;

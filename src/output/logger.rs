@@ -1,0 +1,256 @@
+//! The pair's own log: one line an event, in the format that INTERFACE.md fixes.
+//!
+//! An error while writing (full disk, closed pipe) ends nothing: the lost lines are counted, and a
+//! line says how many once writing works again. Must not log, panic, or wait for a reader.
+//!
+//! Callers name the message's code as the target: `log::info!(target: "0101", "starting")`. A
+//! target that is no four-digit code (a library's module path) is shown as code 0000.
+
+use super::{Access, Limits, leads_to, open_log, rotate, visible};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+/// Longest line with its newline: what a pipe takes in one piece (PIPE_BUF, pipe(7)).
+const MAX_LINE_BYTES: usize = 4096;
+/// Code of the line that tells how many lines were lost.
+pub const LINES_LOST_CODE: &str = "0010";
+
+/// What a process's log is to be.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The node's name, shown in each line.
+    pub name: String,
+    /// The log file; `None`: standard error.
+    pub path: Option<PathBuf>,
+    /// The least severe level that is written.
+    pub level: log::LevelFilter,
+    /// Bytes; a line that reaches it is the file's last one. 0: never rotated.
+    pub max_size: u64,
+    /// Rotated files kept beside the current one.
+    pub max_files: u32,
+}
+
+/// Reaches the log after it was set up.
+#[derive(Clone, Debug)]
+pub struct LogHandle(Arc<Mutex<Sink>>);
+
+/// Makes the log described by `settings` the one that `log`'s macros write to.
+///
+/// # Errors
+/// The file can't be opened, or a log was set up before.
+pub fn init(settings: &Settings) -> io::Result<LogHandle> {
+    let (logger, handle) = build(settings)?;
+    log::set_boxed_logger(Box::new(logger)).map_err(io::Error::other)?;
+    log::set_max_level(settings.level);
+    Ok(handle)
+}
+
+fn build(settings: &Settings) -> io::Result<(env_logger::Logger, LogHandle)> {
+    let file = match &settings.path {
+        Some(path) => Some(open_log(path, Access::Append)?),
+        None => None,
+    };
+    // Looked up once: a line must not cost a look at /etc/localtime.
+    let stamp = Stamp {
+        name: settings.name.clone(),
+        zone: TimeZone::try_system().unwrap_or(TimeZone::UTC),
+    };
+    let sink = Sink {
+        stamp: stamp.clone(),
+        path: settings.path.clone(),
+        file,
+        limits: Limits { max_size: settings.max_size, max_files: settings.max_files },
+        rotate_at: 0,
+        lost: 0,
+        torn: false,
+    };
+    let handle = LogHandle(Arc::new(Mutex::new(sink)));
+    let logger = env_logger::Builder::new()
+        .filter_level(settings.level)
+        .write_style(env_logger::WriteStyle::Never)
+        .target(env_logger::Target::Pipe(Box::new(handle.clone())))
+        .format(move |line, record| {
+            let text = record.args().to_string();
+            let now = SystemTime::now();
+            line.write_all(stamp.line(now, record.level(), record.target(), &text).as_bytes())
+        })
+        .build();
+    Ok((logger, handle))
+}
+
+impl LogHandle {
+    /// Goes on in the file at `path`: a standby that takes over writes the active's log.
+    ///
+    /// # Errors
+    /// It can't be opened now. The lines go to the old file until it can be.
+    pub fn switch_to(&self, path: &Path) -> io::Result<()> {
+        let mut sink = self.sink();
+        sink.path = Some(path.to_owned());
+        sink.open()
+    }
+
+    /// Opens the file's path again. Nothing to do for standard error.
+    ///
+    /// # Errors
+    /// It can't be opened now. The lines go to the old file until it can be.
+    pub fn reopen(&self) -> io::Result<()> {
+        self.sink().open()
+    }
+
+    fn sink(&self) -> MutexGuard<'_, Sink> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Takes one whole line with each call, and always succeeds.
+impl Write for LogHandle {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.sink().take(line);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What every line starts with.
+#[derive(Clone, Debug)]
+struct Stamp {
+    name: String,
+    zone: TimeZone,
+}
+
+impl Stamp {
+    fn line(&self, now: SystemTime, level: log::Level, target: &str, text: &str) -> String {
+        let now = Timestamp::try_from(now).unwrap_or(Timestamp::UNIX_EPOCH);
+        let time = now.to_zoned(self.zone.clone());
+        let time = time.strftime("%Y.%m.%d %H:%M:%S%.3f %z");
+        let is_code = target.len() == 4 && target.bytes().all(|b| b.is_ascii_digit());
+        let code = if is_code { target } else { "0000" };
+        let (name, text) = (&self.name, visible(text));
+        let mut line = format!("[{time}][{level}] [{name}] [NodeManager-{code}] {text}");
+        if line.len() >= MAX_LINE_BYTES {
+            let mut end = MAX_LINE_BYTES.saturating_sub("...\n".len());
+            while !line.is_char_boundary(end) {
+                end = end.saturating_sub(1);
+            }
+            line.truncate(end);
+            line.push_str("...");
+        }
+        line.push('\n');
+        line
+    }
+}
+
+#[derive(Debug)]
+struct Sink {
+    stamp: Stamp,
+    path: Option<PathBuf>,
+    file: Option<File>,
+    limits: Limits,
+    /// After a rotation that failed, the size from which it is tried again; else 0.
+    rotate_at: u64,
+    lost: u64,
+    /// The file ends within a line: a disk that was full took only a part.
+    torn: bool,
+}
+
+impl Sink {
+    fn open(&mut self) -> io::Result<()> {
+        if let Some(path) = &self.path {
+            self.file = Some(open_log(path, Access::Append)?);
+            self.rotate_at = 0;
+            self.torn = false;
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, line: &[u8]) {
+        if !self.path_is_ours() {
+            // Where this fails, the old file is better than none, and the next line tries again.
+            let _ = self.open();
+        }
+        if self.lost > 0 {
+            let text = format!("{} log lines were lost: the log could not be written", self.lost);
+            let level = log::Level::Error;
+            let notice = self.stamp.line(SystemTime::now(), level, LINES_LOST_CODE, &text);
+            if self.put(notice.as_bytes()) {
+                self.lost = 0;
+            }
+        }
+        if self.lost > 0 || !self.put(line) {
+            self.lost = self.lost.saturating_add(1);
+        }
+        self.rotate_if_due();
+    }
+
+    /// False when another process rotated the file, or somebody removed it.
+    fn path_is_ours(&self) -> bool {
+        match (&self.path, &self.file) {
+            (Some(path), Some(file)) => leads_to(path, file).unwrap_or(true),
+            (Some(_), None) => false,
+            (None, _) => true,
+        }
+    }
+
+    fn put(&mut self, line: &[u8]) -> bool {
+        let whole = if self.torn { [b"\n", line].concat() } else { line.to_vec() };
+        let written = self.write_once(&whole);
+        let rest = whole.get(written..).unwrap_or_default();
+        // A short write is no error yet: the second one tells, or completes the line.
+        let complete = rest.is_empty() || (written > 0 && self.write_once(rest) == rest.len());
+        if complete || written > 0 {
+            self.torn = !complete;
+        }
+        complete
+    }
+
+    /// Bytes written by one write(2); 0 when it failed, or would have to wait for a reader.
+    fn write_once(&self, bytes: &[u8]) -> usize {
+        match (&self.file, &self.path) {
+            (Some(file), _) => {
+                let mut file = file;
+                file.write(bytes).unwrap_or(0)
+            }
+            (None, Some(_)) => 0,
+            (None, None) => {
+                let stderr = io::stderr();
+                let mut fds = [PollFd::new(stderr.as_fd(), PollFlags::POLLOUT)];
+                match poll(&mut fds, PollTimeout::ZERO) {
+                    Ok(1) => nix::unistd::write(&stderr, bytes).unwrap_or(0),
+                    _ => 0,
+                }
+            }
+        }
+    }
+
+    fn rotate_if_due(&mut self) {
+        let (Some(path), Some(file)) = (&self.path, &self.file) else { return };
+        let Ok(size) = file.metadata().map(|status| status.size()) else { return };
+        let limit = self.limits.max_size.max(self.rotate_at);
+        if self.limits.max_size == 0 || size < limit || self.torn {
+            return;
+        }
+        if !leads_to(path, file).unwrap_or(false) {
+            return;
+        }
+        match rotate::rotate(path, self.limits.max_files) {
+            Ok(()) => {
+                let _ = self.open();
+            }
+            Err(_) => self.rotate_at = size.saturating_add(self.limits.max_size / 8),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
