@@ -135,6 +135,16 @@ pub enum StandbyState {
     Down,
 }
 
+impl fmt::Display for StandbyState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            StandbyState::Starting => "STARTING",
+            StandbyState::Watching => "WATCHING",
+            StandbyState::Down => "DOWN",
+        })
+    }
+}
+
 /// The twin that watches.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

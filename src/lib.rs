@@ -1,4 +1,13 @@
 //! A small, single-threaded supervisor that is itself replicated.
+//!
+//! The code map; imports go from the top of this list to its end, never back (tests/tidy.rs):
+//!
+//! * `main`, `launch`: words to commands; how `run` comes to a keeper.
+//! * `cli`: the commands that ask the pair or read what is on disk; they may block.
+//! * `shell`: the processes of the pair: the twins' loop, the keeper, the mover.
+//! * `api`, `http`, `names`, `wire`, `journal`, `output`, `state`, `config`, `sys`: leaves. Formats,
+//!   files and system calls; `sys` is the only place with `unsafe`.
+//! * `core`: the decisions. No clock, no I/O, no log.
 
 pub mod api;
 pub mod cli;
@@ -6,7 +15,10 @@ pub mod config;
 pub mod core;
 pub mod http;
 pub mod journal;
+pub mod launch;
 pub mod names;
 pub mod output;
+pub mod shell;
+pub mod state;
 pub mod sys;
 pub mod wire;

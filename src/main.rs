@@ -1,3 +1,178 @@
-//! The one binary.
+//! The one binary: words to commands, results to exit statuses.
+//!
+//! Must not do anything itself.
 
-fn main() {}
+use nodemanager::cli::args::{self, Args, Command, Common, Logs, Names};
+use nodemanager::cli::control::{self, Action, Options, Servers};
+use nodemanager::cli::logs::{self, LogsOptions};
+use nodemanager::cli::{Failure, exit, print, status};
+use nodemanager::config::{self, Config};
+use nodemanager::launch::{self, Inner};
+use nodemanager::shell::{self, offline};
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let (mut out, mut err) = (io::stdout(), io::stderr());
+    ExitCode::from(run(&mut out, &mut err))
+}
+
+fn run(out: &mut dyn Write, err: &mut dyn Write) -> u8 {
+    let args = match args::parse(std::env::args_os()) {
+        Ok(args) => args,
+        Err(failure) if failure.exit == exit::DONE => return print(out, &failure.text, exit::DONE),
+        Err(failure) => return print(err, &failure.text, failure.exit),
+    };
+    match args.command {
+        Command::Active => return launch::inner(Inner::Active),
+        Command::Standby => return launch::inner(Inner::Standby),
+        Command::Mover => return launch::inner(Inner::Mover),
+        Command::Saver => return launch::inner(Inner::Saver),
+        _ => {}
+    }
+    let file = config::find_file(args.common.config.as_deref());
+    match config::load(&file) {
+        Ok(config) => command(args, config, out, err),
+        Err(errors) => print(err, &format!("{errors}\n"), exit::BAD_CONFIG),
+    }
+}
+
+fn command(args: Args, config: Config, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
+    let common = args.common;
+    match args.command {
+        Command::Run { detach: false } => launch::run(config, err),
+        Command::Run { detach: true } => launch::detach(&config, common.timeout, out, err),
+        Command::Check => check(&config, out, err),
+        Command::Status { names, pair, no_header } => {
+            let view = status::View {
+                json: common.json,
+                pair_only: pair,
+                no_header,
+                columns: nodemanager::sys::terminal_columns(),
+            };
+            match fetch(&config, &names, &common) {
+                Ok(found) => status::show(found, &names, view, jiff::Timestamp::now(), out, err),
+                Err(failure) => failure.print(err),
+            }
+        }
+        Command::Pid(Names { names }) => match fetch(&config, &names, &common) {
+            Ok(found) => status::show_pids(found, &names, out, err),
+            Err(failure) => failure.print(err),
+        },
+        Command::Start(names) => act(&config, Action::Start, names, &common, out, err),
+        Command::Stop(names) => act(&config, Action::Stop, names, &common, out, err),
+        Command::Restart(names) => act(&config, Action::Restart, names, &common, out, err),
+        Command::Kill(names) => act(&config, Action::Kill, names, &common, out, err),
+        Command::Reset(names) => act(&config, Action::Reset, names, &common, out, err),
+        Command::Signal { signal, names } => {
+            act(&config, Action::Signal(signal), names, &common, out, err)
+        }
+        Command::Wait(wait) => {
+            let action = Action::Wait(wait.goal());
+            act(&config, action, wait.names, &common, out, err)
+        }
+        Command::Logs(options) => show_logs(&config, options, out, err),
+        Command::Maintail { .. } => exit::USAGE,
+        Command::Shutdown { stop_servers, .. } => {
+            shutdown(&config, stop_servers, &common, out, err)
+        }
+        // Taken care of before a configuration is read.
+        Command::Active | Command::Standby | Command::Mover | Command::Saver => exit::USAGE,
+    }
+}
+
+fn check(config: &Config, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
+    for warning in &config.warnings {
+        print(err, &format!("warning: {warning}\n"), exit::DONE);
+    }
+    print(out, &config::effective_lines(config), exit::DONE)
+}
+
+/// From the pair, or without one from the journal.
+fn fetch(
+    config: &Config,
+    names: &[String],
+    common: &Common,
+) -> Result<nodemanager::api::Status, Failure> {
+    match status::fetch(&launch::client(config), names, common.timeout) {
+        Err(failure) if failure.exit == exit::NOT_RUNNING => {
+            let records = offline::read(config).map_err(|text| {
+                Failure::new(exit::NOT_RUNNING, format!("{}; {text}", failure.text))
+            })?;
+            Ok(records.status(config))
+        }
+        other => other,
+    }
+}
+
+fn options(common: &Common) -> Options {
+    Options { json: common.json, timeout: common.timeout, no_wait: common.no_wait }
+}
+
+fn act(
+    config: &Config,
+    action: Action,
+    names: Names,
+    common: &Common,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> u8 {
+    control::act(&launch::client(config), action, names.names, options(common), out, err)
+}
+
+fn shutdown(
+    config: &Config,
+    stop_servers: bool,
+    common: &Common,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> u8 {
+    let client = launch::client(config);
+    let servers = if stop_servers { Servers::Stop } else { Servers::Keep };
+    let is_running = status::fetch(&client, &[], common.timeout)
+        .err()
+        .is_none_or(|failure| failure.exit != exit::NOT_RUNNING);
+    if is_running || !stop_servers {
+        return control::shutdown(&client, servers, options(common), out, err);
+    }
+    match offline::read(config) {
+        Ok(records) => {
+            let (lines, is_done) = records.stop_all(config);
+            let text = match lines.is_empty() {
+                true => "no node manager runs, and no server was left up\n".to_string(),
+                false => lines.join("\n") + "\n",
+            };
+            print(out, &text, if is_done { exit::DONE } else { exit::FAILED })
+        }
+        Err(text) => Failure::new(exit::NOT_RUNNING, text).print(err),
+    }
+}
+
+fn show_logs(config: &Config, options: Logs, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
+    let files = match options.self_log || options.standby {
+        true => {
+            let path = shell::log_path(config, options.standby);
+            vec![(config.node.name.clone(), path)]
+        }
+        false => {
+            let known: Vec<&str> =
+                config.servers.iter().map(|server| server.name.as_str()).collect();
+            match nodemanager::names::select(&options.names, &known) {
+                Ok(chosen) => chosen
+                    .into_iter()
+                    .filter_map(|at| known.get(at))
+                    .map(|name| {
+                        let path = config.node.log_dir.join(format!("{name}.out"));
+                        (name.to_string(), path)
+                    })
+                    .collect(),
+                Err(text) => return Failure::new(exit::UNKNOWN_NAME, text).print(err),
+            }
+        }
+    };
+    let lines = Some(options.lines as usize);
+    match logs::run(&LogsOptions { follow: options.follow, lines, files }, out) {
+        Ok(()) => exit::DONE,
+        Err(error) => Failure::new(exit::FAILED, error.to_string()).print(err),
+    }
+}

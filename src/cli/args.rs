@@ -119,6 +119,9 @@ pub enum Command {
     /// Started by the program itself
     #[command(hide = true)]
     Mover,
+    /// Started by the program itself
+    #[command(hide = true)]
+    Saver,
 }
 
 /// How many lines `logs` shows when nothing else is said.

@@ -220,7 +220,8 @@ fn a_reader_beside_a_busy_writer_sees_a_whole_and_never_an_older_journal() {
                 count += 1;
                 let mut payload = count.to_string().into_bytes();
                 payload.resize(200, b' ');
-                if count % 100 == 0 || journal.append(&payload).unwrap() == Appended::Full {
+                if count.is_multiple_of(100) || journal.append(&payload).unwrap() == Appended::Full
+                {
                     journal.compact(&mut std::iter::once(payload)).unwrap();
                 }
             }

@@ -131,10 +131,10 @@ impl Drain {
     /// # Errors
     /// As [`Drain::open`], or the path can't be looked at; the open file stays in use.
     pub fn check_path(&mut self) -> io::Result<bool> {
-        if let Some(file) = &self.file {
-            if leads_to(&self.path, file)? {
-                return Ok(false);
-            }
+        if let Some(file) = &self.file
+            && leads_to(&self.path, file)?
+        {
+            return Ok(false);
         }
         self.reopen()?;
         Ok(true)
@@ -232,13 +232,13 @@ impl Drain {
 
     /// Rotates; where that is impossible, the file grows on and the next try comes later.
     fn rotate(&mut self, size: u64, pumped: &mut Pumped) -> io::Result<()> {
-        if leads_to(&self.path, self.file()?)? {
-            if let Err(error) = rotate::rotate(&self.path, self.limits.max_files) {
-                self.rotate_at = size.saturating_add((self.limits.max_size / 8).max(MIN_OVERSIZE));
-                let text = format!("{error}; the file grows on beyond its limit");
-                pumped.trouble = Some(Trouble { text, retry_after_ms: None, is_new: true });
-                return Ok(());
-            }
+        if leads_to(&self.path, self.file()?)?
+            && let Err(error) = rotate::rotate(&self.path, self.limits.max_files)
+        {
+            self.rotate_at = size.saturating_add((self.limits.max_size / 8).max(MIN_OVERSIZE));
+            let text = format!("{error}; the file grows on beyond its limit");
+            pumped.trouble = Some(Trouble { text, retry_after_ms: None, is_new: true });
+            return Ok(());
         }
         self.file = None;
         Ok(())

@@ -18,10 +18,77 @@ mod wait;
 
 pub use wait::{reap_pid, waitid_any_nowait};
 
+use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::{SigHandler, Signal};
+use nix::sys::stat::{Mode, umask};
 use std::ffi::CString;
 use std::io;
+use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+/// Takes over a descriptor that this process inherited under a fixed number. Servers never get it.
+/// To be called once for each number, before anything else opens descriptors under it.
+///
+/// # Errors
+/// EBADF: there is none; the process was not started by the node manager itself.
+pub fn inherited(number: RawFd) -> io::Result<OwnedFd> {
+    if number < 3 {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    // SAFETY: only asked for its flags below; when it is not open, fcntl says EBADF and nothing
+    // else happens.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
+    fcntl(borrowed, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
+    // SAFETY: it is open (the call above succeeded), it was handed to this process to own it, and
+    // the callers take each number once, so nobody else closes it.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// Leads standard error to /dev/null: whoever read it has the end of the file now.
+pub fn silence_stderr() {
+    let null = nix::fcntl::open("/dev/null", OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty());
+    if let Ok(null) = null {
+        // Without it the old one stays, which harms nobody.
+        let _ = nix::unistd::dup2_stderr(&null);
+    }
+}
+
+/// Ignores signals that must not end or stop this process. Children get the default back.
+///
+/// # Errors
+/// A number is no signal.
+pub fn ignore_signals(numbers: &[i32]) -> io::Result<()> {
+    for number in numbers {
+        let signal = Signal::try_from(*number)?;
+        // SAFETY: no handler is installed, so no code of ours runs in a signal's context.
+        unsafe { nix::sys::signal::signal(signal, SigHandler::SigIgn) }?;
+    }
+    Ok(())
+}
+
+/// The width of the terminal behind standard output, in columns; `None` when it is none.
+pub fn terminal_columns() -> Option<usize> {
+    let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: the kernel writes a winsize, which `size` has room for, and only on success.
+    let asked = unsafe { libc::ioctl(libc::STDOUT_FILENO, libc::TIOCGWINSZ, &raw mut size) };
+    (asked == 0 && size.ws_col > 0).then_some(usize::from(size.ws_col))
+}
+
+/// The umask of this process, which can only be read by setting it.
+pub fn current_umask() -> u32 {
+    let mask = umask(Mode::empty());
+    umask(mask);
+    mask.bits()
+}
+
+/// The limit of open descriptors, soft and hard.
+///
+/// # Errors
+/// Those of getrlimit(2).
+pub fn nofile() -> io::Result<(u64, u64)> {
+    Ok(getrlimit(Resource::RLIMIT_NOFILE)?)
+}
 
 /// Makes this process the one under which orphaned descendants land.
 ///

@@ -56,10 +56,10 @@ impl<'a> Follower<'a> {
             }
             self.copy(size, false, to)?;
         }
-        if let Some(file) = &self.file {
-            if leads_to(self.path, file)? {
-                return Ok(false);
-            }
+        if let Some(file) = &self.file
+            && leads_to(self.path, file)?
+        {
+            return Ok(false);
         }
         let Some((next, seen_up_to)) = self.next_file()? else { return Ok(false) };
         if let Some(file) = &self.file {

@@ -1,0 +1,263 @@
+//! `run`: becomes the keeper of a new pair, joins one without a keeper, or says who runs already;
+//! and `run --detach`, which does that in the background and waits until the pair is whole.
+//!
+//! Must not manage anything itself: the keeper's loop does.
+
+use crate::api::{ServerStatus, State, Status};
+use crate::cli::client::Client;
+use crate::cli::{Failure, exit, print, status};
+use crate::config::Config;
+use crate::core::Identity;
+use crate::output::tail::last_lines;
+use crate::shell;
+use crate::shell::keeper::{self, Pair};
+use crate::sys::lock::{self, Attempt};
+use crate::sys::process;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// How often the state of a pair that is starting is asked for.
+const LOOK_EVERY_MS: u16 = 50;
+/// A pair that is not whole after this is reported as it is, unless `--timeout` says otherwise.
+const WHOLE_LIMIT: Duration = Duration::from_secs(120);
+/// Lines of the log that are shown when a start failed.
+const LOG_LINES: usize = 8;
+
+/// The client of this configuration's pair.
+pub fn client(config: &Config) -> Client {
+    let run_dir = &config.node.run_dir;
+    Client::new(config.node.control_socket(), run_dir.join("pair.json"), shell::lock_path(config))
+}
+
+/// Stays in the foreground as the keeper; gives the exit status.
+pub fn run(config: Config, err: &mut dyn Write) -> u8 {
+    if let Err(text) = shell::make_dirs(&config) {
+        return Failure::new(exit::BAD_CONFIG, text).print(err);
+    }
+    let path = keeper::lock_path(&config);
+    let lock = match lock::Lock::try_take(&path) {
+        Ok(Attempt::Taken(lock)) => lock,
+        Ok(Attempt::HeldBy(pid)) => {
+            return Failure::new(exit::TRY_LATER, who_runs(&config, pid)).print(err);
+        }
+        Err(error) => {
+            let text = format!("cannot take the lock {}: {error}", path.display());
+            return Failure::new(exit::BAD_CONFIG, text).print(err);
+        }
+    };
+    let pair = match lock::holder(&shell::lock_path(&config)).ok().flatten() {
+        None => Pair::New,
+        Some(pid) => match join(pid) {
+            Ok(pulse) => Pair::Joined(pulse),
+            Err(error) => {
+                let text = format!("{}; and cannot join it: {error}", who_runs(&config, pid));
+                return Failure::new(exit::TRY_LATER, text).print(err);
+            }
+        },
+    };
+    keeper::run(config, lock, pair)
+}
+
+fn join(pid: i32) -> io::Result<crate::sys::pulse::Pulse> {
+    let start_ticks = process::start_ticks(pid)?;
+    keeper::pulse_of(&Identity { pid, start_ticks, inode: 0 })
+}
+
+/// Who has this run directory, and since when.
+fn who_runs(config: &Config, pid: i32) -> String {
+    let since = process::start_ticks(pid).ok().map(|ticks| {
+        let ago_ms = process::boottime_ms().saturating_sub(process::ticks_to_boot_ms(ticks));
+        let at = jiff::Timestamp::now()
+            .checked_sub(Duration::from_millis(ago_ms))
+            .unwrap_or_else(|_| jiff::Timestamp::now());
+        format!(" since {at:.0}")
+    });
+    format!(
+        "a node manager already runs with {}: PID {pid}{}; see `nodemanager status`",
+        config.node.run_dir.display(),
+        since.unwrap_or_default()
+    )
+}
+
+/// Starts the pair in the background, and returns when it is whole and its servers are up.
+pub fn detach(
+    config: &Config,
+    timeout: Option<Duration>,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> u8 {
+    let client = client(config);
+    if let Ok(now) = status::fetch(&client, &[], Some(Duration::from_secs(1)))
+        && now.keeper.is_some()
+    {
+        let text = format!("already running\n{}", summary(&now));
+        return print(out, &text, exit::DONE);
+    }
+    let mut child = match spawn(config) {
+        Ok(child) => child,
+        Err(error) => {
+            return Failure::new(exit::FAILED, format!("cannot start the keeper: {error}"))
+                .print(err);
+        }
+    };
+    let limit = Instant::now() + timeout.unwrap_or(WHOLE_LIMIT);
+    let mut said = Vec::new();
+    loop {
+        pause(&mut child, &mut said);
+        if let Ok(Some(ended)) = child.try_wait() {
+            let code =
+                ended.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(exit::FAILED);
+            return report_failure(config, &mut child, &mut said, code, err);
+        }
+        let Ok(now) = status::fetch(&client, &[], Some(Duration::from_millis(500))) else {
+            match Instant::now() < limit {
+                true => continue,
+                false => {
+                    let text = "the pair does not answer yet; it goes on".to_string();
+                    return Failure::new(exit::TIME_OVER, text).print(err);
+                }
+            }
+        };
+        match judge(&now) {
+            Judged::Whole => return print(out, &summary(&now), exit::DONE),
+            Judged::Failed(text) => {
+                print(out, &summary(&now), exit::DONE);
+                return Failure::new(exit::FAILED, text).print(err);
+            }
+            Judged::NotYet(_) if Instant::now() < limit => {}
+            Judged::NotYet(text) => {
+                print(out, &summary(&now), exit::DONE);
+                return Failure::new(exit::TIME_OVER, format!("{text}; it goes on")).print(err);
+            }
+        }
+    }
+}
+
+fn spawn(config: &Config) -> io::Result<Child> {
+    let mut command = Command::new("/proc/self/exe");
+    command.arg0("nodemanager").arg("run").arg("-c").arg(&config.file);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    // A process group of its own: a terminal's Ctrl-C is not for it. It has no terminal to lose.
+    command.process_group(0);
+    command.spawn()
+}
+
+/// Waits a moment, and reads what the keeper has to say meanwhile.
+fn pause(child: &mut Child, said: &mut Vec<u8>) {
+    let Some(stderr) = &mut child.stderr else {
+        // A command may wait; nothing else runs in this process.
+        std::thread::sleep(Duration::from_millis(LOOK_EVERY_MS.into()));
+        return;
+    };
+    let mut fds = [PollFd::new(stderr.as_fd(), PollFlags::POLLIN)];
+    let ready = poll(&mut fds, PollTimeout::from(LOOK_EVERY_MS)).unwrap_or(0);
+    if ready > 0 {
+        let mut buffer = [0; 4096];
+        match stderr.read(&mut buffer) {
+            Ok(0) | Err(_) => child.stderr = None,
+            Ok(count) => said.extend_from_slice(&buffer[..count]),
+        }
+    }
+}
+
+enum Judged {
+    Whole,
+    NotYet(String),
+    Failed(String),
+}
+
+/// Is the pair whole, and are the servers up that are wanted?
+fn judge(status: &Status) -> Judged {
+    let failed: Vec<String> = wanted(status)
+        .filter(|server| matches!(server.state, State::Backoff | State::Failed | State::Waiting))
+        .map(|server| format!("{}: {} {}", server.name, server.state, server.detail))
+        .collect();
+    if !failed.is_empty() {
+        let text = failed.join("; ");
+        return Judged::Failed(format!(
+            "the pair runs, but not all servers are up: {text}; see `nodemanager logs NAME`"
+        ));
+    }
+    if status.standby.is_some() && status::exit_status(status, true) != exit::DONE {
+        return Judged::NotYet("the pair is not whole yet".to_string());
+    }
+    let is_up = |server: &&ServerStatus| matches!(server.state, State::Running | State::Exited);
+    let missing: Vec<&str> =
+        wanted(status).filter(|server| !is_up(server)).map(|server| server.name.as_str()).collect();
+    match missing.is_empty() {
+        true => Judged::Whole,
+        false => Judged::NotYet(format!("not up yet: {}", missing.join(", "))),
+    }
+}
+
+fn wanted(status: &Status) -> impl Iterator<Item = &ServerStatus> {
+    status.servers.iter().filter(|server| server.wanted == crate::core::Wanted::Up)
+}
+
+/// Both PIDs, and a line for each server.
+fn summary(status: &Status) -> String {
+    let mut text = String::new();
+    if let Some(active) = &status.active {
+        text += &format!("active {}\n", active.pid);
+    }
+    match status.standby.as_ref().map(|standby| (standby.pid, standby.state)) {
+        Some((Some(pid), state)) => text += &format!("standby {pid} {state}\n"),
+        Some((None, state)) => text += &format!("standby {state}\n"),
+        None => text += "no standby (no standbyPort in the configuration)\n",
+    }
+    for server in &status.servers {
+        let pid = server.pid.map(|pid| format!(" PID {pid}")).unwrap_or_default();
+        text += &format!("{} {}{pid}\n", server.name, server.state);
+    }
+    text
+}
+
+fn report_failure(
+    config: &Config,
+    child: &mut Child,
+    said: &mut Vec<u8>,
+    code: u8,
+    err: &mut dyn Write,
+) -> u8 {
+    if let Some(mut stderr) = child.stderr.take() {
+        let _ = stderr.read_to_end(said);
+    }
+    let said = String::from_utf8_lossy(said);
+    let mut text = said.trim_end().to_string();
+    let path = shell::log_path(config, false);
+    let lines = last_lines(&path, LOG_LINES, 8192);
+    if !lines.is_empty() && has_file(&path) {
+        text += &format!("\nlast lines of {}:\n  {}", path.display(), lines.join("\n  "));
+    }
+    let code = if code == exit::DONE { exit::FAILED } else { code };
+    print(err, &format!("{text}\n"), code)
+}
+
+fn has_file(path: &Path) -> bool {
+    File::open(path).is_ok()
+}
+
+/// The processes that the pair starts itself.
+pub fn inner(role: Inner) -> u8 {
+    match role {
+        Inner::Active => shell::run(shell::Beginning::FirstActive),
+        Inner::Standby => shell::run(shell::Beginning::Standby),
+        Inner::Mover => shell::mover::run(),
+        Inner::Saver => shell::wishes::run(),
+    }
+}
+
+/// A process that is only started by another of the pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Inner {
+    Active,
+    Standby,
+    Mover,
+    Saver,
+}

@@ -1,0 +1,281 @@
+//! Carries out what the core says, one action at a time.
+//!
+//! Must not change the order, and must not skip: an action that fails becomes an event or a log
+//! line, and the next one is carried out.
+
+use super::token::Source;
+use super::{Shell, control, lock_path, log_path, notes, twins};
+use crate::config::LogTarget;
+use crate::core::node::Role;
+use crate::core::{Action, Event, Phase, ServerId};
+use crate::sys::lock::{Attempt, Lock};
+use crate::sys::{self, pidfd, pulse};
+use crate::wire::Message;
+use log::{error, warn};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+
+/// A heartbeat is sent in the middle of many forks, so that a long turn is not taken for a hang.
+const FORKS_PER_BEAT: usize = 64;
+
+impl Shell {
+    pub(super) fn do_action(&mut self, action: Action) {
+        let ctx = &mut self.ctx;
+        match action {
+            Action::Spawn { server, start_number } => {
+                self.servers.spawn(ctx, server, start_number);
+                self.forks += 1;
+                if self.forks.is_multiple_of(FORKS_PER_BEAT) {
+                    self.send_beat();
+                }
+            }
+            Action::Discard { server, start_number } => {
+                self.servers.discard_child(ctx, server, start_number);
+            }
+            Action::OpenGate { server, start_number } => {
+                self.servers.open_gate(server, start_number);
+            }
+            Action::Signal { server, process, signal, scope } => {
+                self.servers.signal(server, process, signal, scope);
+            }
+            Action::Reap { server, process } => self.servers.reap(server, process),
+            Action::ProbeGroup { server, process } => {
+                self.servers.probe_group(ctx, server, process);
+            }
+            Action::ProbeStrays { server } => self.servers.probe_strays(ctx, server),
+            Action::Verify { server, process, start_number } => {
+                let may_be_at_gate = may_be_at_gate(&self.node, server);
+                self.servers.verify(ctx, server, process, start_number, may_be_at_gate);
+            }
+            Action::OpenJournal { entries } => {
+                let names = self.node.servers.iter().map(|one| one.rec.name.clone()).collect();
+                self.servers.begin(names);
+                self.store.open(entries);
+            }
+            Action::Save { entry, answer } => self.save(&entry, answer),
+            Action::Answer { client, outcomes } => self.answer(client, outcomes),
+            Action::LeaveMover => self.leave_mover(),
+            Action::Exit { code } => self.exit = Some(code),
+            Action::Note(note) => self.note(note),
+            other => self.do_pair_action(other),
+        }
+    }
+
+    fn do_pair_action(&mut self, action: Action) {
+        match action {
+            Action::SendSnapshot { entries, seq } => {
+                let servers = entries.len() as u64;
+                for entry in entries {
+                    self.peers.send(&Message::Entry(entry));
+                }
+                self.peers.send(&Message::SnapshotEnd { seq, servers });
+            }
+            Action::SpawnStandby => self.spawn_standby(),
+            Action::KillStandby { process } => {
+                if let Some((other, fd)) = &self.other
+                    && *other == process
+                {
+                    let _ = pidfd::signal(fd, libc::SIGKILL);
+                }
+            }
+            Action::TellStandbyToStop => self.peers.send(&Message::Stop),
+            Action::DropStandbyLink | Action::CloseLink => self.peers.close_main(&mut self.ctx),
+            Action::Connect => {
+                if let Some(port) = self.ctx.config.node.standby_port {
+                    self.peers.connect(&mut self.ctx, port);
+                }
+            }
+            Action::Hold { name, process } => self.servers.hold(&name, process),
+            Action::Ack { seq } => self.peers.send(&Message::Ack { seq }),
+            Action::SayWatching => self.say_watching(),
+            Action::Beat => self.beat(),
+            Action::Fence => {
+                if let Some((_, fd)) = &self.other {
+                    let _ = pidfd::signal(fd, libc::SIGKILL);
+                }
+            }
+            Action::TakeLock => self.take_lock(),
+            Action::ReadJournal => self.read_journal(),
+            Action::Serve => self.serve(),
+            // Carried out above.
+            _ => {}
+        }
+    }
+
+    /// The journal, then the copy: the gate opens when either has it.
+    fn save(&mut self, entry: &crate::core::Entry, answer: bool) {
+        let node = &self.node;
+        let result = self.store.save(entry, || node.entries());
+        self.peers.send_entry(entry);
+        let seq = entry.seq;
+        if answer {
+            self.ctx.tell(match result {
+                Ok(()) => Event::Saved { seq },
+                Err(error) => Event::NotSaved { seq, error },
+            });
+        }
+    }
+
+    /// A standby that can't hold an output would lose bytes at the takeover: it does not watch yet.
+    pub(super) fn say_watching(&mut self) {
+        let names: Vec<String> =
+            self.ctx.config.servers.iter().map(|server| server.name.clone()).collect();
+        for name in names {
+            if let Err(error) = self.outputs.hold(&self.ctx, &name) {
+                if !self.says_watching {
+                    warn!(target: "0213", "cannot hold the FIFO of {name}: {error}; not WATCHING until it can be held");
+                }
+                self.says_watching = true;
+                return;
+            }
+        }
+        self.says_watching = false;
+        self.peers.send(&Message::Watching);
+    }
+
+    fn take_lock(&mut self) {
+        let path = lock_path(&self.ctx.config);
+        if let Err(error) = make_dirs(&self.ctx.config) {
+            return self.fail(78, &error);
+        }
+        let event = match Lock::try_take(&path) {
+            Ok(Attempt::Taken(lock)) => {
+                self.lock = Some(lock);
+                Event::Locked
+            }
+            Ok(Attempt::HeldBy(pid)) => Event::LockHeld { pid },
+            Err(error) if self.node.promotion.as_ref().is_some_and(|p| p.cause.is_none()) => {
+                let text = format!("cannot take the lock {}: {error}", path.display());
+                return self.fail(78, &text);
+            }
+            Err(error) => Event::LockFailed { error: error.to_string() },
+        };
+        self.ctx.tell(event);
+    }
+
+    fn read_journal(&mut self) {
+        if !self.is_bound
+            && let Err(error) = self.bind()
+        {
+            return self.fail(78, &error);
+        }
+        let is_takeover = self.node.promotion.as_ref().is_some_and(|p| p.cause.is_some());
+        match self.store.read(is_takeover) {
+            Ok(recovered) => self.ctx.tell(Event::Recovered(recovered)),
+            Err(error) => self.fail(78, &error),
+        }
+    }
+
+    /// Makes the sockets of the pair; they live as long as any twin does.
+    fn bind(&mut self) -> Result<(), String> {
+        let node = &self.ctx.config.node;
+        let path = node.control_socket();
+        let listener = control::bind(&path, node.control_mode)
+            .map_err(|error| format!("cannot bind {}: {error}", path.display()))?;
+        self.control = control::Control::new(Some(listener));
+        if let Some(port) = node.standby_port {
+            let listener = twins::bind_port(&self.ctx.config, port)?;
+            self.peers.set_listener(listener);
+        }
+        self.is_bound = true;
+        Ok(())
+    }
+
+    /// A start that can't go on: the reason on stderr and in the log, and nothing left behind.
+    pub(super) fn fail(&mut self, code: u8, text: &str) {
+        error!(target: "0103", "{text}");
+        if self.stderr_is_open {
+            notes::say(&format!("nodemanager: {text}"));
+        }
+        self.exit = Some(code);
+    }
+
+    /// From here on this process is the active.
+    fn serve(&mut self) {
+        self.ctx.pulse.set_role(self.ctx.twin.slot(), pulse::Role::Serving);
+        self.ctx.pulse.beat(self.ctx.twin.slot());
+        let _ = sys::set_name("nm-active");
+        self.serves_since = self.ctx.now();
+        if self.ctx.config.node.log_target == LogTarget::File
+            && let Err(error) = self.log.switch_to(&log_path(&self.ctx.config, false))
+        {
+            warn!(target: "0104", "cannot write the active's log: {error}");
+        }
+        if let Err(error) = self.control.begin(&mut self.ctx) {
+            error!(target: "0103", "cannot watch the control socket: {error}");
+        }
+        if let Err(error) = self.peers.listen(self.ctx.poll.registry()) {
+            error!(target: "0103", "cannot watch standbyPort: {error}");
+        }
+        if let Some(reports) = &self.reports
+            && let Err(error) = self.ctx.watch(reports, Source::Reports)
+        {
+            error!(target: "0103", "cannot watch the keeper's reports: {error}");
+        }
+        self.say_serving();
+        self.outputs.begin(&mut self.ctx);
+        self.look_at_keeper();
+        self.write_pair_file("serving", None);
+        if self.stderr_is_open {
+            // Whoever waits for the start reads until the end of the file.
+            sys::silence_stderr();
+            self.stderr_is_open = false;
+        }
+    }
+
+    /// The last acts of this process.
+    pub(super) fn end(&mut self, _code: u8) {
+        let is_done = self.node.record.ending.as_ref().is_some_and(|ending| ending.done);
+        if self.node.role != Role::Active && !is_done || self.lock.is_none() {
+            return;
+        }
+        self.outputs.end(&mut self.ctx);
+        if is_done {
+            self.write_pair_file(crate::api::PAIR_ENDED, None);
+            let _ = std::fs::remove_file(self.ctx.config.node.control_socket());
+            self.ctx.pulse.set_role(self.ctx.twin.slot(), pulse::Role::Ended);
+        }
+    }
+}
+
+/// Before exec a process has no mark; after it, a server may hide its own.
+fn may_be_at_gate(node: &crate::core::Node, server: ServerId) -> bool {
+    match node.servers.get(server.0).map(|server| &server.rec.phase) {
+        Some(Phase::Verifying { was, .. }) => {
+            matches!(**was, Phase::AtGate { .. } | Phase::Execing { .. })
+        }
+        _ => false,
+    }
+}
+
+/// The directories that the pair writes.
+///
+/// # Errors
+/// One can't be made; says which key names it.
+pub fn make_dirs(config: &crate::config::Config) -> Result<(), String> {
+    let node = &config.node;
+    make_dir(&node.run_dir, "runDir")?;
+    make_dir(&node.run_dir.join("out"), "runDir")?;
+    make_dir(&node.log_dir, "logDir")?;
+    make_dir(&node.state_dir, "stateDir")
+}
+
+fn make_dir(path: &Path, key: &str) -> Result<(), String> {
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o755).create(path);
+    made.map_err(|error| format!("cannot make {}: {error}; choose another {key}", path.display()))?;
+    nix::unistd::access(path, nix::unistd::AccessFlags::W_OK | nix::unistd::AccessFlags::X_OK)
+        .map_err(|error| {
+            format!("cannot write {}: {}; choose another {key}", path.display(), error.desc())
+        })
+}
+
+/// The secret of a new standby: 32 bytes from the kernel, as text.
+///
+/// # Errors
+/// The kernel gives no random bytes.
+pub fn new_secret() -> Result<crate::wire::Secret, String> {
+    let mut bytes = [0u8; 32];
+    getrandom::fill(&mut bytes).map_err(|error| format!("no random bytes: {error}"))?;
+    let text = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok(crate::wire::Secret(text))
+}

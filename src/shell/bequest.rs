@@ -1,0 +1,138 @@
+//! What a process of the pair is handed by the one that starts it.
+//!
+//! Must not travel by arguments or environment, which others can read: it is a memfd that the
+//! child inherits and reads once. The descriptors have fixed numbers.
+
+use crate::config::Config;
+use crate::core::Identity;
+use crate::sys;
+use crate::wire::Secret;
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use serde::{Deserialize, Serialize};
+use std::ffi::CString;
+use std::fs::File;
+use std::io::{self, Read, Seek, Write};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+
+/// The bequest itself.
+pub const BEQUEST: RawFd = 3;
+/// The shared memory page of the pulse.
+pub const PULSE: RawFd = 4;
+/// The end from which the keeper's reports are read.
+pub const REPORTS: RawFd = 5;
+/// The listening control socket (standby only).
+pub const CONTROL: RawFd = 6;
+/// The listening standbyPort (standby only).
+pub const LINK: RawFd = 7;
+/// A pidfd of the active (standby only).
+pub const ACTIVE: RawFd = 8;
+
+/// A bequest may not be larger (10,000 servers need about 5 MB).
+const BYTES_MAX: u64 = 64 << 20;
+
+/// Which slot of the pulse a twin writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Twin {
+    A,
+    B,
+}
+
+impl Twin {
+    /// The other one.
+    pub fn other(self) -> Twin {
+        match self {
+            Twin::A => Twin::B,
+            Twin::B => Twin::A,
+        }
+    }
+
+    /// Its slot in the pulse.
+    pub fn slot(self) -> sys::pulse::Slot {
+        match self {
+            Twin::A => sys::pulse::Slot::TwinA,
+            Twin::B => sys::pulse::Slot::TwinB,
+        }
+    }
+}
+
+/// What the node manager raised for itself, as it was: servers get it back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Originals {
+    /// RLIMIT_NOFILE, soft and hard.
+    pub nofile: (u64, u64),
+    pub umask: u32,
+}
+
+/// All that a child of the pair needs to know.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Bequest {
+    /// The configuration of the pair: read once, by the keeper, so that no takeover changes it.
+    pub config: Config,
+    pub twin: Twin,
+    /// What a standby proves itself with; empty for others.
+    pub secret: Secret,
+    /// The keeper starts the pair because nobody served any more.
+    pub revives: bool,
+    pub originals: Originals,
+    /// There is a keeper that is an ancestor and reports exit statuses.
+    pub has_reports: bool,
+    /// The active, for a standby.
+    pub active: Option<Identity>,
+    /// For a mover: the servers that stay up.
+    pub left: Vec<(String, Identity)>,
+    /// For a saver: the text of the remembered wishes.
+    pub wishes: String,
+}
+
+impl Bequest {
+    /// Writes it into memory that a child can inherit.
+    ///
+    /// # Errors
+    /// No descriptor or no memory was left.
+    pub fn pack(&self) -> io::Result<OwnedFd> {
+        let mut file = File::from(memfd_create(c"nodemanager-bequest", MFdFlags::MFD_CLOEXEC)?);
+        file.write_all(&serde_json::to_vec(self)?)?;
+        file.rewind()?;
+        Ok(file.into())
+    }
+
+    /// Reads what this process was handed.
+    ///
+    /// # Errors
+    /// There is none: the command was not started by the node manager itself.
+    pub fn unpack() -> io::Result<Bequest> {
+        let file = File::from(sys::inherited(BEQUEST)?);
+        let mut text = Vec::new();
+        file.take(BYTES_MAX).read_to_end(&mut text)?;
+        Ok(serde_json::from_slice(&text)?)
+    }
+}
+
+/// The arguments and the environment of a process of the pair.
+///
+/// # Errors
+/// An argument or a variable contains a NUL byte.
+pub fn command(role: &str, config: &Config) -> io::Result<(Vec<CString>, Vec<CString>)> {
+    let file = config.file.display().to_string();
+    let argv = ["nodemanager", role, "-c", &file]
+        .into_iter()
+        .map(|word| CString::new(word).map_err(io::Error::other))
+        .collect::<io::Result<_>>()?;
+    let env = std::env::vars_os()
+        .filter_map(|(name, value)| {
+            let mut text = name.into_encoded_bytes();
+            text.push(b'=');
+            text.extend_from_slice(&value.into_encoded_bytes());
+            CString::new(text).ok()
+        })
+        .collect();
+    Ok((argv, env))
+}
+
+/// The descriptor to hand over, and its number over there.
+pub fn at(fd: &impl AsRawFd, number: RawFd) -> (RawFd, RawFd) {
+    (fd.as_raw_fd(), number)
+}

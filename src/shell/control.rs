@@ -1,0 +1,265 @@
+//! The control socket: clients, their requests and answers.
+//!
+//! Must not know what a request means for a server: it turns requests into what the core can be
+//! asked, and what the core answers into bytes. A client that sends or reads too slowly is
+//! dropped; one that sends garbage gets a refusal.
+
+use super::ctx::Ctx;
+use super::token::Source;
+use crate::api::{self, ErrorAnswer};
+use crate::core::{ClientId, Event, Ms};
+use crate::http::{CLIENT_TIMEOUT_MS, Connection, JSON, Request};
+use log::{debug, info, warn};
+use mio::Interest;
+use mio::net::{UnixListener, UnixStream};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+/// Clients at once; the next ones wait in the backlog.
+const CLIENTS_MAX: usize = 512;
+/// After an error of accept (no descriptor left) it is tried again.
+const ACCEPT_AGAIN_MS: u64 = 100;
+/// Bad requests are logged once in this time.
+const BAD_EVERY_MS: u64 = 60_000;
+
+struct Client {
+    stream: UnixStream,
+    http: Connection,
+    /// While it sends or is sent to, it must be through by then.
+    until: Option<Ms>,
+}
+
+/// The socket and who is connected.
+pub struct Control {
+    listener: Option<UnixListener>,
+    clients: BTreeMap<usize, Client>,
+    next: usize,
+    accept_at: Option<Ms>,
+    bad: u64,
+    bad_log_at: Ms,
+}
+
+/// Binds the control socket. Only who holds the lock calls this, so what is there is left over.
+///
+/// # Errors
+/// The path is too long, or the directory can't be written.
+pub fn bind(path: &Path, mode: u32) -> io::Result<UnixListener> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+    Ok(listener)
+}
+
+impl Control {
+    pub fn new(listener: Option<UnixListener>) -> Control {
+        Control {
+            listener,
+            clients: BTreeMap::new(),
+            next: 0,
+            accept_at: None,
+            bad: 0,
+            bad_log_at: Ms(0),
+        }
+    }
+
+    pub fn listener_fd(&self) -> Option<i32> {
+        self.listener.as_ref().map(AsRawFd::as_raw_fd)
+    }
+
+    /// Replaces the listener, whose file was removed.
+    pub fn set_listener(&mut self, listener: UnixListener) {
+        self.listener = Some(listener);
+    }
+
+    /// Opens the doors: clients that wait in the backlog are served now.
+    ///
+    /// # Errors
+    /// It can't be watched.
+    pub fn begin(&mut self, ctx: &mut Ctx) -> io::Result<()> {
+        if let Some(listener) = &mut self.listener {
+            let token = Source::ControlListener.token();
+            ctx.poll.registry().register(listener, token, Interest::READABLE)?;
+            self.accept_at = Some(ctx.now());
+        }
+        Ok(())
+    }
+
+    /// Connections are waiting.
+    pub fn accept(&mut self, ctx: &mut Ctx) {
+        self.accept_at = None;
+        loop {
+            let Some(listener) = &self.listener else { return };
+            if self.clients.len() >= CLIENTS_MAX {
+                self.accept_at = Some(ctx.now().after(ACCEPT_AGAIN_MS));
+                return;
+            }
+            match listener.accept() {
+                Ok((stream, _)) => self.take_in(ctx, stream),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => {
+                    debug!(target: "0199", "cannot take a connection on the control socket: {error}");
+                    self.accept_at = Some(ctx.now().after(ACCEPT_AGAIN_MS));
+                    return;
+                }
+            }
+        }
+    }
+
+    fn take_in(&mut self, ctx: &mut Ctx, mut stream: UnixStream) {
+        let number = self.next;
+        self.next += 1;
+        let token = Source::Client(number).token();
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        if ctx.poll.registry().register(&mut stream, token, interest).is_ok() {
+            let until = Some(ctx.now().after(CLIENT_TIMEOUT_MS));
+            self.clients.insert(number, Client { stream, http: Connection::default(), until });
+        }
+    }
+
+    /// A client is ready for something; gives its request, once it is whole.
+    pub fn on_ready(&mut self, ctx: &mut Ctx, number: usize) -> Option<Request> {
+        match self.read(ctx, number) {
+            Ok(request) => {
+                if request.is_none() {
+                    self.write(ctx, number);
+                }
+                request
+            }
+            Err(_) => {
+                self.drop_client(ctx, number);
+                None
+            }
+        }
+    }
+
+    fn read(&mut self, ctx: &mut Ctx, number: usize) -> io::Result<Option<Request>> {
+        let mut buffer = [0; 8 << 10];
+        loop {
+            let Some(client) = self.clients.get_mut(&number) else { return Ok(None) };
+            match client.stream.read(&mut buffer) {
+                // It may have closed only its writing end, and still wait for the answer.
+                Ok(0) if client.http.is_asked() => return Err(ErrorKind::ConnectionAborted.into()),
+                Ok(0) if client.http.pending().is_empty() => {
+                    return Err(ErrorKind::UnexpectedEof.into());
+                }
+                Ok(0) => return Ok(None),
+                Ok(count) => match client.http.receive(&buffer[..count]) {
+                    Ok(None) => {}
+                    Ok(Some(request)) => {
+                        client.until = None;
+                        return Ok(Some(request));
+                    }
+                    Err(refusal) => {
+                        client.http.refuse(&refusal);
+                        self.note_bad(ctx.now(), &refusal.text);
+                        return Ok(None);
+                    }
+                },
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn note_bad(&mut self, now: Ms, text: &str) {
+        self.bad += 1;
+        if now >= self.bad_log_at {
+            self.bad_log_at = now.after(BAD_EVERY_MS);
+            let count = self.bad;
+            warn!(target: "0116", "refused a request on the control socket: {text} ({count} so far; said once a minute)");
+        }
+    }
+
+    /// Sends an answer.
+    pub fn answer(&mut self, ctx: &mut Ctx, client: ClientId, status: u16, body: &impl Serialize) {
+        let body = serde_json::to_vec(body).unwrap_or_default();
+        let number = usize::try_from(client.0).unwrap_or(usize::MAX);
+        let now = ctx.now();
+        if let Some(one) = self.clients.get_mut(&number) {
+            one.http.respond(status, JSON, &body);
+            one.until = Some(now.after(CLIENT_TIMEOUT_MS));
+            self.write(ctx, number);
+        }
+    }
+
+    /// Sends a refusal.
+    pub fn refuse(
+        &mut self,
+        ctx: &mut Ctx,
+        client: ClientId,
+        status: u16,
+        exit: u8,
+        error: String,
+    ) {
+        info!(target: "0117", "refused a request: {error}");
+        self.answer(ctx, client, status, &ErrorAnswer { exit, error });
+    }
+
+    fn write(&mut self, ctx: &mut Ctx, number: usize) {
+        let now = ctx.now();
+        let Some(client) = self.clients.get_mut(&number) else { return };
+        while !client.http.pending().is_empty() {
+            match client.stream.write(client.http.pending()) {
+                Ok(0) => return self.drop_client(ctx, number),
+                Ok(count) => {
+                    client.http.advance(count);
+                    client.until = Some(now.after(CLIENT_TIMEOUT_MS));
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => return self.drop_client(ctx, number),
+            }
+        }
+        if client.http.is_done() {
+            self.drop_client(ctx, number);
+        }
+    }
+
+    fn drop_client(&mut self, ctx: &mut Ctx, number: usize) {
+        if let Some(mut client) = self.clients.remove(&number) {
+            let _ = ctx.poll.registry().deregister(&mut client.stream);
+            ctx.tell(Event::ClientGone { client: ClientId(number as u64) });
+        }
+    }
+
+    pub fn deadline(&self) -> Option<Ms> {
+        let until = self.clients.values().filter_map(|client| client.until).min();
+        until.into_iter().chain(self.accept_at).min()
+    }
+
+    /// Drops clients that are too slow, and takes in those that had to wait.
+    pub fn tick(&mut self, ctx: &mut Ctx) {
+        let now = ctx.now();
+        let late: Vec<usize> = self
+            .clients
+            .iter()
+            .filter(|(_, client)| client.until.is_some_and(|at| at <= now))
+            .map(|(number, _)| *number)
+            .collect();
+        for number in late {
+            self.drop_client(ctx, number);
+        }
+        if self.accept_at.is_some_and(|at| at <= now) {
+            self.accept(ctx);
+        }
+    }
+
+    /// Answers are still on their way out.
+    pub fn is_sending(&self) -> bool {
+        self.clients.values().any(|client| !client.http.pending().is_empty())
+    }
+}
+
+/// The path of a request that acts on servers: its verb.
+pub fn server_verb(path: &str) -> Option<&str> {
+    path.strip_prefix(api::SERVERS_PATH)
+}

@@ -1,0 +1,92 @@
+//! What every part of the loop needs: the poll, the inbox, the configuration, the time.
+//!
+//! Must not know the parts.
+
+use super::bequest::{Bequest, Originals, Twin};
+use super::token::Source;
+use crate::config::{Config, ServerConfig};
+use crate::core::{Event, Ms};
+use crate::sys::{process, pulse::Pulse};
+use mio::unix::SourceFd;
+use mio::{Interest, Poll};
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+/// The parts' common ground.
+pub struct Ctx {
+    pub poll: Poll,
+    /// What happened and was not yet handed to the core.
+    pub inbox: VecDeque<Event>,
+    pub config: Config,
+    /// Each server's place in `config.servers`.
+    by_name: BTreeMap<String, usize>,
+    pub twin: Twin,
+    pub originals: Originals,
+    pub pulse: Pulse,
+}
+
+impl Ctx {
+    /// # Errors
+    /// No epoll instance can be made.
+    pub fn new(bequest: &Bequest, pulse: Pulse) -> io::Result<Ctx> {
+        let config = bequest.config.clone();
+        let by_name = config.servers.iter().enumerate().map(|(at, one)| (one.name.clone(), at));
+        Ok(Ctx {
+            by_name: by_name.collect(),
+            poll: Poll::new()?,
+            inbox: VecDeque::new(),
+            twin: bequest.twin,
+            originals: bequest.originals,
+            pulse,
+            config,
+        })
+    }
+
+    /// The configuration of a server; `None` for one that is left over.
+    pub fn server(&self, name: &str) -> Option<&ServerConfig> {
+        self.by_name.get(name).and_then(|at| self.config.servers.get(*at))
+    }
+
+    /// Tells the core, after what it has asked for so far.
+    pub fn tell(&mut self, event: Event) {
+        self.inbox.push_back(event);
+    }
+
+    /// The monotonic time.
+    pub fn now(&self) -> Ms {
+        process::monotonic_ms()
+    }
+
+    /// Watches a descriptor for reading.
+    ///
+    /// # Errors
+    /// ENOMEM, ENOSPC (fs.epoll.max_user_watches).
+    pub fn watch(&self, fd: &impl AsRawFd, source: Source) -> io::Result<()> {
+        let raw = fd.as_raw_fd();
+        self.poll.registry().register(&mut SourceFd(&raw), source.token(), Interest::READABLE)
+    }
+
+    /// Stops watching it; must come before its close, because a child may still hold a copy of it
+    /// and keep it firing.
+    pub fn unwatch(&self, fd: &impl AsRawFd) {
+        let raw = fd.as_raw_fd();
+        // It was never watched, or is already forgotten: nothing to do then.
+        let _ = self.poll.registry().deregister(&mut SourceFd(&raw));
+    }
+
+    /// Stops watching and closes.
+    pub fn close(&self, fd: OwnedFd) {
+        self.unwatch(&fd);
+    }
+
+    /// Where a server's output goes by the FIFO.
+    pub fn fifo_path(&self, name: &str) -> std::path::PathBuf {
+        self.config.node.run_dir.join("out").join(format!("{name}.fifo"))
+    }
+
+    /// Where a server's output ends up.
+    pub fn output_path(&self, name: &str) -> std::path::PathBuf {
+        self.config.node.log_dir.join(format!("{name}.out"))
+    }
+}

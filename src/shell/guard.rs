@@ -1,0 +1,225 @@
+//! What is done with every heartbeat: the pulse, and a look at the ground the pair stands on.
+//!
+//! Must not judge the other twin (the core does). The run directory can vanish (a cleaner of
+//! temporary files, an operator): then a second pair could start beside this one, so the directory
+//! is rebuilt at once.
+
+use super::actions::make_dirs;
+use super::token::Source;
+use super::view::KeeperSeen;
+use super::{Shell, control, lock_path};
+use crate::core::node::Role;
+use crate::core::{Event, Exit};
+use crate::sys::lock::{Attempt, Lock};
+use crate::sys::pulse::{self, Slot};
+use crate::sys::{pidfd, process};
+use crate::wire::Message;
+use log::{error, info, warn};
+use nix::sys::socket::{MsgFlags, recv};
+use std::os::fd::{AsRawFd, OwnedFd};
+
+/// Reports of exit statuses read in one turn.
+const REPORTS_PER_TURN: usize = 256;
+/// PID, kind (0 code, 1 signal), value, unused, start ticks.
+pub const REPORT_BYTES: usize = 24;
+
+/// The keeper, as the active sees it.
+#[derive(Default)]
+pub struct KeeperWatch {
+    seen: Option<(KeeperSeen, u64, OwnedFd)>,
+}
+
+impl KeeperWatch {
+    /// The keeper, while it lives.
+    pub fn keeper(&self) -> Option<KeeperSeen> {
+        let (seen, _, fd) = self.seen.as_ref()?;
+        (!pidfd::is_dead(fd)).then_some(*seen)
+    }
+
+    pub fn start_ticks(&self) -> Option<u64> {
+        self.seen.as_ref().map(|(_, ticks, _)| *ticks)
+    }
+}
+
+/// One report as bytes.
+pub fn encode_report(pid: i32, start_ticks: u64, exit: Exit) -> [u8; REPORT_BYTES] {
+    let (kind, value) = match exit {
+        Exit::Code(code) => (0i32, code),
+        Exit::Signal(signal) => (1, signal),
+        Exit::Unknown => (2, 0),
+    };
+    let mut bytes = [0; REPORT_BYTES];
+    bytes[0..4].copy_from_slice(&pid.to_ne_bytes());
+    bytes[4..8].copy_from_slice(&kind.to_ne_bytes());
+    bytes[8..12].copy_from_slice(&value.to_ne_bytes());
+    bytes[16..24].copy_from_slice(&start_ticks.to_ne_bytes());
+    bytes
+}
+
+/// A report from its bytes; `None` for what no keeper sends.
+pub fn decode_report(bytes: &[u8]) -> Option<(i32, u64, Exit)> {
+    let word = |at: usize| bytes.get(at..at + 4)?.try_into().ok().map(i32::from_ne_bytes);
+    let ticks = u64::from_ne_bytes(bytes.get(16..24)?.try_into().ok()?);
+    let exit = match (word(4)?, word(8)?) {
+        (0, code) => Exit::Code(code),
+        (1, signal) => Exit::Signal(signal),
+        (2, _) => Exit::Unknown,
+        _ => return None,
+    };
+    Some((word(0)?, ticks, exit))
+}
+
+impl Shell {
+    /// Shows that the loop turns, and looks at the other's pulse.
+    pub(super) fn beat(&mut self) {
+        self.send_beat();
+        let counter = self.ctx.pulse.read(self.ctx.twin.other().slot()).counter;
+        self.ctx.tell(Event::Pulse { counter });
+        match self.node.role {
+            Role::Active => self.look_at_ground(),
+            Role::Standby if self.says_watching => self.say_watching(),
+            Role::Standby | Role::Promoting | Role::Ended => {}
+        }
+    }
+
+    pub(super) fn send_beat(&mut self) {
+        self.ctx.pulse.beat(self.ctx.twin.slot());
+        let counter = self.ctx.pulse.read(self.ctx.twin.slot()).counter;
+        self.peers.send(&Message::Beat { counter });
+    }
+
+    fn look_at_ground(&mut self) {
+        let path = lock_path(&self.ctx.config);
+        if self.lock.as_ref().is_some_and(|lock| !lock.still_at(&path)) {
+            self.rebuild_run_dir();
+        } else if self.store.needs_open() {
+            self.store.open(self.node.entries());
+        }
+        self.look_at_keeper();
+        self.outputs.check_paths(&self.ctx, false);
+    }
+
+    /// Somebody removed the run directory or the lock in it.
+    fn rebuild_run_dir(&mut self) {
+        let dir = self.ctx.config.node.run_dir.clone();
+        warn!(target: "0118", "{} was removed or replaced; it is being rebuilt", dir.display());
+        if let Err(error) = make_dirs(&self.ctx.config) {
+            return error!(target: "0118", "{error}");
+        }
+        match Lock::try_take(&lock_path(&self.ctx.config)) {
+            Ok(Attempt::Taken(lock)) => self.lock = Some(lock),
+            Ok(Attempt::HeldBy(pid)) => {
+                // Somebody was quicker. There must never be two: this pair goes, and its servers
+                // are found by their mark.
+                error!(target: "0118", "PID {pid} has locked the new {}; this active ends", dir.display());
+                self.exit = Some(75);
+                return;
+            }
+            Err(error) => return error!(target: "0118", "cannot lock the new directory: {error}"),
+        }
+        self.store.open(self.node.entries());
+        let (path, mode) =
+            (self.ctx.config.node.control_socket(), self.ctx.config.node.control_mode);
+        match control::bind(&path, mode) {
+            Ok(listener) => {
+                self.control.set_listener(listener);
+                if let Err(error) = self.control.begin(&mut self.ctx) {
+                    error!(target: "0118", "cannot watch the control socket: {error}");
+                }
+            }
+            Err(error) => error!(target: "0118", "cannot bind {}: {error}", path.display()),
+        }
+        self.outputs.renew(&mut self.ctx);
+        self.write_pair_file("serving", None);
+        // The standby holds the sockets and FIFOs of the old directory: a fresh one gets the new.
+        if let Some((_, fd)) = &self.other {
+            let _ = pidfd::signal(fd, libc::SIGKILL);
+        }
+    }
+
+    /// Is there a keeper, and which?
+    pub(super) fn look_at_keeper(&mut self) {
+        let slot = self.ctx.pulse.read(Slot::Keeper);
+        let joined = slot.role == pulse::Role::Joined;
+        let known = self.keeper.seen.as_ref();
+        let is_same = known.is_some_and(|(seen, ticks, fd)| {
+            seen.pid == slot.pid && *ticks == slot.start_ticks && !pidfd::is_dead(fd)
+        });
+        if is_same || slot.pid == 0 {
+            return;
+        }
+        let opened = pidfd::open(slot.pid).ok().filter(|_| {
+            process::start_ticks(slot.pid).is_ok_and(|ticks| ticks == slot.start_ticks)
+        });
+        let is_alive = opened.as_ref().is_some_and(|fd| !pidfd::is_dead(fd));
+        if let (true, Some(fd)) = (is_alive, opened) {
+            info!(target: "0119", "the keeper is PID {}{}", slot.pid, if joined { " (joined)" } else { "" });
+            let _ = self.ctx.watch(&fd, Source::Keeper);
+            let seen = KeeperSeen { pid: slot.pid, joined };
+            if let Some((_, _, old)) = self.keeper.seen.replace((seen, slot.start_ticks, fd)) {
+                self.ctx.close(old);
+            }
+            self.write_pair_file("serving", None);
+        }
+    }
+
+    /// The keeper ended: the pair works on without it, and says so.
+    pub(super) fn on_keeper(&mut self) {
+        if let Some((seen, _, fd)) = &self.keeper.seen
+            && pidfd::is_dead(fd)
+        {
+            warn!(target: "0119", "the keeper (PID {}) is gone; the pair goes on, `nodemanager run` gives it a new one", seen.pid);
+            if let Some((_, _, fd)) = self.keeper.seen.take() {
+                self.ctx.close(fd);
+            }
+            self.write_pair_file("serving", None);
+        }
+    }
+
+    /// Exit statuses that the keeper saw: looked at, put on record, and only then consumed, so
+    /// that who takes over in between finds them still there.
+    pub(super) fn read_reports(&mut self) {
+        for _ in 0..REPORTS_PER_TURN {
+            let Some(reports) = &self.reports else { return };
+            let mut bytes = [0; REPORT_BYTES];
+            let look = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+            match recv(reports.as_raw_fd(), &mut bytes, look) {
+                Ok(0) => {
+                    // The keeper's end is closed: it will never say anything again.
+                    if let Some(reports) = self.reports.take() {
+                        self.ctx.close(reports);
+                    }
+                    return;
+                }
+                Ok(_) => {
+                    if let Some((pid, start_ticks, exit)) = decode_report(&bytes) {
+                        self.servers.on_report(&mut self.ctx, pid, start_ticks, exit);
+                        self.empty_inbox();
+                    }
+                    let Some(reports) = &self.reports else { return };
+                    let _ = recv(reports.as_raw_fd(), &mut bytes, MsgFlags::MSG_DONTWAIT);
+                }
+                Err(_) => return,
+            }
+        }
+        // More is waiting, and an edge comes only once.
+        if let Some(reports) = &self.reports {
+            self.ctx.unwatch(reports);
+            let _ = self.ctx.watch(reports, Source::Reports);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_comes_back_from_its_bytes() {
+        for exit in [Exit::Code(37), Exit::Signal(9), Exit::Unknown] {
+            assert_eq!(decode_report(&encode_report(7, 8, exit)), Some((7, 8, exit)));
+        }
+        assert_eq!(decode_report(&[0xff; REPORT_BYTES]), None);
+        assert_eq!(decode_report(&[0; 3]), None);
+    }
+}

@@ -1,0 +1,363 @@
+//! The loop of a twin: wait, turn what came into events, let the core decide, do what it says.
+//!
+//! Must not decide. Actions are carried out in the order the core gave them (record before gate,
+//! fence before lock, lock before serving); results go back as events. Nothing here blocks.
+
+mod actions;
+mod bequest;
+mod control;
+mod ctx;
+mod guard;
+pub mod keeper;
+pub mod mover;
+mod notes;
+pub mod offline;
+mod outputs;
+mod peer;
+mod requests;
+mod servers;
+mod signals;
+mod spec;
+mod store;
+mod token;
+mod twins;
+pub mod view;
+pub mod wishes;
+
+use crate::config::{AutoStart, Config, LogTarget};
+use crate::core::node::{Node, Role};
+use crate::core::{Action, ClientId, Event, Identity, Ms, PairPlan, ServerPlan};
+use crate::output::logger::{self, LogHandle};
+use crate::sys::{self, lock::Lock, pidfd, process, pulse, pulse::Pulse};
+pub use actions::make_dirs;
+use bequest::Bequest;
+use control::Control;
+use ctx::Ctx;
+use log::{debug, error};
+use mio::Events;
+use outputs::Outputs;
+use peer::Peers;
+use servers::Servers;
+use signals::Signals;
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::time::Duration;
+use store::Store;
+use token::Source;
+
+/// Readiness events of one wait.
+const EVENTS_MAX: usize = 1024;
+/// Even with nothing due the loop looks around so often.
+const WAIT_MAX_MS: u64 = 60_000;
+/// At the end, so long for the last answers to be read.
+const LAST_ANSWERS_MS: u64 = 2_000;
+
+/// One twin.
+pub struct Shell {
+    ctx: Ctx,
+    node: Node,
+    servers: Servers,
+    outputs: Outputs,
+    store: Store,
+    peers: Peers,
+    control: Control,
+    signals: Signals,
+    log: LogHandle,
+    /// The other twin.
+    other: Option<(Identity, OwnedFd)>,
+    keeper: guard::KeeperWatch,
+    reports: Option<OwnedFd>,
+    lock: Option<Lock>,
+    own: Identity,
+    /// This process has the listening sockets.
+    is_bound: bool,
+    serves_since: Ms,
+    says_watching: bool,
+    /// Children forked since the last heartbeat of a long turn.
+    forks: usize,
+    asked: BTreeMap<ClientId, crate::core::ask::Verb>,
+    mover: Option<i32>,
+    wishes: wishes::WishSaver,
+    pair_file: notes::PairFileWriter,
+    exit: Option<u8>,
+    exit_at: Option<Ms>,
+    stderr_is_open: bool,
+}
+
+/// Which twin a process begins as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Beginning {
+    FirstActive,
+    Standby,
+}
+
+/// The file of a twin's log.
+pub fn log_path(config: &Config, is_standby: bool) -> PathBuf {
+    let suffix = if is_standby { "_standby" } else { "" };
+    config.node.log_dir.join(format!("{}{suffix}.log", config.node.name))
+}
+
+/// Where the pair's lock is.
+pub fn lock_path(config: &Config) -> PathBuf {
+    config.node.run_dir.join("nodemanager.lock")
+}
+
+/// Runs a twin until it ends; gives its exit status.
+pub fn run(beginning: Beginning) -> u8 {
+    let _ = sys::set_name(match beginning {
+        Beginning::FirstActive => "nm-active",
+        Beginning::Standby => "nm-standby",
+    });
+    match Shell::new(beginning) {
+        Ok(mut shell) => shell.run(),
+        Err(error) => {
+            notes::say(&format!("nodemanager: cannot start: {error}"));
+            1
+        }
+    }
+}
+
+/// The settings of a process's log.
+pub fn log_settings(config: &Config, is_standby: bool) -> logger::Settings {
+    logger::Settings {
+        name: config.node.name.clone(),
+        path: (config.node.log_target == LogTarget::File).then(|| log_path(config, is_standby)),
+        level: notes::level_filter(config.node.log_level),
+        max_size: config.node.log_max_size,
+        max_files: config.node.log_max_files,
+    }
+}
+
+/// What the core needs to know of the configuration.
+pub fn plans(config: &Config, remembered: &dyn Fn(&str) -> bool) -> (PairPlan, Vec<ServerPlan>) {
+    let pair = PairPlan {
+        has_standby: config.node.standby_port.is_some(),
+        heartbeat_interval_ms: config.node.heartbeat_interval_ms,
+        heartbeat_timeout_ms: config.node.heartbeat_timeout_ms,
+        shutdown_timeout_ms: config.node.shutdown_timeout_ms,
+    };
+    let servers = config.servers.iter().map(|server| ServerPlan {
+        name: server.name.clone(),
+        auto_start: match server.auto_start {
+            AutoStart::Yes => true,
+            AutoStart::No => false,
+            AutoStart::Remember => remembered(&server.name),
+        },
+        settle_ms: server.settle_ms,
+        policy: server.restart.clone(),
+        stop_signal: server.stop.signal,
+        stop_timeout_ms: server.stop.timeout_ms,
+        left_over: false,
+    });
+    (pair, servers.collect())
+}
+
+impl Shell {
+    fn new(beginning: Beginning) -> io::Result<Shell> {
+        let bequest = Bequest::unpack()?;
+        let config = &bequest.config;
+        let is_standby = beginning == Beginning::Standby;
+        let log = logger::init(&log_settings(config, is_standby)).map_err(|error| {
+            let path = log_path(config, is_standby);
+            io::Error::other(format!("cannot write the log {}: {error}", path.display()))
+        })?;
+        let pulse = Pulse::from_fd(sys::inherited(bequest::PULSE)?)?;
+        let ctx = Ctx::new(&bequest, pulse)?;
+        let signals = Signals::new(&ctx)?;
+        let reports = match bequest.has_reports {
+            true => Some(sys::inherited(bequest::REPORTS)?),
+            false => None,
+        };
+        let _ = sys::raise_nofile();
+        // A file size limit gives an error then, instead of ending this process.
+        sys::ignore_signals(&[libc::SIGXFSZ])?;
+        let own = own_identity()?;
+        ctx.pulse.write_identity(ctx.twin.slot(), own.pid, own.start_ticks);
+        let wishes = crate::state::Wishes::read(&config.node.state_dir);
+        let (pair, plans) = plans(config, &|name| wishes.is_up(name));
+        let store = Store::new(config.node.run_dir.clone(), &config.node.name, plans.len())?;
+        let (node, control, mut peers, other) = match beginning {
+            Beginning::FirstActive => {
+                ctx.pulse.set_role(ctx.twin.slot(), pulse::Role::Starting);
+                let node = Node::first(ctx.now(), pair, plans, bequest.revives);
+                (node, Control::new(None), Peers::new((own.pid, own.start_ticks), None), None)
+            }
+            Beginning::Standby => {
+                ctx.pulse.set_role(ctx.twin.slot(), pulse::Role::Standby);
+                let node = Node::standby(ctx.now(), pair, plans);
+                let (control, peers, other) = twins::inherit(&ctx, &bequest, own)?;
+                (node, control, peers, Some(other))
+            }
+        };
+        peers.secret = bequest.secret.clone();
+        let pair_file = notes::PairFileWriter::new(config);
+        let stderr_is_open = config.node.log_target == LogTarget::File && !is_standby;
+        let keeper = guard::KeeperWatch::default();
+        Ok(Shell {
+            ctx,
+            node,
+            servers: Servers::default(),
+            outputs: Outputs::default(),
+            store,
+            peers,
+            control,
+            signals,
+            log,
+            other,
+            keeper,
+            reports,
+            lock: None,
+            own,
+            is_bound: is_standby,
+            serves_since: Ms(0),
+            says_watching: false,
+            forks: 0,
+            asked: BTreeMap::new(),
+            mover: None,
+            wishes: wishes::WishSaver::new(wishes),
+            pair_file,
+            exit: None,
+            exit_at: None,
+            stderr_is_open,
+        })
+    }
+
+    fn run(&mut self) -> u8 {
+        self.say_beginning();
+        let mut actions = Vec::new();
+        self.node.begin(self.ctx.now(), &mut actions);
+        self.carry_out(actions);
+        let mut events = Events::with_capacity(EVENTS_MAX);
+        loop {
+            self.empty_inbox();
+            if let Some(code) = self.ended() {
+                return code;
+            }
+            self.wait(&mut events);
+            for event in &events {
+                if let Some(source) = Source::of(event.token()) {
+                    self.on_ready(source);
+                }
+            }
+            self.empty_inbox();
+            self.tick();
+        }
+    }
+
+    /// Hands every event to the core and carries out what it says, until nothing is left.
+    fn empty_inbox(&mut self) {
+        while let Some(event) = self.ctx.inbox.pop_front() {
+            debug!(target: "0100", "event {event:?}");
+            if let Event::ClientGone { client } = event {
+                self.asked.remove(&client);
+            }
+            let mut actions = Vec::new();
+            let before = self.node.role;
+            self.node.handle(self.ctx.now(), event, &mut actions);
+            self.note_role(before);
+            self.carry_out(actions);
+        }
+    }
+
+    fn wait(&mut self, events: &mut Events) {
+        let now = self.ctx.now();
+        let is_busy = self.outputs.is_busy() || !self.ctx.inbox.is_empty();
+        let due = [
+            self.node.deadline(),
+            self.servers.deadline(),
+            self.outputs.deadline(),
+            self.peers.deadline(),
+            self.control.deadline(),
+            self.exit_at,
+        ];
+        let next = due.into_iter().flatten().min().unwrap_or(now.after(WAIT_MAX_MS));
+        let wait_ms = if is_busy { 0 } else { next.since(now).min(WAIT_MAX_MS) };
+        match self.ctx.poll.poll(events, Some(Duration::from_millis(wait_ms))) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => events.clear(),
+            Err(error) => {
+                // There is nothing to wait with. Timers go on, so the other twin sees a beat.
+                error!(target: "0198", "cannot wait for events: {error}");
+                events.clear();
+            }
+        }
+    }
+
+    fn on_ready(&mut self, source: Source) {
+        match source {
+            Source::Signals => self.on_signals(),
+            Source::ControlListener => self.control.accept(&mut self.ctx),
+            Source::LinkListener => self.peers.accept(&mut self.ctx),
+            Source::Reports => self.read_reports(),
+            Source::OtherTwin => self.on_other_twin(),
+            Source::Keeper => self.on_keeper(),
+            Source::Saver => self.on_saver(),
+            Source::Client(number) => {
+                if let Some(request) = self.control.on_ready(&mut self.ctx, number) {
+                    self.on_request(ClientId(number as u64), request);
+                }
+            }
+            Source::Peer(number) => self.on_peer(number),
+            Source::Gate(number) => self.servers.on_gate(&mut self.ctx, number),
+            Source::Leader(number) => self.servers.on_leader(&mut self.ctx, number),
+            Source::Witness(number) => self.servers.on_witness(&mut self.ctx, number),
+            Source::Output(number) => self.outputs.on_readable(number),
+            Source::Discarded(number) => self.servers.on_discarded(&mut self.ctx, number),
+        }
+    }
+
+    fn tick(&mut self) {
+        let now = self.ctx.now();
+        if self.node.deadline().is_some_and(|at| at <= now) {
+            let mut actions = Vec::new();
+            let before = self.node.role;
+            self.node.tick(now, &mut actions);
+            self.note_role(before);
+            self.carry_out(actions);
+        }
+        self.servers.ask_again(&mut self.ctx);
+        self.outputs.turn(&mut self.ctx);
+        self.peers.drop_late(&mut self.ctx);
+        self.control.tick(&mut self.ctx);
+    }
+
+    fn carry_out(&mut self, actions: Vec<Action>) {
+        for action in actions {
+            debug!(target: "0100", "action {action:?}");
+            self.do_action(action);
+        }
+    }
+
+    /// The pulse shows the role, for the keeper.
+    fn note_role(&mut self, before: Role) {
+        if before != self.node.role && self.node.role == Role::Promoting {
+            self.ctx.pulse.set_role(self.ctx.twin.slot(), pulse::Role::Promoting);
+            let _ = sys::set_name("nm-promoting");
+        }
+    }
+
+    /// The exit status, once everything that was to be sent is sent.
+    fn ended(&mut self) -> Option<u8> {
+        let code = self.exit?;
+        let now = self.ctx.now();
+        let until = *self.exit_at.get_or_insert(now.after(LAST_ANSWERS_MS));
+        if self.control.is_sending() && now < until {
+            return None;
+        }
+        self.end(code);
+        Some(code)
+    }
+}
+
+fn own_identity() -> io::Result<Identity> {
+    let pid = i32::try_from(std::process::id()).map_err(io::Error::other)?;
+    let fd = pidfd::open(pid)?;
+    pidfd::identify(pid, &fd.as_fd())
+}
+
+/// The process's start time for the pulse and pair.json.
+pub fn ticks_of(pid: i32) -> Option<u64> {
+    process::start_ticks(pid).ok()
+}

@@ -1,0 +1,92 @@
+//! The process that is left behind when the pair ends and servers stay up: it moves their output.
+//!
+//! Must not watch, restart or signal anything: it is no node manager. It ends when the next active
+//! asks for the lock (SIGTERM), or when the last server is gone and its FIFO empty.
+
+use super::bequest::{Bequest, Twin};
+use super::ctx::Ctx;
+use super::log_settings;
+use super::outputs::Outputs;
+use super::signals::Signals;
+use super::token::Source;
+use crate::core::Identity;
+use crate::output::logger;
+use crate::sys;
+use crate::sys::pidfd::{self, Verified};
+use crate::sys::pulse::Pulse;
+use log::info;
+use mio::Events;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+/// It looks around so often, even when nothing happens.
+const LOOK_MS: u64 = 1_000;
+
+/// Runs the mover; gives its exit status.
+pub fn run() -> u8 {
+    let _ = sys::set_name("nm-mover");
+    match start() {
+        Ok(()) => 0,
+        Err(_) => 1,
+    }
+}
+
+fn start() -> io::Result<()> {
+    let bequest = Bequest { twin: Twin::A, ..Bequest::unpack()? };
+    let log = logger::init(&log_settings(&bequest.config, false))?;
+    let mut ctx = Ctx::new(&bequest, Pulse::create()?)?;
+    let mut signals = Signals::new(&ctx)?;
+    let _ = sys::raise_nofile();
+    let mut left = watch_left(&ctx, &bequest.left);
+    let mut outputs = Outputs::default();
+    outputs.begin_as_mover(&mut ctx);
+    info!(target: "0140", "moves the output of {} servers until the next start, PID {}", left.len(), std::process::id());
+    let mut events = Events::with_capacity(256);
+    loop {
+        outputs.turn(&mut ctx);
+        if left.is_empty() && !outputs.is_busy() {
+            info!(target: "0141", "the last server is gone; the mover ends");
+            break;
+        }
+        let due = outputs.deadline().map_or(LOOK_MS, |at| at.since(ctx.now()).min(LOOK_MS));
+        let wait_ms = if outputs.is_busy() { 0 } else { due };
+        if let Err(error) = ctx.poll.poll(&mut events, Some(Duration::from_millis(wait_ms)))
+            && error.kind() != io::ErrorKind::Interrupted
+        {
+            return Err(error);
+        }
+        for event in &events {
+            if let Some(Source::Output(number)) = Source::of(event.token()) {
+                outputs.on_readable(number);
+            }
+        }
+        if let Some(signal) = signals.take().into_iter().next_back() {
+            match signal {
+                libc::SIGUSR1 | libc::SIGHUP => {
+                    let _ = log.reopen();
+                    outputs.check_paths(&ctx, true);
+                }
+                _ => {
+                    info!(target: "0141", "the next active moves the output; the mover ends");
+                    break;
+                }
+            }
+        }
+        outputs.check_paths(&ctx, false);
+        left.retain(|(_, fd)| !pidfd::is_dead(fd));
+    }
+    outputs.end(&mut ctx);
+    Ok(())
+}
+
+fn watch_left(ctx: &Ctx, left: &[(String, Identity)]) -> Vec<(String, OwnedFd)> {
+    let mut watched = Vec::new();
+    for (name, process) in left {
+        if let Ok(Verified::Alive(fd)) = pidfd::open_verified(process) {
+            let _ = ctx.watch(&fd, Source::Leader(watched.len()));
+            watched.push((name.clone(), fd));
+        }
+    }
+    watched
+}

@@ -1,0 +1,242 @@
+//! The servers' output: FIFOs, their drains, and the lock of who moves it.
+//!
+//! Must not move a byte without the mover's lock: two movers of one FIFO tear its output apart.
+//! A standby only holds the FIFOs open, so that what is in them outlives the active.
+
+use super::ctx::Ctx;
+use super::token::Source;
+use crate::config::OutputTo;
+use crate::core::Ms;
+use crate::output::{Drain, Limits};
+use crate::sys::fifo::{make_fifo, open_fifo};
+use crate::sys::lock::{Attempt, Lock};
+use crate::sys::{self, pidfd};
+use log::{error, info, warn};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+/// Moved from one FIFO before the others have their turn.
+const BUDGET_BYTES: usize = 1 << 20;
+/// The lock is asked for so often while somebody else still moves.
+const LOCK_AGAIN_MS: u64 = 10;
+/// Somebody may have rotated or removed a log: looked at so often.
+const CHECK_EVERY_MS: u64 = 5_000;
+
+/// All drains.
+#[derive(Default)]
+pub struct Outputs {
+    /// Held open before there is a drain.
+    held: BTreeMap<String, OwnedFd>,
+    drains: Vec<Entry>,
+    lock: Option<Lock>,
+    lock_again: Option<Ms>,
+    /// Whoever holds the lock is not told to let it go.
+    waits_for_lock: bool,
+    /// Drains with bytes left, and those that want another try.
+    ready: BTreeSet<usize>,
+    retry: BTreeMap<usize, Ms>,
+    check_at: Ms,
+}
+
+struct Entry {
+    name: String,
+    drain: Drain,
+    /// Bytes moved since this process began.
+    moved: u64,
+}
+
+/// Where the lock of the mover is.
+pub fn lock_path(run_dir: &Path) -> PathBuf {
+    run_dir.join("mover.lock")
+}
+
+/// Makes (if need be) and opens the FIFO of a server.
+///
+/// # Errors
+/// Something else is at its path, or no descriptor is left.
+pub fn open(path: &Path) -> io::Result<OwnedFd> {
+    make_fifo(path, 0o600)?;
+    open_fifo(path)
+}
+
+impl Outputs {
+    /// Holds the FIFO of a server, without reading.
+    ///
+    /// # Errors
+    /// As [`open`].
+    pub fn hold(&mut self, ctx: &Ctx, name: &str) -> io::Result<()> {
+        let is_piped = ctx.server(name).is_some_and(|server| server.output.to == OutputTo::Pipe);
+        if is_piped && !self.held.contains_key(name) {
+            self.held.insert(name.to_string(), open(&ctx.fifo_path(name))?);
+        }
+        Ok(())
+    }
+
+    /// As `begin`, for a mover: the active that left it behind lets the lock go by itself.
+    pub fn begin_as_mover(&mut self, ctx: &mut Ctx) {
+        self.waits_for_lock = true;
+        self.begin(ctx);
+    }
+
+    /// Joins every held FIFO with its log. What can't be opened is said, and tried again by the
+    /// next start of the pair; the server itself runs on.
+    pub fn begin(&mut self, ctx: &mut Ctx) {
+        for name in ctx.config.servers.iter().map(|one| one.name.clone()).collect::<Vec<_>>() {
+            if let Err(error) = self.hold(ctx, &name) {
+                error!(target: "0361", "{name}: cannot open its FIFO {}: {error}", ctx.fifo_path(&name).display());
+            }
+        }
+        for (name, fifo) in std::mem::take(&mut self.held) {
+            self.add(ctx, name, fifo);
+        }
+        self.lock_again = Some(ctx.now());
+        self.take_lock(ctx);
+    }
+
+    fn add(&mut self, ctx: &mut Ctx, name: String, fifo: OwnedFd) {
+        let Some(config) = ctx.server(&name) else { return };
+        let limits =
+            Limits { max_size: config.output.max_size, max_files: config.output.max_files };
+        match Drain::open(fifo, ctx.output_path(&name), limits) {
+            Ok(drain) => {
+                let fd = drain.fifo_fd().as_raw_fd();
+                if let Err(error) = ctx.watch(&fd, Source::Output(self.drains.len())) {
+                    error!(target: "0361", "{name}: cannot watch its FIFO: {error}");
+                }
+                self.drains.push(Entry { name, drain, moved: 0 });
+            }
+            Err(error) => error!(
+                target: "0361",
+                "{name}: cannot open its log {}: {error}; its output waits in its FIFO",
+                ctx.output_path(&name).display()
+            ),
+        }
+    }
+
+    /// The FIFO's file was removed: later starts open a new one, the old one is drained on.
+    pub fn renew(&mut self, ctx: &mut Ctx) {
+        for server in ctx.config.servers.clone() {
+            if server.output.to != OutputTo::Pipe || ctx.fifo_path(&server.name).exists() {
+                continue;
+            }
+            match open(&ctx.fifo_path(&server.name)) {
+                Ok(fifo) => self.add(ctx, server.name, fifo),
+                Err(error) => {
+                    error!(target: "0361", "{}: cannot make its FIFO: {error}", server.name)
+                }
+            }
+        }
+        self.ready.extend(0..self.drains.len());
+    }
+
+    /// Who moved before us must have stopped; a mover that was left behind is told to.
+    fn take_lock(&mut self, ctx: &Ctx) {
+        if self.lock.is_some() || self.lock_again.is_none_or(|at| at > ctx.now()) {
+            return;
+        }
+        match Lock::try_take(&lock_path(&ctx.config.node.run_dir)) {
+            Ok(Attempt::Taken(lock)) => {
+                self.lock = Some(lock);
+                self.lock_again = None;
+                self.ready.extend(0..self.drains.len());
+                return;
+            }
+            Ok(Attempt::HeldBy(_)) if self.waits_for_lock => {}
+            Ok(Attempt::HeldBy(pid)) => end_mover(pid, &lock_path(&ctx.config.node.run_dir)),
+            Err(error) => {
+                warn!(target: "0362", "cannot take the lock of the output mover: {error}")
+            }
+        }
+        self.lock_again = Some(ctx.now().after(LOCK_AGAIN_MS));
+    }
+
+    pub fn on_readable(&mut self, number: usize) {
+        self.ready.insert(number);
+    }
+
+    /// Is there work that needs no event?
+    pub fn is_busy(&self) -> bool {
+        self.lock.is_some() && !self.ready.is_empty()
+    }
+
+    pub fn deadline(&self) -> Option<Ms> {
+        let retry = self.retry.values().min().copied();
+        self.lock_again.into_iter().chain(retry).min()
+    }
+
+    /// One turn: every drain that is ready moves at most its budget.
+    pub fn turn(&mut self, ctx: &mut Ctx) {
+        self.take_lock(ctx);
+        if self.lock.is_none() {
+            return;
+        }
+        let now = ctx.now();
+        let due = self.retry.iter().filter(|(_, at)| **at <= now).map(|(number, _)| *number);
+        let due: Vec<usize> = due.collect();
+        for number in due {
+            self.retry.remove(&number);
+            self.ready.insert(number);
+        }
+        for number in std::mem::take(&mut self.ready) {
+            self.pump(number, now);
+        }
+    }
+
+    fn pump(&mut self, number: usize, now: Ms) {
+        let Some(entry) = self.drains.get_mut(number) else { return };
+        let pumped = entry.drain.pump(now.0, BUDGET_BYTES);
+        entry.moved += pumped.moved;
+        let name = &entry.name;
+        if pumped.dropped > 0 {
+            warn!(target: "0364", "{name}: {} bytes of its output were dropped while its log could not be written", pumped.dropped);
+        }
+        if let Some(trouble) = pumped.trouble {
+            if trouble.is_new {
+                warn!(target: "0363", "{name}: {}", trouble.text);
+            }
+            if let Some(after_ms) = trouble.retry_after_ms {
+                self.retry.insert(number, now.after(after_ms));
+            }
+        }
+        if pumped.more {
+            self.ready.insert(number);
+        }
+    }
+
+    /// Goes to the logs' paths anew where they lead to other files now.
+    pub fn check_paths(&mut self, ctx: &Ctx, must: bool) {
+        if !must && ctx.now() < self.check_at {
+            return;
+        }
+        self.check_at = ctx.now().after(CHECK_EVERY_MS);
+        for entry in &mut self.drains {
+            match entry.drain.check_path() {
+                Ok(true) => info!(target: "0365", "{}: its log was opened again", entry.name),
+                Ok(false) => {}
+                Err(error) => warn!(target: "0363", "{}: cannot open its log: {error}", entry.name),
+            }
+        }
+    }
+
+    /// Empties what is there, as far as one turn goes, and lets the lock go for who comes next.
+    pub fn end(&mut self, ctx: &mut Ctx) {
+        self.ready.extend(0..self.drains.len());
+        self.turn(ctx);
+        for entry in &self.drains {
+            ctx.unwatch(&entry.drain.fifo_fd().as_raw_fd());
+        }
+        self.lock = None;
+    }
+}
+
+/// Tells a mover that was left behind to stop. The lock's holder is asked for again after the
+/// pidfd was opened, so that no stranger with its number is hit.
+fn end_mover(pid: i32, lock: &Path) {
+    let Ok(fd) = pidfd::open(pid) else { return };
+    if sys::lock::holder(lock).ok().flatten() == Some(pid) {
+        // It ends after its present round; the lock says when.
+        let _ = pidfd::signal(&fd, libc::SIGTERM);
+    }
+}

@@ -1,0 +1,346 @@
+//! The link: connections on standbyPort, from both ends.
+//!
+//! Must not trust a byte before the hello. What an unknown connection may cost is bounded: a few
+//! at a time, a few kilobytes and seconds each, one log line a minute.
+
+use super::ctx::Ctx;
+use super::token::Source;
+use crate::core::{Entry, Event, Ms};
+use crate::wire::{self, Decoder, Message, PROTOCOL, Secret, secret_matches};
+use log::{debug, warn};
+use mio::net::{TcpListener, TcpStream};
+use mio::{Interest, Registry};
+use std::collections::BTreeMap;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::AsRawFd;
+
+/// Connections that have not proved the secret yet; more are refused.
+const STRANGERS_MAX: usize = 8;
+/// How long one may take to prove it.
+const HELLO_MS: u64 = 3_000;
+/// Bytes that may wait for a slow peer; more, and the link is rebuilt.
+const OUT_MAX: usize = 64 << 20;
+/// Refusals are logged once in this time.
+const REFUSALS_EVERY_MS: u64 = 60_000;
+/// Reads of one connection before the others have their turn.
+const READS_MAX: usize = 64;
+
+/// One connection.
+struct Conn {
+    stream: TcpStream,
+    decoder: Decoder,
+    out: Vec<u8>,
+    sent: usize,
+    is_proved: bool,
+    until: Option<Ms>,
+    /// A connection that this end began is up when it becomes writable.
+    is_connecting: bool,
+}
+
+/// The link of this process: to its standby, or to its active.
+pub struct Peers {
+    listener: Option<TcpListener>,
+    conns: BTreeMap<usize, Conn>,
+    next: usize,
+    /// The one connection that counts.
+    main: Option<usize>,
+    /// What the other end must prove, or this end proves.
+    pub secret: Secret,
+    own: (i32, u64),
+    refused: u64,
+    refused_log_at: Ms,
+}
+
+/// What came over the link and concerns the loop.
+#[derive(Debug)]
+pub enum News {
+    /// The standby proved the secret.
+    Connected,
+    /// The active answered the hello.
+    Welcomed,
+    Message(Box<Message>),
+    /// The connection that counts is gone.
+    Lost,
+}
+
+impl Peers {
+    pub fn new(own: (i32, u64), listener: Option<TcpListener>) -> Peers {
+        Peers {
+            listener,
+            conns: BTreeMap::new(),
+            next: 0,
+            main: None,
+            secret: Secret(String::new()),
+            own,
+            refused: 0,
+            refused_log_at: Ms(0),
+        }
+    }
+
+    /// Takes connections from now on.
+    ///
+    /// # Errors
+    /// The listener can't be watched.
+    pub fn listen(&mut self, registry: &Registry) -> io::Result<()> {
+        match &mut self.listener {
+            Some(listener) => {
+                registry.register(listener, Source::LinkListener.token(), Interest::READABLE)
+            }
+            None => Ok(()),
+        }
+    }
+
+    pub fn set_listener(&mut self, listener: TcpListener) {
+        self.listener = Some(listener);
+    }
+
+    /// Connections are waiting.
+    pub fn accept(&mut self, ctx: &mut Ctx) {
+        loop {
+            let Some(listener) = &self.listener else { return };
+            match listener.accept() {
+                Ok((stream, from)) => self.take_in(ctx, stream, from),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(error) => {
+                    debug!(target: "0199", "cannot take a connection on standbyPort: {error}");
+                    return;
+                }
+            }
+        }
+    }
+
+    fn take_in(&mut self, ctx: &mut Ctx, mut stream: TcpStream, from: SocketAddr) {
+        let strangers = self.conns.values().filter(|conn| !conn.is_proved).count();
+        if strangers >= STRANGERS_MAX {
+            self.note_refusal(ctx.now(), &format!("{from}: too many unproved connections"));
+            return;
+        }
+        let number = self.next;
+        self.next += 1;
+        let _ = stream.set_nodelay(true);
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        let token = Source::Peer(number).token();
+        if ctx.poll.registry().register(&mut stream, token, interest).is_ok() {
+            let until = Some(ctx.now().after(HELLO_MS));
+            let decoder = Decoder::new(wire::MAX_HELLO);
+            let (out, sent) = (Vec::new(), 0);
+            let conn =
+                Conn { stream, decoder, out, sent, is_proved: false, until, is_connecting: false };
+            self.conns.insert(number, conn);
+        }
+    }
+
+    /// Begins a connection to the active.
+    pub fn connect(&mut self, ctx: &mut Ctx, port: u16) {
+        self.close_main(ctx);
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let stream = TcpStream::connect(address).and_then(|mut stream| {
+            let interest = Interest::READABLE | Interest::WRITABLE;
+            let token = Source::Peer(self.next).token();
+            ctx.poll.registry().register(&mut stream, token, interest)?;
+            Ok(stream)
+        });
+        match stream {
+            Ok(stream) => {
+                let conn = Conn {
+                    stream,
+                    decoder: Decoder::new(wire::MAX_FRAME),
+                    out: Vec::new(),
+                    sent: 0,
+                    is_proved: true,
+                    until: None,
+                    is_connecting: true,
+                };
+                self.conns.insert(self.next, conn);
+                self.main = Some(self.next);
+                self.next += 1;
+            }
+            Err(error) => {
+                debug!(target: "0299", "cannot connect to standbyPort {port}: {error}");
+                ctx.tell(Event::LinkDown);
+            }
+        }
+    }
+
+    /// A connection is ready for something.
+    pub fn on_ready(&mut self, ctx: &mut Ctx, number: usize, news: &mut Vec<News>) {
+        if let Err(reason) = self.serve(ctx, number, news) {
+            self.drop_conn(ctx, number, &reason, news);
+        }
+    }
+
+    fn serve(&mut self, ctx: &mut Ctx, number: usize, news: &mut Vec<News>) -> Result<(), String> {
+        let Some(conn) = self.conns.get_mut(&number) else { return Ok(()) };
+        if conn.is_connecting {
+            match conn.stream.take_error() {
+                Ok(None) if conn.stream.peer_addr().is_ok() => {
+                    conn.is_connecting = false;
+                    let _ = conn.stream.set_nodelay(true);
+                    let (pid, start_ticks) = self.own;
+                    let secret = self.secret.clone();
+                    let version = env!("CARGO_PKG_VERSION").to_string();
+                    let protocol = PROTOCOL;
+                    self.send(&Message::Hello { protocol, version, pid, start_ticks, secret });
+                }
+                Ok(None) => return Ok(()),
+                Ok(Some(error)) | Err(error) => return Err(error.to_string()),
+            }
+        }
+        self.read(ctx, number, news)?;
+        self.flush(number)
+    }
+
+    fn read(&mut self, ctx: &mut Ctx, number: usize, news: &mut Vec<News>) -> Result<(), String> {
+        let mut buffer = [0; 16 << 10];
+        for _ in 0..READS_MAX {
+            let Some(conn) = self.conns.get_mut(&number) else { return Ok(()) };
+            match conn.stream.read(&mut buffer) {
+                Ok(0) => return Err("the other end closed it".to_string()),
+                Ok(count) => {
+                    conn.decoder.push(&buffer[..count]).map_err(|error| error.to_string())?;
+                    self.decode(ctx, number, news)?;
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error.to_string()),
+            }
+        }
+        // More is waiting, and edges come only once: ask to be woken again.
+        if let Some(conn) = self.conns.get_mut(&number) {
+            let interest = Interest::READABLE | Interest::WRITABLE;
+            let token = Source::Peer(number).token();
+            let again = ctx.poll.registry().reregister(&mut conn.stream, token, interest);
+            again.map_err(|error| error.to_string())?;
+        }
+        Ok(())
+    }
+
+    fn decode(&mut self, ctx: &mut Ctx, number: usize, news: &mut Vec<News>) -> Result<(), String> {
+        loop {
+            let Some(conn) = self.conns.get_mut(&number) else { return Ok(()) };
+            let Some(message) = conn.decoder.next().map_err(|error| error.to_string())? else {
+                return Ok(());
+            };
+            match message {
+                Message::Hello { protocol, secret, pid, .. } if !conn.is_proved => {
+                    if protocol != PROTOCOL {
+                        return Err(format!("it speaks protocol {protocol}, not {PROTOCOL}"));
+                    }
+                    if !secret_matches(&secret, &self.secret) {
+                        return Err(format!("wrong secret (it says it is PID {pid})"));
+                    }
+                    conn.is_proved = true;
+                    conn.until = None;
+                    conn.decoder.set_limit(wire::MAX_FRAME);
+                    self.close_main(ctx);
+                    self.main = Some(number);
+                    let (pid, start_ticks) = self.own;
+                    let version = env!("CARGO_PKG_VERSION").to_string();
+                    self.send(&Message::Welcome { protocol, version, pid, start_ticks });
+                    news.push(News::Connected);
+                }
+                _ if !conn.is_proved => return Err("it did not say hello first".to_string()),
+                Message::Welcome { .. } => news.push(News::Welcomed),
+                Message::Refused { reason } => return Err(reason),
+                message if self.main == Some(number) => news.push(News::Message(Box::new(message))),
+                // An older connection of the same standby.
+                _ => {}
+            }
+        }
+    }
+
+    /// Sends to the other twin; nothing happens when there is no link.
+    pub fn send(&mut self, message: &Message) {
+        let Some(number) = self.main else { return };
+        let Some(conn) = self.conns.get_mut(&number) else { return };
+        if let Err(error) = wire::encode(message, &mut conn.out) {
+            warn!(target: "0199", "cannot send a record over the link: {error}");
+        }
+        if !conn.is_connecting {
+            // A failure shows at the next event of this connection.
+            let _ = self.flush(number);
+        }
+    }
+
+    pub fn send_entry(&mut self, entry: &Entry) {
+        if self.main.is_some() {
+            self.send(&Message::Entry(entry.clone()));
+        }
+    }
+
+    fn flush(&mut self, number: usize) -> Result<(), String> {
+        let Some(conn) = self.conns.get_mut(&number) else { return Ok(()) };
+        while conn.sent < conn.out.len() && !conn.is_connecting {
+            match conn.stream.write(&conn.out[conn.sent..]) {
+                Ok(0) => return Err("it takes no bytes".to_string()),
+                Ok(count) => conn.sent += count,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error.to_string()),
+            }
+        }
+        if conn.sent == conn.out.len() {
+            conn.out.clear();
+            conn.sent = 0;
+        } else if conn.out.len() - conn.sent > OUT_MAX {
+            return Err(format!("it does not read: {} bytes wait", conn.out.len() - conn.sent));
+        }
+        Ok(())
+    }
+
+    /// Ends the connection that counts, from this end.
+    pub fn close_main(&mut self, ctx: &mut Ctx) {
+        if let Some(number) = self.main.take() {
+            self.close(ctx, number);
+        }
+    }
+
+    fn close(&mut self, ctx: &mut Ctx, number: usize) {
+        if let Some(mut conn) = self.conns.remove(&number) {
+            let _ = ctx.poll.registry().deregister(&mut conn.stream);
+        }
+    }
+
+    fn drop_conn(&mut self, ctx: &mut Ctx, number: usize, reason: &str, news: &mut Vec<News>) {
+        if self.main == Some(number) {
+            debug!(target: "0199", "the link is gone: {reason}");
+            self.main = None;
+            news.push(News::Lost);
+        } else if self.conns.get(&number).is_some_and(|conn| !conn.is_proved) {
+            let from = self.conns.get(&number).and_then(|conn| conn.stream.peer_addr().ok());
+            let from = from.map_or("somebody".to_string(), |address| address.to_string());
+            self.note_refusal(ctx.now(), &format!("{from}: {reason}"));
+        }
+        self.close(ctx, number);
+    }
+
+    fn note_refusal(&mut self, now: Ms, text: &str) {
+        self.refused += 1;
+        if now >= self.refused_log_at {
+            self.refused_log_at = now.after(REFUSALS_EVERY_MS);
+            let count = self.refused;
+            warn!(target: "0111", "refused a connection on standbyPort from {text} ({count} so far; said once a minute)");
+        }
+    }
+
+    /// When the next unproved connection is to be dropped.
+    pub fn deadline(&self) -> Option<Ms> {
+        self.conns.values().filter_map(|conn| conn.until).min()
+    }
+
+    /// Drops connections that took too long to prove the secret.
+    pub fn drop_late(&mut self, ctx: &mut Ctx) {
+        let now = ctx.now();
+        let late = self.conns.iter().filter(|(_, conn)| conn.until.is_some_and(|at| at <= now));
+        for number in late.map(|(number, _)| *number).collect::<Vec<_>>() {
+            self.drop_conn(ctx, number, "it said nothing in time", &mut Vec::new());
+        }
+    }
+
+    /// The number of the listening descriptor.
+    pub fn listener_fd(&self) -> Option<i32> {
+        self.listener.as_ref().map(AsRawFd::as_raw_fd)
+    }
+}

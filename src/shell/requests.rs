@@ -1,0 +1,220 @@
+//! Requests of clients, signals and the link, turned into what the core can be asked.
+//!
+//! Must not act on servers or the pair itself.
+
+use super::peer::News;
+use super::{Shell, control, view};
+use crate::api::{self, Answer, Goal, Left, ServerResult, ShutdownAnswer, ShutdownAsk};
+use crate::config::{OnTerm, units};
+use crate::core::ask::{Ask, Ended, Outcome, Verb};
+use crate::core::node::Role;
+use crate::core::{ClientId, Event, ServerId};
+use crate::http::Request;
+use crate::names;
+use crate::output::tail::last_lines;
+use crate::wire::Message;
+use log::{info, warn};
+
+/// The client of requests that no connection waits for.
+const NOBODY: ClientId = ClientId(u64::MAX);
+/// Last lines of a server's output in an answer.
+const LAST_LINES: usize = 5;
+const LAST_LINES_BYTES: usize = 4096;
+
+/// Why a request can't be taken: HTTP status, exit status, text.
+type Refused = (u16, u8, String);
+
+impl Shell {
+    pub(super) fn on_request(&mut self, client: ClientId, request: Request) {
+        info!(target: "0109", "handling {} {}", request.method, request.path);
+        let result = match (request.method.as_str(), request.path.as_str()) {
+            ("GET", api::PING_PATH) => {
+                self.control.answer(&mut self.ctx, client, 200, &serde_json::json!({}));
+                Ok(())
+            }
+            ("GET", api::STATUS_PATH) => self.on_status(client, &request),
+            ("POST", api::SHUTDOWN_PATH) => self.on_shutdown(client, &request.body),
+            ("POST", path) => match control::server_verb(path) {
+                Some(verb) => self.on_servers(client, verb, &request.body),
+                None => Err((404, 64, format!("there is no {path}"))),
+            },
+            (method, path) => Err((405, 64, format!("{method} {path} is not known"))),
+        };
+        if let Err((status, exit, text)) = result {
+            self.control.refuse(&mut self.ctx, client, status, exit, text);
+        }
+    }
+
+    fn on_status(&mut self, client: ClientId, request: &Request) -> Result<(), Refused> {
+        let keeper = self.keeper.keeper();
+        let mut status = view::status(&self.node, &self.ctx.config, keeper, self.serves_since);
+        let wanted = request.query_values("name");
+        let known: Vec<&str> =
+            self.node.servers.iter().map(|server| server.rec.name.as_str()).collect();
+        // An unknown name is the client's to report: it has all names now.
+        for at in names::select(&wanted, &known).unwrap_or_default() {
+            let Some(one) = status.servers.get_mut(at) else { continue };
+            if let Some(config) = self.ctx.server(&one.name) {
+                one.command = config.command.clone();
+            }
+            let path = self.ctx.output_path(&one.name);
+            one.last_lines = last_lines(&path, LAST_LINES * 2, LAST_LINES_BYTES);
+        }
+        self.control.answer(&mut self.ctx, client, 200, &status);
+        Ok(())
+    }
+
+    fn on_servers(&mut self, client: ClientId, verb: &str, body: &[u8]) -> Result<(), Refused> {
+        let ask: api::Ask = serde_json::from_slice(body)
+            .map_err(|error| (400, 64, format!("cannot read the request: {error}")))?;
+        check_id(&ask.id)?;
+        let verb = core_verb(verb, &ask)?;
+        let known: Vec<&str> =
+            self.node.servers.iter().map(|server| server.rec.name.as_str()).collect();
+        let chosen = names::select(&ask.names, &known).map_err(|text| (404, 4, text))?;
+        self.asked.insert(client, verb);
+        let servers = chosen.into_iter().map(ServerId).collect();
+        let (id, wait) = (ask.id, ask.wait);
+        self.ask_core(Ask { client, id, verb, servers, wait });
+        Ok(())
+    }
+
+    fn on_shutdown(&mut self, client: ClientId, body: &[u8]) -> Result<(), Refused> {
+        let ask: ShutdownAsk = serde_json::from_slice(body)
+            .map_err(|error| (400, 64, format!("cannot read the request: {error}")))?;
+        check_id(&ask.id)?;
+        let verb = Verb::Shutdown { stop_servers: ask.stop_servers, force: ask.force };
+        self.asked.insert(client, verb);
+        let servers = Vec::new();
+        self.ctx.tell(Event::Asked(Ask { client, id: ask.id, verb, servers, wait: true }));
+        Ok(())
+    }
+
+    /// The core's answer to a client.
+    pub(super) fn answer(&mut self, client: ClientId, outcomes: Vec<Outcome>) {
+        let Some(verb) = self.asked.remove(&client) else { return };
+        if let Verb::Shutdown { .. } = verb {
+            let left = self.node.servers.iter().filter_map(|one| {
+                let pid = one.rec.phase.process()?.pid;
+                Some(Left { name: one.rec.name.clone(), pid })
+            });
+            let answer = ShutdownAnswer { left: left.collect(), mover: self.mover };
+            return self.control.answer(&mut self.ctx, client, 200, &answer);
+        }
+        let results: Vec<ServerResult> =
+            outcomes.into_iter().map(|outcome| self.result(verb, outcome)).collect();
+        let exit = crate::cli::exit::worst(results.iter().map(|result| result.exit));
+        self.control.answer(&mut self.ctx, client, 200, &Answer { exit, results });
+    }
+
+    fn result(&self, verb: Verb, outcome: Outcome) -> ServerResult {
+        let name = self.servers.name(outcome.server).to_string();
+        let exit = match outcome.result {
+            Ended::Well => 0,
+            Ended::Badly => 1,
+            Ended::MaybeSent | Ended::Later => 75,
+        };
+        let is_failed_start =
+            exit == 1 && matches!(verb, Verb::Start | Verb::Restart | Verb::WaitReady);
+        let last_lines = match is_failed_start {
+            true => last_lines(&self.ctx.output_path(&name), LAST_LINES, LAST_LINES_BYTES),
+            false => Vec::new(),
+        };
+        ServerResult { name, ok: exit == 0, exit, text: outcome.text, last_lines }
+    }
+
+    // ---- signals
+
+    pub(super) fn on_signals(&mut self) {
+        for signal in self.signals.take() {
+            if self.node.role != Role::Active {
+                info!(target: "0214", "signal {signal} came; a standby only ends when its active tells it to");
+                continue;
+            }
+            match signal {
+                libc::SIGTERM | libc::SIGINT => self.on_term(),
+                libc::SIGHUP => {
+                    warn!(target: "0122", "SIGHUP came: there is nothing to apply; stop and start the pair to read {} again", self.ctx.config.file.display())
+                }
+                libc::SIGUSR1 => {
+                    let _ = self.log.reopen();
+                    self.outputs.check_paths(&self.ctx, true);
+                    info!(target: "0123", "the logs were opened again");
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn on_term(&mut self) {
+        let stop_servers = self.ctx.config.node.on_term == OnTerm::StopServers;
+        let force = self.node.record.ending.is_some();
+        info!(target: "0124", "told by a signal to end the pair{}", if force { ", again: what is still up is killed" } else { "" });
+        let verb = Verb::Shutdown { stop_servers, force };
+        let (client, id, servers) = (NOBODY, "signal".to_string(), Vec::new());
+        self.ctx.tell(Event::Asked(Ask { client, id, verb, servers, wait: false }));
+    }
+
+    // ---- the link
+
+    pub(super) fn on_peer(&mut self, number: usize) {
+        let mut news = Vec::new();
+        self.peers.on_ready(&mut self.ctx, number, &mut news);
+        let is_active = self.node.role == Role::Active;
+        for one in news {
+            let event = match one {
+                News::Connected => Event::StandbyConnected,
+                News::Welcomed => Event::LinkUp,
+                News::Lost if is_active => Event::StandbyLinkLost,
+                News::Lost => Event::LinkDown,
+                News::Message(message) => match message_event(*message, is_active) {
+                    Some(event) => event,
+                    None => continue,
+                },
+            };
+            self.ctx.tell(event);
+        }
+    }
+}
+
+fn message_event(message: Message, is_active: bool) -> Option<Event> {
+    Some(match (message, is_active) {
+        (Message::Beat { .. }, true) => Event::StandbyHeard,
+        (Message::Beat { .. }, false) => Event::ActiveHeard,
+        (Message::Ack { seq }, true) => Event::Acked { seq },
+        (Message::Watching, true) => Event::StandbyWatching,
+        (Message::Entry(entry), false) => Event::Copied(entry),
+        (Message::SnapshotEnd { seq, .. }, false) => Event::CopyComplete { seq },
+        (Message::Stop, false) => Event::ToldToStop,
+        // Said in the hello, or by a later version.
+        _ => return None,
+    })
+}
+
+fn check_id(id: &str) -> Result<(), Refused> {
+    match api::is_request_id(id) {
+        true => Ok(()),
+        false => Err((400, 64, "the id must be 1 to 64 letters, digits or dashes".to_string())),
+    }
+}
+
+fn core_verb(verb: &str, ask: &api::Ask) -> Result<Verb, Refused> {
+    Ok(match verb {
+        "start" => Verb::Start,
+        "stop" => Verb::Stop,
+        "restart" => Verb::Restart,
+        "kill" => Verb::Kill,
+        "reset" => Verb::Reset,
+        "signal" => {
+            let name = ask.signal.as_deref().ok_or((400, 64, "no signal was named".to_string()))?;
+            Verb::Signal(units::parse_signal(name).map_err(|text| (400, 64, text))?)
+        }
+        "wait" => match ask.goal {
+            Some(Goal::Up) => Verb::WaitUp,
+            Some(Goal::Ready) => Verb::WaitReady,
+            Some(Goal::Down) => Verb::WaitDown,
+            None => return Err((400, 64, "no goal was named".to_string())),
+        },
+        other => return Err((404, 64, format!("there is no verb {other}"))),
+    })
+}

@@ -1,0 +1,111 @@
+//! From a server's configuration to what its child needs.
+//!
+//! Must not start anything. Everything is prepared here, before the fork, because a forked child
+//! may only make system calls.
+
+use super::ctx::Ctx;
+use crate::config::{OutputTo, ServerConfig};
+use crate::sys::spawn::{ServerSpec, Stdout};
+use std::collections::BTreeMap;
+use std::ffi::{CString, OsString};
+use std::os::unix::ffi::OsStrExt;
+
+/// Variables of the node manager's own that mean nothing, or something wrong, to a server.
+const NEVER_PASSED: [&str; 3] = ["NOTIFY_SOCKET", "NM_SERVER", "NODEMANAGER_CONFIG"];
+const NEVER_PASSED_PREFIXES: [&str; 2] = ["LISTEN_", "WATCHDOG_"];
+/// Where a bare command is looked for when the server has no PATH.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// The mark that a server carries in its environment: `<node>/<name>/<start number>`.
+pub fn mark(node: &str, name: &str, start_number: u64) -> String {
+    format!("{node}/{name}/{start_number}")
+}
+
+/// What the child of this server needs.
+///
+/// # Errors
+/// The command or a variable contains a NUL byte.
+pub fn spec(ctx: &Ctx, server: &ServerConfig, start_number: u64) -> Result<ServerSpec, String> {
+    let env = environment(ctx, server, start_number);
+    let program = server.command.first().ok_or("the command is empty")?;
+    let programs = candidates(ctx, program, &env);
+    let name = &server.name;
+    let stdout = match server.output.to {
+        OutputTo::Pipe => Stdout::Fifo(c_string(ctx.fifo_path(name).as_os_str().as_bytes())?),
+        OutputTo::Direct => Stdout::File(c_string(ctx.output_path(name).as_os_str().as_bytes())?),
+        OutputTo::Null => Stdout::Null,
+    };
+    let words = server.command.iter().map(|word| c_string(word.as_bytes()));
+    Ok(ServerSpec {
+        argv: words.collect::<Result<_, _>>()?,
+        programs: programs.iter().map(|path| c_string(path)).collect::<Result<_, _>>()?,
+        env: env
+            .iter()
+            .map(|(name, value)| c_string(&[name.as_bytes(), b"=", value.as_bytes()].concat()))
+            .collect::<Result<_, _>>()?,
+        cwd: c_string(server.cwd.as_os_str().as_bytes())?,
+        stdout,
+        umask: ctx.originals.umask,
+        nofile: Some(ctx.originals.nofile),
+        oom_score_adj: None,
+    })
+}
+
+fn environment(
+    ctx: &Ctx,
+    server: &ServerConfig,
+    start_number: u64,
+) -> BTreeMap<OsString, OsString> {
+    let is_passed = |name: &str| {
+        let never = NEVER_PASSED.contains(&name)
+            || NEVER_PASSED_PREFIXES.iter().any(|prefix| name.starts_with(prefix));
+        !never && server.pass_env.iter().any(|pattern| matches(pattern, name))
+    };
+    let mut env: BTreeMap<OsString, OsString> =
+        std::env::vars_os().filter(|(name, _)| is_passed(&name.to_string_lossy())).collect();
+    for (name, value) in &server.env {
+        env.insert(name.into(), value.into());
+    }
+    let mark = mark(&ctx.config.node.name, &server.name, start_number);
+    env.insert("NM_SERVER".into(), mark.into());
+    env
+}
+
+/// `*` at the end of a pattern stands for anything.
+fn matches(pattern: &str, name: &str) -> bool {
+    match pattern.strip_suffix('*') {
+        Some(prefix) => name.starts_with(prefix),
+        None => pattern == name,
+    }
+}
+
+/// The paths that are tried in turn: one with a slash is taken as it is (relative to the home), a
+/// bare one is looked for in the server's PATH.
+fn candidates(ctx: &Ctx, program: &str, env: &BTreeMap<OsString, OsString>) -> Vec<Vec<u8>> {
+    if program.contains('/') {
+        let path = ctx.config.home.join(program);
+        return vec![path.as_os_str().as_bytes().to_vec()];
+    }
+    let default = OsString::from(PATH);
+    let path = env.get(std::ffi::OsStr::new("PATH")).unwrap_or(&default);
+    std::env::split_paths(path)
+        .filter(|dir| dir.is_absolute())
+        .map(|dir| dir.join(program).as_os_str().as_bytes().to_vec())
+        .collect()
+}
+
+fn c_string(bytes: &[u8]) -> Result<CString, String> {
+    CString::new(bytes)
+        .map_err(|_| "the command or its environment contains a NUL byte".to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_star_at_the_end_of_a_pass_env_pattern_stands_for_anything() {
+        assert!(matches("*", "PATH") && matches("LC_*", "LC_ALL") && matches("HOME", "HOME"));
+        assert!(!matches("LC_*", "LANG") && !matches("HOME", "HOMES"));
+    }
+}

@@ -1,0 +1,112 @@
+//! What a readiness event is about, packed into mio's token.
+//!
+//! Must hold no state. The kind is in the upper bits and a number in the lower ones, so the loop
+//! needs no table from tokens to things.
+
+use mio::Token;
+
+/// Where a readiness event comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    Signals,
+    ControlListener,
+    LinkListener,
+    /// The keeper's reports of exit statuses.
+    Reports,
+    /// The other twin's pidfd.
+    OtherTwin,
+    /// The keeper's pidfd.
+    Keeper,
+    /// A client of the control socket.
+    Client(usize),
+    /// A connection on standbyPort.
+    Peer(usize),
+    /// The gate's socket of a server's child.
+    Gate(usize),
+    /// The pidfd of a server's leader.
+    Leader(usize),
+    /// The pidfd of one more living member of a dead leader's group.
+    Witness(usize),
+    /// A server's FIFO.
+    Output(usize),
+    /// A child that nobody wanted any more.
+    Discarded(usize),
+    /// The process that writes the remembered wishes.
+    Saver,
+}
+
+const NUMBER_BITS: u32 = 40;
+const NUMBER_MASK: usize = (1 << NUMBER_BITS) - 1;
+
+impl Source {
+    /// Its token.
+    pub fn token(self) -> Token {
+        let (kind, number) = match self {
+            Source::Signals => (0, 0),
+            Source::ControlListener => (1, 0),
+            Source::LinkListener => (2, 0),
+            Source::Reports => (3, 0),
+            Source::OtherTwin => (4, 0),
+            Source::Keeper => (5, 0),
+            Source::Client(number) => (6, number),
+            Source::Peer(number) => (7, number),
+            Source::Gate(number) => (8, number),
+            Source::Leader(number) => (9, number),
+            Source::Witness(number) => (10, number),
+            Source::Output(number) => (11, number),
+            Source::Discarded(number) => (12, number),
+            Source::Saver => (13, 0),
+        };
+        Token(kind << NUMBER_BITS | number & NUMBER_MASK)
+    }
+
+    /// What the token stands for; `None` for one that was never given.
+    pub fn of(token: Token) -> Option<Source> {
+        let number = token.0 & NUMBER_MASK;
+        Some(match token.0 >> NUMBER_BITS {
+            0 => Source::Signals,
+            1 => Source::ControlListener,
+            2 => Source::LinkListener,
+            3 => Source::Reports,
+            4 => Source::OtherTwin,
+            5 => Source::Keeper,
+            6 => Source::Client(number),
+            7 => Source::Peer(number),
+            8 => Source::Gate(number),
+            9 => Source::Leader(number),
+            10 => Source::Witness(number),
+            11 => Source::Output(number),
+            12 => Source::Discarded(number),
+            13 => Source::Saver,
+            _ => return None,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_source_comes_back_from_its_token() {
+        for source in [
+            Source::Signals,
+            Source::ControlListener,
+            Source::LinkListener,
+            Source::Reports,
+            Source::OtherTwin,
+            Source::Keeper,
+            Source::Saver,
+            Source::Client(1),
+            Source::Peer(2),
+            Source::Gate(3),
+            Source::Leader(9_999),
+            Source::Witness(5),
+            Source::Output(6),
+            Source::Discarded(NUMBER_MASK),
+        ] {
+            assert_eq!(Source::of(source.token()), Some(source));
+        }
+        assert_eq!(Source::of(Token(usize::MAX)), None);
+    }
+}

@@ -1,0 +1,167 @@
+//! The other twin and the movers: how they are started, and what they inherit.
+//!
+//! Must not wait for them. A standby gets the listening sockets, so that a client waits instead of
+//! being refused, and a pidfd of this process, opened while it surely is this process.
+
+use super::bequest::{self, Bequest, at};
+use super::control::Control;
+use super::ctx::Ctx;
+use super::peer::Peers;
+use super::token::Source;
+use super::{Shell, actions};
+use crate::config::{Config, LogTarget};
+use crate::core::{Event, Identity};
+use crate::sys::spawn::{TwinSpec, spawn_twin};
+use crate::sys::{self, pidfd, ports};
+use crate::wire::Secret;
+use log::{error, warn};
+use mio::net::{TcpListener, UnixListener};
+use std::io;
+use std::net::Ipv4Addr;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+
+/// What a standby inherits: the listeners, and its active.
+///
+/// # Errors
+/// A descriptor is missing: the process was not started by an active.
+pub fn inherit(
+    ctx: &Ctx,
+    bequest: &Bequest,
+    own: Identity,
+) -> io::Result<(Control, Peers, (Identity, OwnedFd))> {
+    let control = std::os::unix::net::UnixListener::from(sys::inherited(bequest::CONTROL)?);
+    let control = Control::new(Some(UnixListener::from_std(control)));
+    let link = std::net::TcpListener::from(sys::inherited(bequest::LINK)?);
+    let link = TcpListener::from_std(link);
+    let peers = Peers::new((own.pid, own.start_ticks), Some(link));
+    let active = bequest.active.ok_or_else(|| io::Error::other("no active in the bequest"))?;
+    let fd = sys::inherited(bequest::ACTIVE)?;
+    ctx.watch(&fd, Source::OtherTwin)?;
+    Ok((control, peers, (active, fd)))
+}
+
+/// Binds standbyPort on loopback (with SO_REUSEADDR, so that a port in TIME_WAIT is no obstacle).
+///
+/// # Errors
+/// The text names who has the port.
+pub fn bind_port(config: &Config, port: u16) -> Result<TcpListener, String> {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, port).into()).map_err(|error| {
+        let line = config.node.standby_port_line.map(|line| format!(":{line}")).unwrap_or_default();
+        let file = config.file.display();
+        let cause = match ports::holder_of_tcp_port(port) {
+            Some((pid, name)) => format!("in use by PID {pid} ({name})"),
+            None => error.to_string(),
+        };
+        format!("cannot bind standbyPort {port}: {cause}; choose another port in {file}{line}")
+    })
+}
+
+impl Shell {
+    /// Starts a standby from the image that this process runs itself.
+    pub(super) fn spawn_standby(&mut self) {
+        match self.try_spawn_standby() {
+            Ok((process, fd)) => {
+                if let Err(error) = self.ctx.watch(&fd, Source::OtherTwin) {
+                    error!(target: "0120", "cannot watch the standby: {error}");
+                }
+                self.other = Some((process, fd));
+                self.ctx.tell(Event::StandbySpawned { process });
+            }
+            Err(error) => self.ctx.tell(Event::StandbySpawnFailed { error }),
+        }
+        self.write_pair_file("serving", None);
+    }
+
+    fn try_spawn_standby(&mut self) -> Result<(Identity, OwnedFd), String> {
+        let secret = actions::new_secret()?;
+        let text = |error: io::Error| error.to_string();
+        let bequest = Bequest {
+            twin: self.ctx.twin.other(),
+            secret: secret.clone(),
+            active: Some(self.own),
+            ..self.bequest()
+        };
+        let packed = bequest.pack().map_err(text)?;
+        let active = pidfd::open(self.own.pid).map_err(text)?;
+        let control = self.control.listener_fd().ok_or("there is no control socket")?;
+        let link = self.peers.listener_fd().ok_or("there is no standbyPort")?;
+        let mut fds = vec![
+            at(&packed, bequest::BEQUEST),
+            at(&self.ctx.pulse.fd(), bequest::PULSE),
+            (control, bequest::CONTROL),
+            (link, bequest::LINK),
+            at(&active, bequest::ACTIVE),
+        ];
+        fds.extend(self.reports.as_ref().map(|fd| at(fd, bequest::REPORTS)));
+        let (pid, fd) = self.spawn("standby", fds).map_err(text)?;
+        let process = pidfd::identify(pid, &fd).map_err(text)?;
+        self.peers.secret = secret;
+        self.ctx.pulse.write_identity(bequest.twin.slot(), process.pid, process.start_ticks);
+        Ok((process, fd))
+    }
+
+    pub(super) fn spawn(&self, role: &str, fds: Vec<(RawFd, RawFd)>) -> io::Result<(i32, OwnedFd)> {
+        let (argv, env) = bequest::command(role, &self.ctx.config)?;
+        let to_stderr = self.ctx.config.node.log_target == LogTarget::Stderr;
+        let stderr = to_stderr.then(|| io::stderr().as_fd().as_raw_fd());
+        spawn_twin(&TwinSpec { argv, env, fds, stderr })
+    }
+
+    /// What any child of this process is told.
+    pub(super) fn bequest(&self) -> Bequest {
+        Bequest {
+            config: self.ctx.config.clone(),
+            twin: self.ctx.twin,
+            secret: Secret(String::new()),
+            revives: true,
+            originals: self.ctx.originals,
+            has_reports: self.reports.is_some(),
+            active: None,
+            left: Vec::new(),
+            wishes: String::new(),
+        }
+    }
+
+    /// Somebody must go on emptying the FIFOs of the servers that stay up. It is no node manager.
+    pub(super) fn leave_mover(&mut self) {
+        let left = self
+            .node
+            .servers
+            .iter()
+            .filter_map(|one| {
+                one.rec.phase.process().map(|process| (one.rec.name.clone(), process))
+            })
+            .collect();
+        let bequest = Bequest { left, ..self.bequest() };
+        let started = bequest
+            .pack()
+            .and_then(|packed| self.spawn("mover", vec![at(&packed, bequest::BEQUEST)]));
+        match started {
+            Ok((pid, _)) => self.mover = Some(pid),
+            Err(error) => warn!(
+                target: "0121",
+                "cannot leave a process behind that moves the servers' output: {error}; it waits in \
+                 their FIFOs, and a server that fills its FIFO waits too, until the next start"
+            ),
+        }
+    }
+
+    /// The other twin's pidfd is readable.
+    pub(super) fn on_other_twin(&mut self) {
+        let Some((process, fd)) = &self.other else { return };
+        if !pidfd::is_dead(fd) {
+            return;
+        }
+        let process = *process;
+        self.ctx.unwatch(fd);
+        // A child of ours, or an orphan that the keeper reaps.
+        let _ = pidfd::reap(fd);
+        if self.node.role == crate::core::node::Role::Active {
+            self.other = None;
+            self.ctx.tell(Event::StandbyDied { process });
+            self.peers.close_main(&mut self.ctx);
+        } else {
+            self.ctx.tell(Event::ActiveDied);
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! Remembered wishes (`autoStart = "remember"`) on their way to the disk.
+//!
+//! Must not sync in the loop: a process of its own does, one at a time, and the requests that wait
+//! for it are handed to the core when it is through. A wish outlives a reboot only if it was
+//! synced before the answer.
+
+use super::bequest::{self, Bequest};
+use super::{Shell, token::Source};
+use crate::config::AutoStart;
+use crate::core::ask::{Ask, Verb};
+use crate::core::{Event, ServerId};
+use crate::state::Wishes;
+use crate::sys::{self, pidfd};
+use log::warn;
+use std::io;
+use std::os::fd::OwnedFd;
+
+/// The wishes, and who waits for them.
+pub struct WishSaver {
+    wishes: Wishes,
+    saver: Option<OwnedFd>,
+    /// For the process that is writing now, and for the next one.
+    waits: Vec<Ask>,
+    waits_next: Vec<Ask>,
+}
+
+impl WishSaver {
+    pub fn new(wishes: Wishes) -> WishSaver {
+        WishSaver { wishes, saver: None, waits: Vec::new(), waits_next: Vec::new() }
+    }
+}
+
+/// The process that writes; gives its exit status.
+pub fn run() -> u8 {
+    let _ = sys::set_name("nm-saver");
+    let written = Bequest::unpack()
+        .and_then(|bequest| Wishes::write(&bequest.wishes, &bequest.config.node.state_dir));
+    u8::from(written.is_err())
+}
+
+impl Shell {
+    /// Hands a request to the core, after its wish is safe if it has one.
+    pub(super) fn ask_core(&mut self, ask: Ask) {
+        let is_up = match ask.verb {
+            Verb::Start | Verb::Restart => true,
+            Verb::Stop | Verb::Kill => false,
+            _ => return self.ctx.tell(Event::Asked(ask)),
+        };
+        let names: Vec<String> = ask
+            .servers
+            .iter()
+            .map(|server: &ServerId| self.servers.name(*server).to_string())
+            .filter(|name| {
+                let config = self.ctx.server(name);
+                config.is_some_and(|server| server.auto_start == AutoStart::Remember)
+            })
+            .collect();
+        if names.is_empty() {
+            return self.ctx.tell(Event::Asked(ask));
+        }
+        for name in names {
+            self.wishes.wishes.set(&name, is_up);
+        }
+        self.wishes.waits_next.push(ask);
+        self.save_wishes();
+    }
+
+    fn save_wishes(&mut self) {
+        if self.wishes.saver.is_some() || self.wishes.waits_next.is_empty() {
+            return;
+        }
+        self.wishes.waits = std::mem::take(&mut self.wishes.waits_next);
+        let bequest = Bequest { wishes: self.wishes.wishes.text(), ..self.bequest() };
+        let started = bequest.pack().and_then(|packed| {
+            let (_, fd) = self.spawn("saver", vec![bequest::at(&packed, bequest::BEQUEST)])?;
+            self.ctx.watch(&fd, Source::Saver)?;
+            Ok::<OwnedFd, io::Error>(fd)
+        });
+        match started {
+            Ok(fd) => self.wishes.saver = Some(fd),
+            Err(error) => {
+                warn!(target: "0142", "cannot remember a wish: {error}; it is done, and forgotten at a reboot");
+                self.wishes_saved();
+            }
+        }
+    }
+
+    /// The process that writes has ended.
+    pub(super) fn on_saver(&mut self) {
+        let Some(fd) = &self.wishes.saver else { return };
+        if !pidfd::is_dead(fd) {
+            return;
+        }
+        let exit = pidfd::reap(fd).ok().flatten();
+        if exit != Some(crate::core::Exit::Code(0)) {
+            let dir = self.ctx.config.node.state_dir.display();
+            warn!(target: "0142", "cannot write {dir}/wishes: a wish is done, and forgotten at a reboot");
+        }
+        if let Some(fd) = self.wishes.saver.take() {
+            self.ctx.close(fd);
+        }
+        self.wishes_saved();
+    }
+
+    fn wishes_saved(&mut self) {
+        for ask in std::mem::take(&mut self.wishes.waits) {
+            self.ctx.tell(Event::Asked(ask));
+        }
+        self.save_wishes();
+    }
+}
