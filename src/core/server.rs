@@ -396,14 +396,18 @@ impl Server {
                 self.enter(Phase::Down, steps);
             }
             (Wanted::Up, Why::Asked | Why::Restart | Why::NeverRan) => self.begin_start(now, steps),
-            (Wanted::Up, Why::Ended | Why::Clearing) => self.decide(now, steps),
+            (Wanted::Up, Why::Ended | Why::Clearing) => self.decide(now, why, steps),
         }
     }
 
     /// It ended by itself: what does its policy say?
-    fn decide(&mut self, now: Ms, steps: &mut Steps) {
+    fn decide(&mut self, now: Ms, why: Why, steps: &mut Steps) {
         let exit = self.rec.last_exit.as_ref().map_or(Exit::Unknown, |last| last.exit);
         let is_well = exit == Exit::Code(0);
+        if why == Why::Clearing {
+            // What was left of its group is gone; only its own end still matters.
+            self.rec.reason = Some(exit_text(exit));
+        }
         match self.plan.policy.when {
             When::OnFailure | When::Never if is_well => return self.enter(Phase::Exited, steps),
             When::Never => return self.enter(Phase::Failed, steps),

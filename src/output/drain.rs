@@ -86,7 +86,7 @@ pub struct Drain {
 }
 
 impl Drain {
-    /// Joins `fifo` (opened as [`super::open_fifo`] does) with the log at `path`, and goes on at
+    /// Joins `fifo` (opened as `sys::fifo::open` does) with the log at `path`, and goes on at
     /// that file's end.
     ///
     /// # Errors

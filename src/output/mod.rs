@@ -14,36 +14,10 @@ pub(crate) mod test_dir;
 
 pub use drain::{Drain, Limits, Pumped, Trouble};
 
-use nix::errno::Errno;
-use nix::fcntl::{OFlag, open};
-use nix::sys::stat::Mode;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
-
-/// Opens a server's FIFO, made with `mode` where it is missing, as `Drain` needs it: for reading
-/// and writing (so it never lacks a reader and never gives end-of-file) and not blocking.
-///
-/// # Errors
-/// A path that can't be made or opened, or that is no FIFO.
-pub fn open_fifo(path: &Path, mode: u32) -> io::Result<OwnedFd> {
-    let why = |cause: io::Error| {
-        let text = format!("cannot open the FIFO {}: {cause}", path.display());
-        io::Error::new(cause.kind(), text)
-    };
-    match nix::unistd::mkfifo(path, Mode::from_bits_truncate(mode)) {
-        Ok(()) | Err(Errno::EEXIST) => {}
-        Err(errno) => return Err(why(errno.into())),
-    }
-    let flags = OFlag::O_RDWR | OFlag::O_NONBLOCK | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    let fifo = File::from(open(path, flags, Mode::empty()).map_err(|e| why(e.into()))?);
-    if !fifo.metadata().map_err(why)?.file_type().is_fifo() {
-        return Err(why(io::Error::other("it is something else; remove it")));
-    }
-    Ok(fifo.into())
-}
 
 /// How a log file is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,10 +124,9 @@ mod tests {
         let text = open_log(&dir.path("second"), Access::Append).unwrap_err().to_string();
         assert!(text.contains("more than one name"), "{text}");
 
-        open_fifo(&dir.path("fifo"), 0o600).unwrap();
+        crate::sys::fifo::make_fifo(&dir.path("fifo"), 0o600).unwrap();
         let text = open_log(&dir.path("fifo"), Access::Read).unwrap_err().to_string();
         assert!(text.contains("no regular file"), "{text}");
-        open_fifo(&dir.path("real"), 0o600).unwrap_err();
     }
 
     #[test]

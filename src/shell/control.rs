@@ -12,6 +12,7 @@ use crate::http::{CLIENT_TIMEOUT_MS, Connection, JSON, Request};
 use log::{debug, info, warn};
 use mio::Interest;
 use mio::net::{UnixListener, UnixStream};
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind, Read, Write};
@@ -114,6 +115,10 @@ impl Control {
     }
 
     fn take_in(&mut self, ctx: &mut Ctx, mut stream: UnixStream) {
+        if !may_connect(&stream, ctx.config.node.control_mode) {
+            // Without an answer: the mode of the socket's file says the same.
+            return self.note_bad(ctx.now(), "the client's user may not use the socket");
+        }
         let number = self.next;
         self.next += 1;
         let token = Source::Client(number).token();
@@ -257,6 +262,16 @@ impl Control {
     pub fn is_sending(&self) -> bool {
         self.clients.values().any(|client| !client.http.pending().is_empty())
     }
+}
+
+/// The file's mode guards the way in, but not a descriptor that was passed on: where the mode lets
+/// only its owner in, the process at the other end must be the owner's, or root's.
+fn may_connect(stream: &UnixStream, mode: u32) -> bool {
+    const OTHERS: u32 = 0o077;
+    let own = nix::unistd::geteuid().as_raw();
+    mode & OTHERS != 0
+        || getsockopt(stream, PeerCredentials)
+            .is_ok_and(|peer| peer.uid() == own || peer.uid() == 0)
 }
 
 /// The path of a request that acts on servers: its verb.

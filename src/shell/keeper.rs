@@ -12,7 +12,7 @@ use crate::api::{SHUTDOWN_PATH, ShutdownAsk};
 use crate::config::{Config, OnTerm};
 use crate::core::keeper::{Action, Event, Keeper, Note, TwinRole, TwinSeen};
 use crate::core::{Exit, Identity, Ms};
-use crate::output::logger;
+use crate::output::logger::{self, LogHandle};
 use crate::sys::lock::{Attempt, Lock};
 use crate::sys::pidfd::{self, Verified};
 use crate::sys::pulse::{Pulse, Role, Seen, Slot};
@@ -26,7 +26,7 @@ use mio::{Events, Interest, Poll, Token};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, send, socketpair};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 const SIGNALS: Token = Token(0);
@@ -52,7 +52,8 @@ pub struct KeeperShell {
     /// Both ends of the reports: the reading one is handed to every active.
     reports: Option<(OwnedFd, OwnedFd)>,
     signals: Signals,
-    _lock: Lock,
+    log: LogHandle,
+    lock: Lock,
     originals: Originals,
     /// The active that this process started last.
     started: Option<i32>,
@@ -97,13 +98,10 @@ pub fn pulse_of(active: &Identity) -> io::Result<Pulse> {
 
 impl KeeperShell {
     fn new(config: Config, lock: Lock, pair: Pair) -> io::Result<KeeperShell> {
-        let log = logger::init(&log_settings(&config, false));
-        if let Err(error) = log {
-            return Err(io::Error::other(format!(
-                "cannot write the log in {}: {error}",
-                config.node.log_dir.display()
-            )));
-        }
+        let log = logger::init(&log_settings(&config, false)).map_err(|error| {
+            let dir = config.node.log_dir.display();
+            io::Error::other(format!("cannot write the log in {dir}: {error}"))
+        })?;
         sys::set_child_subreaper()?;
         let numbers = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGUSR1, libc::SIGCHLD];
         let signals = Signals::of(&numbers)?;
@@ -138,7 +136,8 @@ impl KeeperShell {
             pulse,
             reports,
             signals,
-            _lock: lock,
+            log,
+            lock,
             originals,
             started: None,
             twins: [None, None],
@@ -194,10 +193,23 @@ impl KeeperShell {
 
     fn look(&mut self, _now: Ms) {
         self.pulse.beat(Slot::Keeper);
+        self.keep_lock();
         let seen = [self.pulse.read(Slot::TwinA), self.pulse.read(Slot::TwinB)];
         let twins = [self.twin(0, seen[0]), self.twin(1, seen[1])];
         self.has_served |= twins.iter().any(|twin| twin.role == TwinRole::Serving);
         self.tell(Event::Look(twins));
+    }
+
+    /// The run directory can vanish: then a second keeper could start. The active rebuilds it; the
+    /// lock in the new one is taken at once.
+    fn keep_lock(&mut self) {
+        let path = lock_path(&self.config);
+        if !self.lock.still_at(&path)
+            && let Ok(Attempt::Taken(lock)) = Lock::try_take(&path)
+        {
+            warn!(target: "0026", "the keeper's lock was removed, and is taken again");
+            self.lock = lock;
+        }
     }
 
     /// What a slot says, and whether the process that wrote it lives.
@@ -276,11 +288,16 @@ impl KeeperShell {
         }
     }
 
-    /// SIGHUP and SIGUSR1 are for the active (the standby opens its log anew by itself).
+    /// SIGHUP is for the active, SIGUSR1 (open the logs again) for everybody.
     fn pass_on(&mut self, signal: i32) {
         self.look(process::monotonic_ms());
+        if signal == libc::SIGUSR1 {
+            let _ = self.log.reopen();
+        }
         for (index, slot) in [Slot::TwinA, Slot::TwinB].into_iter().enumerate() {
-            if let (Role::Serving, Some((_, fd))) = (self.pulse.read(slot).role, &self.twins[index])
+            let is_active = self.pulse.read(slot).role == Role::Serving;
+            if let (true, Some((_, fd))) =
+                (is_active || signal == libc::SIGUSR1, &self.twins[index])
             {
                 let _ = pidfd::signal(fd, signal);
             }
@@ -433,12 +450,4 @@ fn say(note: Note) {
             error!(target: "0025", "a twin does not die of SIGKILL (frozen, or stuck in the kernel); its death is waited for");
         }
     }
-}
-
-/// The lock of the keeper, or who has it.
-///
-/// # Errors
-/// The lock file can't be made.
-pub fn take_lock(path: &Path) -> io::Result<Attempt> {
-    Lock::try_take(path)
 }

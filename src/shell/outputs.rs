@@ -8,15 +8,16 @@ use super::token::Source;
 use crate::config::OutputTo;
 use crate::core::Ms;
 use crate::output::{Drain, Limits};
-use crate::sys::fifo::{make_fifo, open_fifo};
 use crate::sys::lock::{Attempt, Lock};
-use crate::sys::{self, pidfd};
+use crate::sys::{self, fifo, pidfd};
 use log::{error, info, warn};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+/// A server opens its own FIFO before it changes its user.
+const FIFO_MODE: u32 = 0o600;
 /// Moved from one FIFO before the others have their turn.
 const BUDGET_BYTES: usize = 1 << 20;
 /// The lock is asked for so often while somebody else still moves.
@@ -52,24 +53,15 @@ pub fn lock_path(run_dir: &Path) -> PathBuf {
     run_dir.join("mover.lock")
 }
 
-/// Makes (if need be) and opens the FIFO of a server.
-///
-/// # Errors
-/// Something else is at its path, or no descriptor is left.
-pub fn open(path: &Path) -> io::Result<OwnedFd> {
-    make_fifo(path, 0o600)?;
-    open_fifo(path)
-}
-
 impl Outputs {
     /// Holds the FIFO of a server, without reading.
     ///
     /// # Errors
-    /// As [`open`].
+    /// Something else is at its path, or no descriptor is left.
     pub fn hold(&mut self, ctx: &Ctx, name: &str) -> io::Result<()> {
         let is_piped = ctx.server(name).is_some_and(|server| server.output.to == OutputTo::Pipe);
         if is_piped && !self.held.contains_key(name) {
-            self.held.insert(name.to_string(), open(&ctx.fifo_path(name))?);
+            self.held.insert(name.to_string(), fifo::open(&ctx.fifo_path(name), FIFO_MODE)?);
         }
         Ok(())
     }
@@ -121,8 +113,8 @@ impl Outputs {
             if server.output.to != OutputTo::Pipe || ctx.fifo_path(&server.name).exists() {
                 continue;
             }
-            match open(&ctx.fifo_path(&server.name)) {
-                Ok(fifo) => self.add(ctx, server.name, fifo),
+            match fifo::open(&ctx.fifo_path(&server.name), FIFO_MODE) {
+                Ok(fd) => self.add(ctx, server.name, fd),
                 Err(error) => {
                     error!(target: "0361", "{}: cannot make its FIFO: {error}", server.name)
                 }

@@ -21,6 +21,8 @@ const STRANGERS_MAX: usize = 8;
 const HELLO_MS: u64 = 3_000;
 /// Bytes that may wait for a slow peer; more, and the link is rebuilt.
 const OUT_MAX: usize = 64 << 20;
+/// After an error of accept (no descriptor left) it is tried again.
+const ACCEPT_AGAIN_MS: u64 = 100;
 /// Refusals are logged once in this time.
 const REFUSALS_EVERY_MS: u64 = 60_000;
 /// Reads of one connection before the others have their turn.
@@ -48,6 +50,7 @@ pub struct Peers {
     /// What the other end must prove, or this end proves.
     pub secret: Secret,
     own: (i32, u64),
+    accept_at: Option<Ms>,
     refused: u64,
     refused_log_at: Ms,
 }
@@ -73,6 +76,7 @@ impl Peers {
             main: None,
             secret: Secret(String::new()),
             own,
+            accept_at: None,
             refused: 0,
             refused_log_at: Ms(0),
         }
@@ -97,6 +101,7 @@ impl Peers {
 
     /// Connections are waiting.
     pub fn accept(&mut self, ctx: &mut Ctx) {
+        self.accept_at = None;
         loop {
             let Some(listener) = &self.listener else { return };
             match listener.accept() {
@@ -105,6 +110,7 @@ impl Peers {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Err(error) => {
                     debug!(target: "0199", "cannot take a connection on standbyPort: {error}");
+                    self.accept_at = Some(ctx.now().after(ACCEPT_AGAIN_MS));
                     return;
                 }
             }
@@ -325,14 +331,18 @@ impl Peers {
         }
     }
 
-    /// When the next unproved connection is to be dropped.
+    /// When `tick` is due.
     pub fn deadline(&self) -> Option<Ms> {
-        self.conns.values().filter_map(|conn| conn.until).min()
+        self.conns.values().filter_map(|conn| conn.until).chain(self.accept_at).min()
     }
 
-    /// Drops connections that took too long to prove the secret.
-    pub fn drop_late(&mut self, ctx: &mut Ctx) {
+    /// Drops connections that took too long to prove the secret, and takes in those that had to
+    /// wait.
+    pub fn tick(&mut self, ctx: &mut Ctx) {
         let now = ctx.now();
+        if self.accept_at.is_some_and(|at| at <= now) {
+            self.accept(ctx);
+        }
         let late = self.conns.iter().filter(|(_, conn)| conn.until.is_some_and(|at| at <= now));
         for number in late.map(|(number, _)| *number).collect::<Vec<_>>() {
             self.drop_conn(ctx, number, "it said nothing in time", &mut Vec::new());

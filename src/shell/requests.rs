@@ -127,6 +127,12 @@ impl Shell {
 
     pub(super) fn on_signals(&mut self) {
         for signal in self.signals.take() {
+            if signal == libc::SIGUSR1 {
+                let _ = self.log.reopen();
+                self.outputs.check_paths(&self.ctx, true);
+                info!(target: "0123", "the logs were opened again");
+                continue;
+            }
             if self.node.role != Role::Active {
                 info!(target: "0214", "signal {signal} came; a standby only ends when its active tells it to");
                 continue;
@@ -135,11 +141,6 @@ impl Shell {
                 libc::SIGTERM | libc::SIGINT => self.on_term(),
                 libc::SIGHUP => {
                     warn!(target: "0122", "SIGHUP came: there is nothing to apply; stop and start the pair to read {} again", self.ctx.config.file.display())
-                }
-                libc::SIGUSR1 => {
-                    let _ = self.log.reopen();
-                    self.outputs.check_paths(&self.ctx, true);
-                    info!(target: "0123", "the logs were opened again");
                 }
                 _ => {}
             }

@@ -438,8 +438,13 @@ impl Servers {
         {
             return Ok(None);
         }
-        // Only zombies may be left of it: what a pidfd says is alive is alive.
-        Ok(self.own_members(server, process)?.into_iter().next())
+        // Only zombies may be left of it: what a pidfd says is alive is alive. A fork in the middle
+        // of a look at /proc can hide a child, so an empty look is made twice.
+        let first = self.own_members(server, process)?.into_iter().next();
+        match first {
+            Some(member) => Ok(Some(member)),
+            None => Ok(self.own_members(server, process)?.into_iter().next()),
+        }
     }
 
     fn watch_witness(&mut self, ctx: &mut Ctx, server: ServerId, fd: OwnedFd) {

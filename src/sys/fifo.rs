@@ -3,7 +3,7 @@
 //! Must not read or write them.
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open};
+use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 use nix::unistd::{geteuid, mkfifo};
 use std::fs::File;
@@ -31,6 +31,15 @@ pub fn make_fifo(path: &Path, mode: u32) -> io::Result<()> {
     Ok(())
 }
 
+/// Makes the FIFO if it is not there, and opens it.
+///
+/// # Errors
+/// Those of [`make_fifo`] and [`open_fifo`].
+pub fn open(path: &Path, mode: u32) -> io::Result<OwnedFd> {
+    make_fifo(path, mode)?;
+    open_fifo(path)
+}
+
 /// Opens a FIFO for reading and writing, without blocking: it then has a reader and a writer,
 /// so nobody else's end ever breaks or sees the end of file.
 ///
@@ -38,7 +47,7 @@ pub fn make_fifo(path: &Path, mode: u32) -> io::Result<()> {
 /// Those of open(2), ELOOP for a symbolic link; InvalidInput for something that is no FIFO.
 pub fn open_fifo(path: &Path) -> io::Result<OwnedFd> {
     let flags = OFlag::O_RDWR | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
-    let file = File::from(open(path, flags, Mode::empty())?);
+    let file = File::from(nix::fcntl::open(path, flags, Mode::empty())?);
     if !file.metadata()?.file_type().is_fifo() {
         let text = format!("cannot open {}: it is no FIFO; remove it", path.display());
         return Err(io::Error::new(io::ErrorKind::InvalidInput, text));

@@ -1,8 +1,8 @@
 //! The promises of the drain, tried with real FIFOs, children and kills.
 
 use super::*;
-use crate::output::open_fifo;
 use crate::output::test_dir::{TestDir, wait_for, whole_log};
+use crate::sys::fifo;
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::Path;
@@ -15,7 +15,7 @@ const PLENTY: Limits = Limits { max_size: 1 << 30, max_files: 9 };
 const HELPER_DIR: &str = "NODEMANAGER_TEST_DRAIN_DIR";
 
 fn drain_in(dir: &TestDir, limits: Limits) -> (Drain, File) {
-    let fifo = open_fifo(&dir.path("fifo"), 0o600).unwrap();
+    let fifo = fifo::open(&dir.path("fifo"), 0o600).unwrap();
     let writer = OpenOptions::new().write(true).open(dir.path("fifo")).unwrap();
     (Drain::open(fifo, dir.path("web.out"), limits).unwrap(), writer)
 }
@@ -75,7 +75,7 @@ fn numbered_lines_of_a_child_are_complete_and_in_order_over_many_rotations() {
 fn a_mover_that_is_killed_again_and_again_loses_and_doubles_nothing() {
     let dir = TestDir::new();
     let log = dir.path("web.out");
-    let fifo = open_fifo(&dir.path("fifo"), 0o600).unwrap();
+    let fifo = fifo::open(&dir.path("fifo"), 0o600).unwrap();
     let mut writer = OpenOptions::new().write(true).open(dir.path("fifo")).unwrap();
     let stop = AtomicBool::new(false);
     let written = std::thread::scope(|scope| {
@@ -123,7 +123,7 @@ fn moved_so_far(log: &Path) -> (usize, u64) {
 #[test]
 fn helper_that_moves() {
     let Some(dir) = std::env::var_os(HELPER_DIR).map(PathBuf::from) else { return };
-    let fifo = open_fifo(&dir.join("fifo"), 0o600).unwrap();
+    let fifo = fifo::open(&dir.join("fifo"), 0o600).unwrap();
     let mut drain = Drain::open(fifo, dir.join("web.out"), KILL_LIMITS).unwrap();
     let parent = nix::unistd::getppid();
     while nix::unistd::getppid() == parent {
@@ -252,7 +252,7 @@ fn output_waits_while_the_log_cannot_be_written_and_is_dropped_only_from_a_full_
 #[test]
 fn a_rotation_that_is_impossible_lets_the_file_grow_and_says_so_once() {
     let dir = TestDir::new();
-    let fifo = open_fifo(&dir.path("fifo"), 0o600).unwrap();
+    let fifo = fifo::open(&dir.path("fifo"), 0o600).unwrap();
     let mut writer = OpenOptions::new().write(true).open(dir.path("fifo")).unwrap();
     // With two more characters the name is longer than a name can be.
     let log = dir.path(&"x".repeat(254));
@@ -289,7 +289,7 @@ fn a_full_disk_keeps_the_writer_alive_and_the_loss_is_told() {
 #[test]
 fn helper_on_a_full_disk() {
     let Some(dir) = std::env::var_os(HELPER_DIR).map(PathBuf::from) else { return };
-    let fifo = open_fifo(&dir.join("fifo"), 0o600).unwrap();
+    let fifo = fifo::open(&dir.join("fifo"), 0o600).unwrap();
     let mut writer = OpenOptions::new().write(true).open(dir.join("fifo")).unwrap();
     let log = dir.join("web.out");
     let mut drain = Drain::open(fifo, log.clone(), PLENTY).unwrap();
