@@ -34,7 +34,7 @@ impl Node {
             Event::LinkDown => self.watch.on_link_down(now, &mut self.out),
             Event::ActiveHeard => self.watch.on_heard(now),
             Event::Copied(entry) => self.watch.on_copied(now, entry, &mut self.out),
-            Event::CopyComplete { .. } => self.watch.on_copy_complete(&mut self.out),
+            Event::CopyComplete { seq } => self.watch.on_copy_complete(seq, &mut self.out),
             Event::ActiveDied => {
                 self.out.push(Action::Note(Note::ActiveDead));
                 self.take_over(now, Cause::Death);

@@ -70,7 +70,8 @@ impl Watch {
         self.heard = now;
     }
 
-    /// A record: first what it needs is held, then it is acknowledged.
+    /// A record: first what it needs is held, then it is acknowledged. The records of a snapshot
+    /// share one number, so that they are acknowledged together, when the last one is here.
     pub fn on_copied(&mut self, now: Ms, entry: Entry, out: &mut Vec<Action>) {
         self.heard = now;
         let seq = entry.seq;
@@ -86,11 +87,15 @@ impl Watch {
         if is_newer {
             self.copy.insert(key, entry);
         }
-        out.push(Action::Ack { seq });
+        if self.is_complete {
+            out.push(Action::Ack { seq });
+        }
     }
 
-    pub fn on_copy_complete(&mut self, out: &mut Vec<Action>) {
+    /// All records up to this one are here.
+    pub fn on_copy_complete(&mut self, seq: u64, out: &mut Vec<Action>) {
         self.is_complete = true;
+        out.push(Action::Ack { seq });
         out.push(Action::SayWatching);
     }
 
