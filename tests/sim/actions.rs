@@ -226,8 +226,7 @@ impl World {
         let is_frozen = self.weather.on && self.rng.per_mille(frozen);
         let delay_ms = if is_frozen { self.rng.below(8_000) } else { self.rng.below(6) };
         if let Some(twin) = self.twins.get_mut(&uid) {
-            // From here on it runs no instruction of its own.
-            twin.stopped = true;
+            twin.killed = true;
             self.at(delay_ms, Due::Dies(uid, Exit::Signal(SIGKILL)));
         }
     }

@@ -20,7 +20,7 @@ impl World {
         let is_stuck = twin.todo.is_empty()
             && twin.inbox.is_empty()
             && node.deadline().is_some_and(|at| at.0 + 60_000 < self.now)
-            && !twin.stopped;
+            && !(twin.stopped || twin.killed);
         if let Some(problem) = problem {
             self.fail(|| format!("twin {uid}: {problem}"));
         }

@@ -78,6 +78,8 @@ pub struct Twin {
     /// It does nothing before.
     pub busy_until: u64,
     pub stopped: bool,
+    /// SIGKILL was sent: it runs no instruction of its own any more.
+    pub killed: bool,
     /// The active that it watches.
     pub watches: Option<Uid>,
     /// Its standby.
@@ -284,6 +286,7 @@ impl World {
                 inbox: VecDeque::new(),
                 busy_until: self.now,
                 stopped: false,
+                killed: false,
                 watches: None,
                 standby: None,
                 link: None,
@@ -385,7 +388,7 @@ impl World {
 
 impl Twin {
     fn next(&self, now: u64) -> Option<u64> {
-        if self.stopped {
+        if self.stopped || self.killed {
             return None;
         }
         let node = self.node.as_ref()?;
