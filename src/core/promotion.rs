@@ -174,7 +174,8 @@ fn forget_process(server: &mut ServerRecord) {
 }
 
 /// Living processes with a server's mark. One that leads its session and is newer than the record
-/// is the server itself, whose record was lost: it is adopted. Where the journal has a hole, any
+/// is the server itself, whose record was lost: it is adopted, and wanted up, for it was started
+/// after what is on record. Where the journal has a hole, any
 /// other one is waited for, so that nothing is started beside it.
 fn add_survivors(record: &mut ServerRecord, survivors: &[&Survivor], incomplete: bool) {
     let newest = survivors
@@ -184,6 +185,7 @@ fn add_survivors(record: &mut ServerRecord, survivors: &[&Survivor], incomplete:
     if let Some(newest) = newest {
         record.start_number = newest.start_number;
         record.phase = Phase::Up { process: newest.process };
+        record.wanted = Wanted::Up;
         return;
     }
     // What has a process is looked after: others with its mark are its own children.
