@@ -152,6 +152,8 @@ impl World {
             return if is_up { None } else { why("is not up") };
         }
         match phase {
+            // What carries its mark is not ours to end; it is waited for.
+            Phase::Waiting { .. } if !alive.is_empty() => None,
             Phase::Down | Phase::Verifying { .. } | Phase::AtGate { .. } | Phase::Waiting { .. } => {
                 why("is stuck")
             }

@@ -153,7 +153,9 @@ fn counters_survive(world: &mut World, uid: Uid, entries: &[Entry]) {
 }
 
 fn is_same(old: &ServerRecord, new: &ServerRecord) -> bool {
-    (old.wanted, old.restarts, old.failures_in_row) == (new.wanted, new.restarts, new.failures_in_row)
+    // A survivor newer than its record is wanted up, whatever the old record says.
+    (old.wanted == new.wanted || new.start_number > old.start_number)
+        && (old.restarts, old.failures_in_row) == (new.restarts, new.failures_in_row)
         && old.failures == new.failures
         && old.marks == new.marks
 }

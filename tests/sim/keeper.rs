@@ -82,6 +82,7 @@ impl World {
             return self.keeper_does(action);
         }
         let mut out = Vec::new();
+        let ticks = keeper.inbox.is_empty();
         if let Some(event) = keeper.inbox.pop_front() {
             if let Event::StartedExited { .. } = event {
                 keeper.core.handle(now, Event::Look(self.look()), &mut out);
@@ -94,10 +95,11 @@ impl World {
             keeper.core.tick(now, &mut out);
         }
         keeper.todo.extend(out);
-        let is_stuck = keeper.todo.is_empty() && keeper.core.deadline() <= now;
+        let is_stuck = ticks && keeper.todo.is_empty() && keeper.core.deadline() <= now;
+        let state = format!("{:?}", is_stuck.then_some(&keeper.core));
         self.keeper = Some(keeper);
         if is_stuck {
-            self.fail(|| "the keeper's deadline does not move".to_string());
+            self.fail(|| format!("the keeper's deadline does not move: {state}"));
         }
     }
 

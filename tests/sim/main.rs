@@ -1,7 +1,8 @@
 //! The core under a seeded simulator: thousands of crashes a second, on a made-up machine.
 //!
 //! Must not use the shell. docs/SIMULATION.md tells what is simulated and what is checked.
-//! `NM_SIM_SEEDS` sets how many seeds run, `NM_SIM_SEED` runs one and prints its trace.
+//! `NM_SIM_SEEDS` sets how many seeds run, `NM_SIM_SEED` runs one and prints its
+//! trace, `NM_SIM_TRACE` how many steps of it are kept.
 
 mod actions;
 mod calm;
@@ -44,6 +45,7 @@ fn run_seed(seed: u64) -> Counts {
 fn story_of(seed: u64) -> String {
     let mut world = world_of(seed);
     world.trace = Some(VecDeque::new());
+    world.trace_length = number_from("NM_SIM_TRACE").map_or(60, |lines| lines as usize);
     world.run();
     let trace: Vec<String> = world.trace.unwrap_or_default().into();
     let failure = world.failure.unwrap_or_default();

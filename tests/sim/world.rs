@@ -128,6 +128,8 @@ pub struct World {
     pub weather: Weathers,
     pub counts: Counts,
     pub trace: Option<VecDeque<String>>,
+    /// How many of the last steps the trace keeps.
+    pub trace_length: usize,
     pub failure: Option<String>,
     pub fork_refused: bool,
     /// The pair has ended because it was asked to.
@@ -136,7 +138,6 @@ pub struct World {
     n: u64,
 }
 
-const TRACE_LENGTH: usize = 60;
 
 impl World {
     pub fn new(seed: u64, plan: Plan) -> World {
@@ -155,6 +156,7 @@ impl World {
             weather: Weathers { on: true },
             counts: Counts::default(),
             trace: None,
+            trace_length: 60,
             failure: None,
             fork_refused: false,
             ended: false,
@@ -182,7 +184,7 @@ impl World {
 
     pub fn note(&mut self, text: impl FnOnce() -> String) {
         if let Some(trace) = &mut self.trace {
-            if trace.len() >= TRACE_LENGTH {
+            if trace.len() >= self.trace_length {
                 trace.pop_front();
             }
             trace.push_back(format!("{:>7} {}", self.now, text()));
@@ -315,7 +317,9 @@ impl World {
             // Most actions cost no time; some cost a moment.
             twin.busy_until += u64::from(self.rng.per_mille(100));
             self.twins.insert(uid, twin);
-            self.note(|| format!("twin {uid} {}", brief(&action)));
+            if action != Action::Beat {
+                self.note(|| format!("twin {uid} {}", brief(&action)));
+            }
             self.carry_out(uid, action, cause);
         } else {
             self.think(&mut twin);
@@ -348,8 +352,10 @@ impl World {
                 self.clients.taken_in(cause, &ask.id);
                 self.guard.asked(&mut self.os, ask);
             }
-            if let Some(trace) = &mut self.trace {
-                if trace.len() >= TRACE_LENGTH {
+            let is_beat =
+                matches!(event, Event::Pulse { .. } | Event::ActiveHeard | Event::StandbyHeard);
+            if let Some(trace) = self.trace.as_mut().filter(|_| !is_beat) {
+                if trace.len() >= self.trace_length {
                     trace.pop_front();
                 }
                 trace.push_back(format!("{:>7} twin {} <- {event:?}", self.now, twin.uid));
