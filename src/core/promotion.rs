@@ -178,7 +178,10 @@ fn forget_process(server: &mut ServerRecord) {
 /// session it is the server itself, and is adopted; else it is waited for. Where the journal has a
 /// hole, older ones are waited for too, so that nothing is started beside them.
 fn add_survivors(record: &mut ServerRecord, survivors: &[&Survivor], incomplete: bool) {
-    let newer = survivors.iter().filter(|survivor| survivor.start_number > record.start_number);
+    // A child that was asked for with this number and lives is newer than the asking.
+    let is_owed = matches!(record.phase, Phase::Spawning { .. });
+    let least = record.start_number + u64::from(!is_owed);
+    let newer = survivors.iter().filter(|survivor| survivor.start_number >= least);
     let newest =
         newer.max_by_key(|one| (one.leads, one.start_number, std::cmp::Reverse(one.process)));
     if let Some(newest) = newest {

@@ -106,8 +106,7 @@ impl World {
             return Some("the pair has ended".to_string());
         }
         let node = active.node.as_ref()?;
-        let watching =
-            self.twins.values().filter(|twin| twin.watches == Some(active.uid)).count();
+        let watching = self.twins.values().filter(|twin| twin.watches == Some(active.uid)).count();
         let has_standby = self.plan.pair.has_standby;
         if has_standby && !(node.standby.is_watching() && watching == 1) {
             return Some(format!("the standby is {:?}, {watching} are there", node.standby.state));
@@ -154,9 +153,10 @@ impl World {
         match phase {
             // What carries its mark is not ours to end; it is waited for.
             Phase::Waiting { .. } if !alive.is_empty() => None,
-            Phase::Down | Phase::Verifying { .. } | Phase::AtGate { .. } | Phase::Waiting { .. } => {
-                why("is stuck")
-            }
+            Phase::Down
+            | Phase::Verifying { .. }
+            | Phase::AtGate { .. }
+            | Phase::Waiting { .. } => why("is stuck"),
             _ => None,
         }
     }

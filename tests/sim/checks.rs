@@ -49,7 +49,10 @@ fn exits_are_true(world: &World, node: &Node) -> Option<String> {
         let Some(last) = &server.rec.last_exit else { continue };
         let truth = world.os.exits.get(&last.process).copied();
         if last.exit != Exit::Unknown && Some(last.exit) != truth {
-            return Some(format!("6: {:?} is said to be {:?}, is {truth:?}", last.process, last.exit));
+            return Some(format!(
+                "6: {:?} is said to be {:?}, is {truth:?}",
+                last.process, last.exit
+            ));
         }
     }
     None

@@ -81,9 +81,8 @@ impl Clients {
         let Some(request) = cause.and_then(|index| self.requests.get_mut(index)) else { return };
         let taken = self.taken[server];
         request.signalled.push(leader);
-        let is_remembered = request
-            .since
-            .is_some_and(|(at, troubles)| taken < at + 7 && troubles == self.troubles);
+        let is_remembered =
+            request.since.is_some_and(|(at, troubles)| taken < at + 7 && troubles == self.troubles);
         let is_twice = match request.verb {
             Verb::Signal(_) => request.signalled.len() > 1,
             Verb::Restart => request.signalled.iter().any(|one| *one != leader),

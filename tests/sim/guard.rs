@@ -163,7 +163,10 @@ fn is_same(old: &ServerRecord, new: &ServerRecord) -> bool {
 /// A hang is concluded only of an active that really was silent.
 fn fence_is_due(world: &mut World, uid: Uid) {
     let Some(watched) = world.twins.get(&uid).and_then(|twin| twin.watches) else { return };
-    let Some(active) = world.twins.get(&watched).filter(|active| !active.stopped && !active.killed) else { return };
+    let Some(active) = world.twins.get(&watched).filter(|active| !active.stopped && !active.killed)
+    else {
+        return;
+    };
     let silent_ms = world.now - active.last_beat;
     // What it sent may have been on its way for a while; half of the timeout is generous.
     let least_ms = world.plan.pair.heartbeat_timeout_ms / 2;

@@ -21,7 +21,11 @@ use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 pub enum Due {
     /// An event reaches a twin; over a link, if it came over one.
     Event(Uid, Event, Option<u64>),
-    TwinStarts { uid: Uid, watches: Option<Uid>, revives: bool },
+    TwinStarts {
+        uid: Uid,
+        watches: Option<Uid>,
+        revives: bool,
+    },
     /// A child whose gate has been opened goes on to exec.
     ChildGoesOn(Uid),
     ForkMember(Uid),
@@ -137,7 +141,6 @@ pub struct World {
     queue: BinaryHeap<Reverse<Queued>>,
     n: u64,
 }
-
 
 impl World {
     pub fn new(seed: u64, plan: Plan) -> World {
