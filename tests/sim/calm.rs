@@ -3,6 +3,7 @@
 //! Must not help the core; it only lets what was stopped go on, and types `run` when nobody is
 //! left to revive the pair.
 
+use crate::os::What;
 use crate::world::World;
 use nodemanager::core::node::Role;
 use nodemanager::core::{Phase, Wanted};
@@ -129,7 +130,7 @@ impl World {
         let why = |text: &str| Some(format!("server {server} {text}: {phase:?}, {alive:?}"));
         let is_of = |uid: u64| {
             matches!(self.os.get(uid).map(|one| one.what),
-                Some(crate::os::What::Member { leader: of, .. }) if Some(of) == leader)
+                Some(What::Member { leader: of, .. }) if Some(of) == leader)
         };
         if phase.is_gone() && !alive.is_empty() {
             return why("has orphans");
@@ -170,7 +171,10 @@ impl World {
         if !self.ended {
             return Some("nobody ended it".to_string());
         }
-        let alive = |server: usize| self.os.running(server).next().is_some();
+        // After a loss of records a helper without its leader is left alone.
+        let has_losses = self.guard.disk_troubles > 0;
+        let counts = |what: What| !has_losses || matches!(what, What::Leader { .. });
+        let alive = |server: usize| self.os.running(server).any(|(_, one)| counts(one.what));
         let left = (0..self.plan.servers.len()).find(|server| alive(*server));
         if stop_servers && left.is_some() {
             return Some(format!("server {left:?} still lives"));

@@ -320,7 +320,7 @@ impl World {
             // Most actions cost no time; some cost a moment.
             twin.busy_until += u64::from(self.rng.per_mille(100));
             self.twins.insert(uid, twin);
-            if action != Action::Beat {
+            if action != Action::Beat || shows_beats() {
                 self.note(|| format!("twin {uid} {}", brief(&action)));
             }
             self.carry_out(uid, action, cause);
@@ -357,7 +357,7 @@ impl World {
             }
             let is_beat =
                 matches!(event, Event::Pulse { .. } | Event::ActiveHeard | Event::StandbyHeard);
-            if let Some(trace) = self.trace.as_mut().filter(|_| !is_beat) {
+            if let Some(trace) = self.trace.as_mut().filter(|_| !is_beat || shows_beats()) {
                 if trace.len() >= self.trace_length {
                     trace.pop_front();
                 }
@@ -415,4 +415,9 @@ fn brief(action: &Action) -> String {
         Action::SendSnapshot { entries, seq } => format!("SendSnapshot of {} {seq}", entries.len()),
         other => format!("{other:?}"),
     }
+}
+
+/// Heartbeats fill a trace; they are shown on request.
+fn shows_beats() -> bool {
+    std::env::var_os("NM_SIM_BEATS").is_some()
 }
