@@ -40,7 +40,7 @@ impl Node {
                 self.take_over(now, Cause::Death);
             }
             Event::Pulse { counter } => {
-                let late = self.was_late;
+                let late = self.is_pulse_stale(now);
                 let hang = self.watch.on_pulse(now, counter, late, &self.plan, &mut self.out);
                 if let Some(cause) = hang {
                     self.take_over(now, cause);
@@ -174,6 +174,7 @@ impl Node {
     }
 
     fn on_pair_event(&mut self, now: Ms, event: Event) {
+        let late = self.is_pulse_stale(now);
         let (plan, out) = (&self.plan, &mut self.out);
         match event {
             Event::StandbySpawned { process } => self.standby.on_spawned(now, process, plan),
@@ -188,7 +189,7 @@ impl Node {
             Event::StandbyLinkLost => self.standby.on_link_lost(now, plan, out),
             Event::StandbyDied { process } => self.standby.on_died(now, process, out),
             Event::Pulse { counter } => {
-                self.standby.on_pulse(now, counter, self.was_late, plan, out);
+                self.standby.on_pulse(now, counter, late, plan, out);
             }
             _ => {}
         }
