@@ -142,7 +142,8 @@ impl World {
             return why("is not wanted, and nobody asked");
         }
         if record.wanted == Wanted::Down {
-            return if phase.is_gone() { None } else { why("is not down") };
+            let has_stray = matches!(phase, Phase::Waiting { .. }) && !alive.is_empty();
+            return if phase.is_gone() || has_stray { None } else { why("is not down") };
         }
         let is_up = matches!(phase, Phase::Up { .. }) && leader.is_some();
         let is_well = self.plan.behaviours[server].is_well()
