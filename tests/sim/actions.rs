@@ -273,7 +273,7 @@ impl World {
         };
         if let Some(twin) = self.twins.get_mut(&uid) {
             let mut read = self.disk.latest();
-            for entry in twin.acked.values() {
+            for entry in twin.node.iter().flat_map(|node| node.watch.copy.values()) {
                 crate::disk::newer(&mut read, entry);
             }
             twin.read = Some(read);

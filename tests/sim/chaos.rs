@@ -31,6 +31,7 @@ impl World {
             weather.fork_refused,
             weather.starve,
             weather.run,
+            weather.kill_active,
         ];
         let mut number = self.rng.below(weights.iter().sum());
         let Some(fault) = weights.iter().position(|weight| {
@@ -58,9 +59,14 @@ impl World {
                 self.at(delay_ms, Due::ForkWorks);
             }
             7 => self.starve_somebody(),
-            _ => {
+            8 => {
                 if self.keeper.is_none() && !self.ended {
                     self.run_command();
+                }
+            }
+            _ => {
+                if let Some(uid) = self.active().map(|active| active.uid) {
+                    self.dies(uid, Exit::Signal(9));
                 }
             }
         }

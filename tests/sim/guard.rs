@@ -124,10 +124,9 @@ fn may_signal(
 
 /// The standby says that it has this entry: what it has is on record.
 fn acknowledged(world: &mut World, uid: Uid) {
-    let Some(twin) = world.twins.get_mut(&uid) else { return };
+    let Some(twin) = world.twins.get(&uid) else { return };
     let Some(node) = &twin.node else { return };
     for entry in node.watch.copy.values() {
-        crate::disk::newer(&mut twin.acked, entry);
         if let Some(process) = crate::actions::saved_process(entry) {
             world.guard.on_record.insert(process);
         }

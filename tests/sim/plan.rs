@@ -47,6 +47,7 @@ pub struct Weather {
     /// Mean time between two faults.
     pub fault_every_ms: u64,
     /// Weights of the faults; see `chaos.rs`.
+    pub kill_active: u64,
     pub kill_both: u64,
     pub stop: u64,
     pub cut: u64,
@@ -70,6 +71,7 @@ impl Weather {
             kill_at_action: 0,
             kill_keeper: 0,
             fault_every_ms: 1_000_000,
+            kill_active: 0,
             kill_both: 0,
             stop: 0,
             cut: 0,
@@ -90,7 +92,8 @@ impl Weather {
         Weather {
             kill_at_action,
             kill_keeper: rng.pick(&[0, 1, 5]),
-            fault_every_ms: rng.pick(&[300, 1_000, 3_000]),
+            fault_every_ms: rng.pick(&[150, 400, 1_500]),
+            kill_active: rng.pick(&[20, 100, 200]),
             kill_both: rng.pick(&[0, 5]),
             stop: rng.pick(&[0, 10, 30]),
             cut: rng.pick(&[0, 10, 30]),

@@ -93,8 +93,7 @@ pub struct Twin {
     pub watched: Vec<Uid>,
     pub serves: bool,
     pub last_beat: u64,
-    /// What it has acknowledged as a standby.
-    pub acked: BTreeMap<String, Entry>,
+    /// What disk and copy said when it read the journal.
     pub read: Option<BTreeMap<String, Entry>>,
     last: [u64; 3],
 }
@@ -298,7 +297,6 @@ impl World {
                 watched: Vec::new(),
                 serves: false,
                 last_beat: self.now,
-                acked: BTreeMap::new(),
                 read: None,
                 last: [0; 3],
             },
