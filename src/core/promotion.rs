@@ -66,11 +66,12 @@ impl Promotion {
         }
     }
 
-    pub fn on_locked(&mut self, out: &mut Vec<Action>) {
+    /// `knows_all`: what a full disk may have kept from the journal is in the copy.
+    pub fn on_locked(&mut self, knows_all: bool, out: &mut Vec<Action>) {
         if let Step::Lock { .. } = self.step {
             self.step = Step::Journal;
             self.until = None;
-            out.push(Action::ReadJournal);
+            out.push(Action::ReadJournal { find_survivors: self.cause.is_none() || !knows_all });
         }
     }
 

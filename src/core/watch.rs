@@ -24,6 +24,9 @@ pub struct Watch {
     pub connect: Option<Ms>,
     /// All records have come, and all that a takeover needs is held.
     pub is_complete: bool,
+    /// All records have come once. From then on a gate opens only for a record that is on disk
+    /// or in this copy, so that the two together know every process.
+    pub was_complete: bool,
     heard: Ms,
     pulse: u64,
     moved: Ms,
@@ -38,6 +41,7 @@ impl Watch {
             is_linked: false,
             connect: None,
             is_complete: false,
+            was_complete: false,
             heard: now,
             pulse: 0,
             moved: now,
@@ -95,6 +99,7 @@ impl Watch {
     /// All records up to this one are here.
     pub fn on_copy_complete(&mut self, seq: u64, out: &mut Vec<Action>) {
         self.is_complete = true;
+        self.was_complete = true;
         out.push(Action::Ack { seq });
         out.push(Action::SayWatching);
     }

@@ -80,7 +80,7 @@ impl World {
                 }
             }
             Action::TakeLock => self.take_lock(uid),
-            Action::ReadJournal => self.read_journal(uid),
+            Action::ReadJournal { find_survivors } => self.read_journal(uid, find_survivors),
             Action::Serve => self.serve(uid),
             Action::LeaveMover => {}
             Action::Exit { code } => self.twin_exits(uid, code),
@@ -263,11 +263,10 @@ impl World {
         self.tell(uid, Stream::Results, event);
     }
 
-    fn read_journal(&mut self, uid: Uid) {
-        let is_takeover = self.twins.get(&uid).is_some_and(|twin| twin.watches.is_some());
+    fn read_journal(&mut self, uid: Uid, find_survivors: bool) {
         let incomplete = self.disk.journal.is_none() || self.disk.is_torn;
         let entries = self.disk.journal.clone().unwrap_or_default();
-        let survivors = match !is_takeover || incomplete {
+        let survivors = match find_survivors || incomplete {
             true => self.survivors(),
             false => Vec::new(),
         };

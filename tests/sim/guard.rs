@@ -63,7 +63,7 @@ fn needs_lock(action: &Action) -> bool {
             | Action::SendSnapshot { .. }
             | Action::Answer { .. }
             | Action::SpawnStandby
-            | Action::ReadJournal
+            | Action::ReadJournal { .. }
             | Action::Serve
     )
 }
