@@ -98,6 +98,14 @@ impl World {
     }
 
     pub fn expect_ended(&mut self, stop_servers: bool) {
+        if self.guard.disk_troubles > 0 {
+            // The wish itself may be lost: it is asked for again, as a person would.
+            let next = self.now + 20_000;
+            self.run_until(next);
+            if !self.ended && self.active().is_some() {
+                self.ask_to_end(stop_servers);
+            }
+        }
         self.wait_for("not ended", |world| world.why_not_ended(stop_servers));
     }
 
