@@ -339,6 +339,10 @@ impl World {
         let mut cause = None;
         if twin.inbox.is_empty() || (is_due && self.rng.per_mille(500)) {
             node.tick(now, &mut out);
+            if node.deadline().is_some_and(|at| at <= now) {
+                let timers = node.armed();
+                self.fail(|| format!("a deadline does not move: {timers:?}"));
+            }
         } else if let Some((event, link)) = twin.inbox.pop_front() {
             match (&event, link) {
                 (Event::LinkUp | Event::StandbyConnected, Some(_)) => twin.link = link,
