@@ -234,7 +234,7 @@ impl World {
     fn beat(&mut self, uid: Uid) {
         let now = self.now;
         let Some(twin) = self.twins.get_mut(&uid) else { return };
-        twin.last_beat = now;
+        twin.beats = [twin.beats[1], now];
         let (slot, serves) = (twin.slot, twin.serves);
         let is_active = twin.node.as_ref().is_some_and(|node| !node.entries().is_empty() && serves);
         if self.slots[slot].uid == uid {

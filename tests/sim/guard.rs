@@ -166,7 +166,10 @@ fn fence_is_due(world: &mut World, uid: Uid) {
     else {
         return;
     };
-    let silent_ms = world.now - active.last_beat;
+    // A heartbeat of just now may come too late to be seen: the silence before it counts then.
+    let seen_ms = world.now.saturating_sub(world.plan.pair.heartbeat_interval_ms);
+    let [before, last] = active.beats;
+    let silent_ms = world.now - if last >= seen_ms { before } else { last };
     // What it sent may have been on its way for a while; half of the timeout is generous.
     let least_ms = world.plan.pair.heartbeat_timeout_ms / 2;
     let is_first = active.node.is_some();

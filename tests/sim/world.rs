@@ -92,7 +92,8 @@ pub struct Twin {
     /// Servers' processes it holds a watched pidfd of, besides its children.
     pub watched: Vec<Uid>,
     pub serves: bool,
-    pub last_beat: u64,
+    /// Its last two heartbeats.
+    pub beats: [u64; 2],
     /// What disk and copy said when it read the journal.
     pub read: Option<BTreeMap<String, Entry>>,
     last: [u64; 3],
@@ -296,7 +297,7 @@ impl World {
                 link: None,
                 watched: Vec::new(),
                 serves: false,
-                last_beat: self.now,
+                beats: [self.now; 2],
                 read: None,
                 last: [0; 3],
             },
