@@ -143,6 +143,10 @@ impl Server {
         if self.rec.wanted == Wanted::Up {
             return Some(self.badly("started again by another request"));
         }
+        if let Phase::Waiting { pid, .. } = self.rec.phase {
+            let text = format!("not started, but PID {pid} carries its mark and still lives");
+            return Some(self.badly(&text));
+        }
         self.rec.phase.is_gone().then(|| match &self.rec.last_exit {
             Some(last) => self.well(&format!("STOPPED ({})", exit_text(last.exit))),
             None => self.well("STOPPED"),

@@ -34,13 +34,13 @@ impl Node {
             Event::LinkDown => self.watch.on_link_down(now, &mut self.out),
             Event::ActiveHeard => self.watch.on_heard(now),
             Event::Copied(entry) => self.watch.on_copied(now, entry, &mut self.out),
-            Event::CopyComplete { .. } => self.watch.on_copy_complete(&mut self.out),
+            Event::CopyComplete { seq } => self.watch.on_copy_complete(seq, &mut self.out),
             Event::ActiveDied => {
                 self.out.push(Action::Note(Note::ActiveDead));
                 self.take_over(now, Cause::Death);
             }
             Event::Pulse { counter } => {
-                let late = self.was_late;
+                let late = self.is_pulse_stale(now);
                 let hang = self.watch.on_pulse(now, counter, late, &self.plan, &mut self.out);
                 if let Some(cause) = hang {
                     self.take_over(now, cause);
@@ -67,7 +67,7 @@ impl Node {
         let Some(promotion) = &mut self.promotion else { return };
         match event {
             Event::ActiveDied => promotion.on_active_dead(&mut self.out),
-            Event::Locked => promotion.on_locked(&mut self.out),
+            Event::Locked => promotion.on_locked(self.watch.was_complete, &mut self.out),
             Event::LockHeld { pid } => promotion.on_lock_refused(now, pid, None, &mut self.out),
             Event::LockFailed { error } => {
                 promotion.on_lock_refused(now, 0, Some(error), &mut self.out);
@@ -174,6 +174,7 @@ impl Node {
     }
 
     fn on_pair_event(&mut self, now: Ms, event: Event) {
+        let late = self.is_pulse_stale(now);
         let (plan, out) = (&self.plan, &mut self.out);
         match event {
             Event::StandbySpawned { process } => self.standby.on_spawned(now, process, plan),
@@ -188,7 +189,7 @@ impl Node {
             Event::StandbyLinkLost => self.standby.on_link_lost(now, plan, out),
             Event::StandbyDied { process } => self.standby.on_died(now, process, out),
             Event::Pulse { counter } => {
-                self.standby.on_pulse(now, counter, self.was_late, plan, out);
+                self.standby.on_pulse(now, counter, late, plan, out);
             }
             _ => {}
         }

@@ -106,6 +106,9 @@ pub struct Keeper {
     served: Ms,
     next_look: Ms,
     failures: u32,
+    /// Starts whose end (or failure) has not been reported yet. Only the last one's counts: the
+    /// look that comes before a report may already have led to the next start.
+    starts_owed: u32,
     /// When the wish to end is sent (again), and how often it was asked for.
     end_again: Option<Ms>,
     end_asked: u32,
@@ -115,7 +118,7 @@ impl Keeper {
     /// A keeper that starts the pair.
     pub fn start(now: Ms, interval_ms: u64, timeout_ms: u64, out: &mut Vec<Action>) -> Keeper {
         out.push(Action::Start { revives: false });
-        Keeper::new(now, interval_ms, timeout_ms, State::Starting)
+        Keeper { starts_owed: 1, ..Keeper::new(now, interval_ms, timeout_ms, State::Starting) }
     }
 
     /// A keeper that joins a pair whose keeper is gone.
@@ -137,6 +140,7 @@ impl Keeper {
             served: now,
             next_look: now,
             failures: 0,
+            starts_owed: 0,
             end_again: None,
             end_asked: 0,
         }
@@ -247,12 +251,14 @@ impl Keeper {
     fn start_again(&mut self, now: Ms, out: &mut Vec<Action>) {
         self.state = State::Starting;
         self.served = now;
+        self.starts_owed = self.starts_owed.saturating_add(1);
         out.push(Action::Start { revives: self.has_served });
     }
 
     /// It ended before it served, or the pulse says why it ended.
     fn on_started_exited(&mut self, now: Ms, code: u8, out: &mut Vec<Action>) {
-        if self.state != State::Starting {
+        self.starts_owed = self.starts_owed.saturating_sub(1);
+        if self.state != State::Starting || self.starts_owed > 0 {
             return;
         }
         if self.seen.iter().any(|twin| twin.alive) {

@@ -91,7 +91,7 @@ pub struct Recovered {
     pub same_boot: bool,
     /// There was no journal, or it was cut.
     pub incomplete: bool,
-    /// Looked for at every start, and at a takeover with an incomplete journal.
+    /// Looked for as `Action::ReadJournal` says.
     pub survivors: Vec<Survivor>,
 }
 
@@ -300,7 +300,11 @@ pub enum Action {
     /// SIGKILL to the active, through its pidfd.
     Fence,
     TakeLock,
-    ReadJournal,
+    /// `find_survivors`: look for living processes with a mark too; done as well when the journal
+    /// turns out to be incomplete.
+    ReadJournal {
+        find_survivors: bool,
+    },
     /// Open the doors: from here on this process is the active.
     Serve,
     /// Somebody must go on emptying the FIFOs of the servers that stay up.

@@ -51,6 +51,8 @@ pub struct Node {
     pub(super) revives: bool,
     /// This process was not on time at its last heartbeat.
     pub(super) was_late: bool,
+    /// When that was.
+    pub(super) beaten_at: Ms,
     pub(super) timers: Timers<Timer>,
     pub(super) seq: u64,
     /// Entries on which a gate waits.
@@ -99,6 +101,7 @@ impl Node {
             ending: None,
             revives,
             was_late: false,
+            beaten_at: now,
             timers,
             seq: 0,
             gates: BTreeMap::new(),
@@ -151,6 +154,12 @@ impl Node {
         now.since(due) > self.plan.heartbeat_interval_ms
     }
 
+    /// The answer to the last heartbeat says nothing about the other twin: this process was late
+    /// with the heartbeat, or was stopped between it and the answer.
+    pub(super) fn is_pulse_stale(&self, now: Ms) -> bool {
+        self.was_late || now.since(self.beaten_at) > self.plan.heartbeat_interval_ms
+    }
+
     fn after_step(&mut self, now: Ms, out: &mut Vec<Action>) {
         self.advance_ending(now);
         self.arm();
@@ -169,6 +178,7 @@ impl Node {
             Timer::Beat => {
                 self.timers.set(Timer::Beat, Some(now.after(self.plan.heartbeat_interval_ms)));
                 self.was_late = late;
+                self.beaten_at = now;
                 self.out.push(Action::Beat);
             }
             Timer::Connect => self.watch.on_connect_deadline(now, &mut self.out),

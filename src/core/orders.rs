@@ -92,12 +92,8 @@ impl Server {
                 self.rec.reason = None;
                 self.enter(Phase::Down, steps);
             }
-            // No start is under way, and strays are not ours to end.
-            Phase::Waiting { .. } if self.rec.wanted == Wanted::Down => {
-                self.rec.reason = None;
-                self.enter(Phase::Down, steps);
-            }
-            // The child is discarded when it comes; a look at the process comes before its end.
+            // Strays are not ours to end, and are not forgotten: a later start waits for them. The
+            // child is discarded when it comes; a look at the process comes before its end.
             Phase::Waiting { .. } | Phase::Spawning { .. } | Phase::Verifying { .. } => {
                 steps.push(Step::Save);
             }

@@ -66,11 +66,12 @@ impl Promotion {
         }
     }
 
-    pub fn on_locked(&mut self, out: &mut Vec<Action>) {
+    /// `knows_all`: what a full disk may have kept from the journal is in the copy.
+    pub fn on_locked(&mut self, knows_all: bool, out: &mut Vec<Action>) {
         if let Step::Lock { .. } = self.step {
             self.step = Step::Journal;
             self.until = None;
-            out.push(Action::ReadJournal);
+            out.push(Action::ReadJournal { find_survivors: self.cause.is_none() || !knows_all });
         }
     }
 
@@ -173,17 +174,24 @@ fn forget_process(server: &mut ServerRecord) {
     server.failures_in_row = 0;
 }
 
-/// Living processes with a server's mark. One that leads its session and is newer than the record
-/// is the server itself, whose record was lost: it is adopted. Where the journal has a hole, any
-/// other one is waited for, so that nothing is started beside it.
+/// Living processes with a server's mark. One that is newer than the record proves that the
+/// record is old: what it names is gone, and the server was wanted up after it. If it leads its
+/// session it is the server itself, and is adopted; else it is waited for. Where the journal has a
+/// hole, older ones are waited for too, so that nothing is started beside them.
 fn add_survivors(record: &mut ServerRecord, survivors: &[&Survivor], incomplete: bool) {
-    let newest = survivors
-        .iter()
-        .filter(|survivor| survivor.leads && survivor.start_number > record.start_number)
-        .max_by_key(|one| (one.start_number, std::cmp::Reverse(one.process)));
+    // A child that was asked for with this number and lives is newer than the asking.
+    let is_owed = matches!(record.phase, Phase::Spawning { .. });
+    let least = record.start_number + u64::from(!is_owed);
+    let newer = survivors.iter().filter(|survivor| survivor.start_number >= least);
+    let newest =
+        newer.max_by_key(|one| (one.leads, one.start_number, std::cmp::Reverse(one.process)));
     if let Some(newest) = newest {
         record.start_number = newest.start_number;
-        record.phase = Phase::Up { process: newest.process };
+        record.wanted = Wanted::Up;
+        record.phase = match newest.leads {
+            true => Phase::Up { process: newest.process },
+            false => Phase::Waiting { until: Ms(0), pid: newest.process.pid },
+        };
         return;
     }
     // What has a process is looked after: others with its mark are its own children.

@@ -322,9 +322,13 @@ impl Server {
         }
         last.exit = exit;
         steps.push(Step::Save);
-        // It had been taken for a failure, and was none.
+        // It had been taken for a failure, and was none. (A wait without a failure is for a fork
+        // that was refused.)
         let is_well = exit == Exit::Code(0) && self.plan.policy.when == When::OnFailure;
-        if is_well && matches!(self.rec.phase, Phase::Backoff { .. }) {
+        if is_well
+            && self.rec.failures_in_row > 0
+            && matches!(self.rec.phase, Phase::Backoff { .. })
+        {
             self.rec.failures.pop();
             self.rec.failures_in_row = self.rec.failures_in_row.saturating_sub(1);
             self.rec.reason = None;

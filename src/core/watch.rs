@@ -24,6 +24,9 @@ pub struct Watch {
     pub connect: Option<Ms>,
     /// All records have come, and all that a takeover needs is held.
     pub is_complete: bool,
+    /// All records have come once. From then on a gate opens only for a record that is on disk
+    /// or in this copy, so that the two together know every process.
+    pub was_complete: bool,
     heard: Ms,
     pulse: u64,
     moved: Ms,
@@ -38,6 +41,7 @@ impl Watch {
             is_linked: false,
             connect: None,
             is_complete: false,
+            was_complete: false,
             heard: now,
             pulse: 0,
             moved: now,
@@ -70,7 +74,8 @@ impl Watch {
         self.heard = now;
     }
 
-    /// A record: first what it needs is held, then it is acknowledged.
+    /// A record: first what it needs is held, then it is acknowledged. The records of a snapshot
+    /// share one number, so that they are acknowledged together, when the last one is here.
     pub fn on_copied(&mut self, now: Ms, entry: Entry, out: &mut Vec<Action>) {
         self.heard = now;
         let seq = entry.seq;
@@ -86,11 +91,16 @@ impl Watch {
         if is_newer {
             self.copy.insert(key, entry);
         }
-        out.push(Action::Ack { seq });
+        if self.is_complete {
+            out.push(Action::Ack { seq });
+        }
     }
 
-    pub fn on_copy_complete(&mut self, out: &mut Vec<Action>) {
+    /// All records up to this one are here.
+    pub fn on_copy_complete(&mut self, seq: u64, out: &mut Vec<Action>) {
         self.is_complete = true;
+        self.was_complete = true;
+        out.push(Action::Ack { seq });
         out.push(Action::SayWatching);
     }
 

@@ -1,0 +1,67 @@
+//! The fake disk: one journal, that may be full, torn or lost.
+//!
+//! Must not know who writes. A write that was done stays done, whoever is killed.
+
+use nodemanager::core::{Entry, Record};
+use std::collections::BTreeMap;
+
+#[derive(Default)]
+pub struct Disk {
+    /// None: there is no journal (at first, or somebody removed the run directory).
+    pub journal: Option<Vec<Entry>>,
+    /// A record at the end is cut.
+    pub is_torn: bool,
+    pub is_full: bool,
+    /// A write failed since the journal was last whole.
+    pub has_holes: bool,
+}
+
+impl Disk {
+    /// A new generation; an atomic rename, so that it is there or the old one is.
+    pub fn replace(&mut self, entries: Vec<Entry>) -> bool {
+        if self.is_full {
+            self.has_holes = true;
+            return false;
+        }
+        self.journal = Some(entries);
+        self.is_torn = false;
+        self.has_holes = false;
+        true
+    }
+
+    pub fn append(&mut self, entry: Entry, tears: bool) -> bool {
+        match &mut self.journal {
+            Some(entries) if !self.is_full => {
+                // A torn end is written over.
+                entries.push(entry);
+                self.is_torn = false;
+                true
+            }
+            _ => {
+                self.is_torn |= tears;
+                self.has_holes = true;
+                false
+            }
+        }
+    }
+
+    /// The latest record of each server (by name) and of the node (by "").
+    pub fn latest(&self) -> BTreeMap<String, Entry> {
+        let mut latest = BTreeMap::new();
+        for entry in self.journal.iter().flatten() {
+            newer(&mut latest, entry);
+        }
+        latest
+    }
+}
+
+/// Keeps the entry if nothing newer is there.
+pub fn newer(latest: &mut BTreeMap<String, Entry>, entry: &Entry) {
+    let key = match &entry.record {
+        Record::Node(_) => String::new(),
+        Record::Server(server) => server.name.clone(),
+    };
+    if latest.get(&key).is_none_or(|old| old.seq <= entry.seq) {
+        latest.insert(key, entry.clone());
+    }
+}

@@ -1,0 +1,426 @@
+//! The world: virtual time, the queue of what is due, the twins, and one step after another.
+//!
+//! Must not check anything (`checks.rs` does) nor decide for the core. Every result of an action
+//! comes back as an event after a delay, in order per stream of its process.
+
+use crate::chaos::Weathers;
+use crate::clients::Clients;
+use crate::disk::Disk;
+use crate::guard::Guard;
+use crate::keeper::KeeperProc;
+use crate::link::Link;
+use crate::os::{Os, Uid};
+use crate::plan::Plan;
+use crate::rng::Rng;
+use nodemanager::core::{Action, Entry, Event, Exit, Ms, Node};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+
+/// Something that happens at its time.
+#[derive(Debug)]
+pub enum Due {
+    /// An event reaches a twin; over a link, if it came over one.
+    Event(Uid, Event, Option<u64>),
+    TwinStarts {
+        uid: Uid,
+        watches: Option<Uid>,
+        revives: bool,
+    },
+    /// A child whose gate has been opened goes on to exec.
+    ChildGoesOn(Uid),
+    ForkMember(Uid),
+    Dies(Uid, Exit),
+    /// A dead process whose parent is gone is reaped by the keeper or init.
+    ReapOrphan(Uid),
+    Continues(Uid),
+    Client(usize),
+    Fault,
+    DiskHasRoom,
+    ForkWorks,
+}
+
+struct Queued {
+    at: u64,
+    n: u64,
+    due: Due,
+}
+
+impl PartialEq for Queued {
+    fn eq(&self, other: &Self) -> bool {
+        (self.at, self.n) == (other.at, other.n)
+    }
+}
+impl Eq for Queued {}
+impl PartialOrd for Queued {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Queued {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.at, self.n).cmp(&(other.at, other.n))
+    }
+}
+
+/// Events of one stream arrive in their order.
+#[derive(Clone, Copy)]
+pub enum Stream {
+    Results = 0,
+    Servers = 1,
+    Pair = 2,
+}
+
+/// One living node manager process.
+pub struct Twin {
+    pub uid: Uid,
+    pub slot: usize,
+    /// None until it got to run.
+    pub node: Option<Node>,
+    /// What it still has to carry out, each with the request that caused it.
+    pub todo: VecDeque<(Action, Option<usize>)>,
+    pub inbox: VecDeque<(Event, Option<u64>)>,
+    /// It does nothing before.
+    pub busy_until: u64,
+    pub stopped: bool,
+    /// SIGKILL was sent: it runs no instruction of its own any more.
+    pub killed: bool,
+    /// The active that it watches.
+    pub watches: Option<Uid>,
+    /// Its standby.
+    pub standby: Option<Uid>,
+    pub link: Option<u64>,
+    /// Servers' processes it holds a watched pidfd of, besides its children.
+    pub watched: Vec<Uid>,
+    pub serves: bool,
+    /// Its last two heartbeats.
+    pub beats: [u64; 2],
+    /// What disk and copy said when it read the journal.
+    pub read: Option<BTreeMap<String, Entry>>,
+    last: [u64; 3],
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Slot {
+    pub uid: Uid,
+    pub role: Option<nodemanager::core::keeper::TwinRole>,
+    pub counter: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub takeovers: u64,
+    pub steps: u64,
+    pub starts: u64,
+    pub kills: u64,
+    pub answered: u64,
+    pub hangs: u64,
+}
+
+pub struct World {
+    pub now: u64,
+    pub rng: Rng,
+    pub plan: Plan,
+    pub os: Os,
+    pub disk: Disk,
+    pub lock: Option<Uid>,
+    pub twins: BTreeMap<Uid, Twin>,
+    pub slots: [Slot; 2],
+    pub keeper: Option<KeeperProc>,
+    pub links: BTreeMap<u64, Link>,
+    pub clients: Clients,
+    pub guard: Guard,
+    pub weather: Weathers,
+    pub counts: Counts,
+    pub trace: Option<VecDeque<String>>,
+    /// How many of the last steps the trace keeps.
+    pub trace_length: usize,
+    pub failure: Option<String>,
+    pub fork_refused: bool,
+    /// The pair has ended because it was asked to.
+    pub ended: bool,
+    queue: BinaryHeap<Reverse<Queued>>,
+    n: u64,
+}
+
+impl World {
+    pub fn new(seed: u64, plan: Plan) -> World {
+        let mut world = World {
+            now: 1_000,
+            rng: Rng::new(seed),
+            os: Os::new(plan.has_inodes),
+            disk: Disk::default(),
+            lock: None,
+            twins: BTreeMap::new(),
+            slots: [Slot::default(); 2],
+            keeper: None,
+            links: BTreeMap::new(),
+            clients: Clients::new(plan.clients),
+            guard: Guard::new(plan.servers.len()),
+            weather: Weathers { on: true },
+            counts: Counts::default(),
+            trace: None,
+            trace_length: 60,
+            failure: None,
+            fork_refused: false,
+            ended: false,
+            queue: BinaryHeap::new(),
+            n: 0,
+            plan,
+        };
+        world.run_command();
+        for client in 0..world.plan.clients {
+            world.at(500, Due::Client(client));
+        }
+        let first_fault = world.plan.weather.fault_every_ms;
+        world.at(first_fault, Due::Fault);
+        world
+    }
+
+    pub fn ms(&self) -> Ms {
+        Ms(self.now)
+    }
+
+    pub fn at(&mut self, delay_ms: u64, due: Due) {
+        self.n += 1;
+        self.queue.push(Reverse(Queued { at: self.now + delay_ms, n: self.n, due }));
+    }
+
+    pub fn note(&mut self, text: impl FnOnce() -> String) {
+        if let Some(trace) = &mut self.trace {
+            if trace.len() >= self.trace_length {
+                trace.pop_front();
+            }
+            trace.push_back(format!("{:>7} {}", self.now, text()));
+        }
+    }
+
+    pub fn fail(&mut self, text: impl FnOnce() -> String) {
+        if self.failure.is_none() {
+            let text = text();
+            self.note(|| format!("*** {text}"));
+            self.failure = Some(text);
+        }
+    }
+
+    /// An event for a twin, later than all before it on that stream.
+    pub fn tell(&mut self, to: Uid, stream: Stream, event: Event) {
+        let delay_ms = self.rng.delay(3, 200);
+        self.tell_after(to, stream, delay_ms, event);
+    }
+
+    pub fn tell_after(&mut self, to: Uid, stream: Stream, delay_ms: u64, event: Event) {
+        let now = self.now;
+        let Some(twin) = self.twins.get_mut(&to) else { return };
+        let last = &mut twin.last[stream as usize];
+        *last = (*last).max(now + delay_ms);
+        let delay_ms = *last - now;
+        self.at(delay_ms, Due::Event(to, event, None));
+    }
+
+    /// The next thing that happens; false when nothing ever will.
+    pub fn step(&mut self) -> bool {
+        self.counts.steps += 1;
+        let queue_at = self.queue.peek().map(|Reverse(queued)| queued.at);
+        let twin_at = self.twins.values().filter_map(|t| Some((t.next(self.now)?, t.uid))).min();
+        let keeper_at = self.keeper.as_ref().and_then(|keeper| keeper.next(self.now));
+        let candidates = [queue_at, twin_at.map(|(at, _)| at), keeper_at];
+        let Some(at) = candidates.into_iter().flatten().min() else { return false };
+        self.now = self.now.max(at);
+        if queue_at == Some(at) {
+            if let Some(Reverse(queued)) = self.queue.pop() {
+                self.happen(queued.due);
+            }
+        } else if let Some((_, uid)) = twin_at.filter(|(twin_at, _)| *twin_at == at) {
+            self.step_twin(uid);
+        } else {
+            self.step_keeper();
+        }
+        true
+    }
+
+    fn happen(&mut self, due: Due) {
+        match due {
+            Due::Event(to, event, link) => {
+                if let Some(twin) = self.twins.get_mut(&to) {
+                    twin.inbox.push_back((event, link));
+                }
+            }
+            Due::TwinStarts { uid, watches, revives } => self.twin_starts(uid, watches, revives),
+            Due::ChildGoesOn(uid) => self.child_goes_on(uid),
+            Due::ForkMember(uid) => self.fork_member(uid),
+            Due::Dies(uid, exit) => self.dies(uid, exit),
+            Due::ReapOrphan(uid) => self.reap_orphan(uid),
+            Due::Continues(uid) => self.continues(uid),
+            Due::Client(client) => self.client_acts(client),
+            Due::Fault => self.fault(),
+            Due::DiskHasRoom => self.disk.is_full = false,
+            Due::ForkWorks => self.fork_refused = false,
+        }
+    }
+
+    fn twin_starts(&mut self, uid: Uid, watches: Option<Uid>, revives: bool) {
+        let now = self.ms();
+        let (pair, servers) = (self.plan.pair.clone(), self.plan.servers.clone());
+        let Some(twin) = self.twins.get_mut(&uid) else { return };
+        let mut node = match watches {
+            Some(_) => Node::standby(now, pair, servers),
+            None => Node::first(now, pair, servers, revives),
+        };
+        let mut out = Vec::new();
+        node.begin(now, &mut out);
+        twin.node = Some(node);
+        twin.todo.extend(out.into_iter().map(|action| (action, None)));
+        if watches.is_some_and(|active| !self.os.lives(active)) {
+            self.tell(uid, Stream::Pair, Event::ActiveDied);
+        }
+        self.note(|| format!("twin {uid} starts, watches {watches:?}"));
+        self.set_role(uid);
+    }
+
+    /// A new twin's process, not running yet.
+    pub fn new_twin(&mut self, parent: Uid, slot: usize) -> Option<Uid> {
+        let now = self.ms();
+        let uid = self.os.fork(&mut self.rng, now, parent, crate::os::What::Twin)?;
+        self.twins.insert(
+            uid,
+            Twin {
+                uid,
+                slot,
+                node: None,
+                todo: VecDeque::new(),
+                inbox: VecDeque::new(),
+                busy_until: self.now,
+                stopped: false,
+                killed: false,
+                watches: None,
+                standby: None,
+                link: None,
+                watched: Vec::new(),
+                serves: false,
+                beats: [self.now; 2],
+                read: None,
+                last: [0; 3],
+            },
+        );
+        self.slots[slot] = Slot { uid, role: None, counter: 0 };
+        Some(uid)
+    }
+
+    fn step_twin(&mut self, uid: Uid) {
+        let Some(mut twin) = self.twins.remove(&uid) else { return };
+        twin.busy_until = self.now;
+        if let Some((action, cause)) = twin.todo.pop_front() {
+            if self.weather.on && self.rng.per_mille(self.plan.weather.kill_at_action) {
+                self.note(|| format!("twin {uid} is killed before {action:?}"));
+                self.twins.insert(uid, twin);
+                self.counts.kills += 1;
+                return self.dies(uid, Exit::Signal(9));
+            }
+            // Most actions cost no time; some cost a moment.
+            twin.busy_until += u64::from(self.rng.per_mille(100));
+            self.twins.insert(uid, twin);
+            if action != Action::Beat || shows_beats() {
+                self.note(|| format!("twin {uid} {}", brief(&action)));
+            }
+            self.carry_out(uid, action, cause);
+        } else {
+            self.think(&mut twin);
+            self.twins.insert(uid, twin);
+            self.set_role(uid);
+        }
+        self.check_twin(uid);
+    }
+
+    /// Hands the next event, or the time, to the core.
+    fn think(&mut self, twin: &mut Twin) {
+        let now = self.ms();
+        let Some(node) = &mut twin.node else { return };
+        let is_due = node.deadline().is_some_and(|at| at <= now);
+        let mut out = Vec::new();
+        let mut cause = None;
+        if twin.inbox.is_empty() || (is_due && self.rng.per_mille(500)) {
+            node.tick(now, &mut out);
+            if node.deadline().is_some_and(|at| at <= now) {
+                let timers = node.armed();
+                self.fail(|| format!("a deadline does not move: {timers:?}"));
+            }
+        } else if let Some((event, link)) = twin.inbox.pop_front() {
+            match (&event, link) {
+                (Event::LinkUp | Event::StandbyConnected, Some(_)) => twin.link = link,
+                (Event::LinkDown | Event::StandbyLinkLost, Some(_)) if twin.link == link => {
+                    twin.link = None;
+                }
+                (_, Some(_)) if twin.link != link => return,
+                _ => {}
+            }
+            if let Event::Asked(ask) = &event {
+                cause = self.clients.request_of(ask.client);
+                self.clients.taken_in(cause, &ask.id);
+                self.guard.asked(&mut self.os, ask);
+            }
+            let is_beat =
+                matches!(event, Event::Pulse { .. } | Event::ActiveHeard | Event::StandbyHeard);
+            if let Some(trace) = self.trace.as_mut().filter(|_| !is_beat || shows_beats()) {
+                if trace.len() >= self.trace_length {
+                    trace.pop_front();
+                }
+                trace.push_back(format!("{:>7} twin {} <- {event:?}", self.now, twin.uid));
+            }
+            node.handle(now, event, &mut out);
+        }
+        twin.todo.extend(out.into_iter().map(|action| (action, cause)));
+    }
+
+    /// What the twin says of itself in the pulse.
+    fn set_role(&mut self, uid: Uid) {
+        use nodemanager::core::keeper::TwinRole;
+        use nodemanager::core::node::Role;
+        let Some(twin) = self.twins.get(&uid) else { return };
+        let Some(node) = &twin.node else { return };
+        let role = match node.role {
+            Role::Standby => TwinRole::Standby,
+            Role::Promoting if twin.watches.is_none() => TwinRole::Starting,
+            Role::Promoting => TwinRole::Promoting,
+            Role::Active if twin.serves => TwinRole::Serving,
+            Role::Active => TwinRole::Starting,
+            Role::Ended => return,
+        };
+        if self.slots[twin.slot].uid == uid {
+            self.slots[twin.slot].role = Some(role);
+        }
+    }
+
+    pub fn active(&self) -> Option<&Twin> {
+        use nodemanager::core::node::Role;
+        self.twins.values().find(|twin| {
+            twin.serves && twin.node.as_ref().is_some_and(|node| node.role == Role::Active)
+        })
+    }
+}
+
+impl Twin {
+    fn next(&self, now: u64) -> Option<u64> {
+        if self.stopped || self.killed {
+            return None;
+        }
+        let node = self.node.as_ref()?;
+        if !self.todo.is_empty() || !self.inbox.is_empty() {
+            return Some(self.busy_until.max(now));
+        }
+        node.deadline().map(|at| at.0.max(self.busy_until).max(now))
+    }
+}
+
+/// An action on one line of the trace.
+fn brief(action: &Action) -> String {
+    match action {
+        Action::OpenJournal { entries } => format!("OpenJournal of {}", entries.len()),
+        Action::SendSnapshot { entries, seq } => format!("SendSnapshot of {} {seq}", entries.len()),
+        other => format!("{other:?}"),
+    }
+}
+
+/// Heartbeats fill a trace; they are shown on request.
+fn shows_beats() -> bool {
+    std::env::var_os("NM_SIM_BEATS").is_some()
+}
