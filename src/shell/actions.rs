@@ -95,7 +95,7 @@ impl Shell {
                 }
             }
             Action::TakeLock => self.take_lock(),
-            Action::ReadJournal => self.read_journal(),
+            Action::ReadJournal { find_survivors } => self.read_journal(find_survivors),
             Action::Serve => self.serve(),
             // Carried out above.
             _ => {}
@@ -153,14 +153,13 @@ impl Shell {
         self.ctx.tell(event);
     }
 
-    fn read_journal(&mut self) {
+    fn read_journal(&mut self, find_survivors: bool) {
         if !self.is_bound
             && let Err(error) = self.bind()
         {
             return self.fail(78, &error);
         }
-        let is_takeover = self.node.promotion.as_ref().is_some_and(|p| p.cause.is_some());
-        match self.store.read(is_takeover) {
+        match self.store.read(find_survivors) {
             Ok(recovered) => self.ctx.tell(Event::Recovered(recovered)),
             Err(error) => self.fail(78, &error),
         }

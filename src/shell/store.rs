@@ -36,12 +36,12 @@ impl Store {
         Ok(Store { run_dir, origin, capacity, journal: None, is_failing: false })
     }
 
-    /// Reads what is there, and looks for survivors: at every start, and whenever the journal
-    /// can't say all.
+    /// Reads what is there, and looks for survivors if that is asked for or the journal can't say
+    /// all.
     ///
     /// # Errors
     /// The journal must be left alone: a newer program wrote it, or one of another namespace.
-    pub fn read(&self, is_takeover: bool) -> Result<Recovered, String> {
+    pub fn read(&self, find_survivors: bool) -> Result<Recovered, String> {
         let mut recovered = Recovered { same_boot: true, ..Recovered::default() };
         match journal::read(&self.run_dir) {
             Ok(Some(contents)) => {
@@ -75,7 +75,7 @@ impl Store {
                 recovered.incomplete = true;
             }
         }
-        if !is_takeover || recovered.incomplete {
+        if find_survivors || recovered.incomplete {
             recovered.survivors = self.survivors();
         }
         Ok(recovered)
