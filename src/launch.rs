@@ -6,7 +6,7 @@
 use crate::api::{ServerStatus, State, Status};
 use crate::cli::client::Client;
 use crate::cli::{Failure, exit, print, status};
-use crate::config::Config;
+use crate::config::{Config, OutputTo};
 use crate::core::Identity;
 use crate::output::tail::last_lines;
 use crate::shell;
@@ -35,8 +35,42 @@ pub fn client(config: &Config) -> Client {
     Client::new(config.node.control_socket(), run_dir.join("pair.json"), shell::lock_path(config))
 }
 
+/// Descriptors that the active needs besides those of servers.
+const OWN_DESCRIPTORS: u64 = 128;
+/// A server whose output goes through a FIFO: the FIFO, the log, a pidfd.
+const PIPED_DESCRIPTORS: u64 = 3;
+
+/// Does what is configured fit into the limit of open descriptors?
+///
+/// # Errors
+/// It does not; the text says what would.
+pub fn check_fits(config: &Config) -> Result<(), String> {
+    let (_, hard) = crate::sys::nofile().map_err(|error| error.to_string())?;
+    let piped = config.servers.iter().filter(|server| server.output.to == OutputTo::Pipe).count();
+    let (all, piped) = (config.servers.len() as u64, piped as u64);
+    let needed = OWN_DESCRIPTORS + all + piped * (PIPED_DESCRIPTORS - 1);
+    if needed <= hard {
+        return Ok(());
+    }
+    let least = OWN_DESCRIPTORS + all;
+    let way_out = match least <= hard {
+        true => {
+            "give some of them output.to = \"direct\" or \"null\" (one descriptor each), or raise the limit"
+        }
+        false => "raise the limit (ulimit -Hn)",
+    };
+    Err(format!(
+        "{}: {all} servers ({piped} of them with output through a pipe) need {needed} file \
+         descriptors, and the hard limit is {hard}; {way_out}",
+        config.file.display()
+    ))
+}
+
 /// Stays in the foreground as the keeper; gives the exit status.
-pub fn run(config: Config, err: &mut dyn Write) -> u8 {
+pub fn run(config: Config, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
+    if let Err(text) = check_fits(&config) {
+        return Failure::new(exit::BAD_CONFIG, text).print(err);
+    }
     if let Err(text) = shell::make_dirs(&config) {
         return Failure::new(exit::BAD_CONFIG, text).print(err);
     }
@@ -61,6 +95,15 @@ pub fn run(config: Config, err: &mut dyn Write) -> u8 {
             }
         },
     };
+    let verb = if matches!(pair, Pair::New) { "starts" } else { "joins" };
+    let log = shell::log_path(&config, false);
+    let text = format!(
+        "{}: the keeper (PID {}) {verb} the pair; its log is {}\n",
+        config.node.name,
+        std::process::id(),
+        log.display()
+    );
+    print(out, &text, exit::DONE);
     keeper::run(config, lock, pair)
 }
 

@@ -40,7 +40,7 @@ fn run(out: &mut dyn Write, err: &mut dyn Write) -> u8 {
 fn command(args: Args, config: Config, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
     let common = args.common;
     match args.command {
-        Command::Run { detach: false } => launch::run(config, err),
+        Command::Run { detach: false } => launch::run(config, out, err),
         Command::Run { detach: true } => launch::detach(&config, common.timeout, out, err),
         Command::Check => check(&config, out, err),
         Command::Status { names, pair, no_header } => {
@@ -84,6 +84,9 @@ fn command(args: Args, config: Config, out: &mut dyn Write, err: &mut dyn Write)
 fn check(config: &Config, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
     for warning in &config.warnings {
         print(err, &format!("warning: {warning}\n"), exit::DONE);
+    }
+    if let Err(text) = launch::check_fits(config) {
+        return Failure::new(exit::BAD_CONFIG, text).print(err);
     }
     print(out, &config::effective_lines(config), exit::DONE)
 }

@@ -13,6 +13,11 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 
+/// Where the FIFO of a server is.
+pub fn fifo_path(config: &Config, name: &str) -> std::path::PathBuf {
+    config.node.run_dir.join("out").join(format!("{name}.fifo"))
+}
+
 /// The parts' common ground.
 pub struct Ctx {
     pub poll: Poll,
@@ -82,7 +87,7 @@ impl Ctx {
 
     /// Where a server's output goes by the FIFO.
     pub fn fifo_path(&self, name: &str) -> std::path::PathBuf {
-        self.config.node.run_dir.join("out").join(format!("{name}.fifo"))
+        fifo_path(&self.config, name)
     }
 
     /// Where a server's output ends up.

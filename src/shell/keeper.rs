@@ -9,7 +9,7 @@ use super::guard::encode_report;
 use super::signals::Signals;
 use super::{log_settings, notes};
 use crate::api::{SHUTDOWN_PATH, ShutdownAsk};
-use crate::config::{Config, OnTerm};
+use crate::config::{Config, OnTerm, OutputTo, ServerConfig};
 use crate::core::keeper::{Action, Event, Keeper, Note, TwinRole, TwinSeen};
 use crate::core::{Exit, Identity, Ms};
 use crate::output::logger::{self, LogHandle};
@@ -24,6 +24,7 @@ use mio::net::UnixStream;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, send, socketpair};
+use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::path::PathBuf;
@@ -59,6 +60,8 @@ pub struct KeeperShell {
     started: Option<i32>,
     twins: [Option<(Identity, OwnedFd)>; 2],
     request: Option<(UnixStream, Vec<u8>)>,
+    /// Held open, so that a server's last words outlive both twins.
+    fifos: BTreeMap<String, OwnedFd>,
     /// Zombies wait because the reports are full.
     is_full: bool,
     has_served: bool,
@@ -111,7 +114,7 @@ impl KeeperShell {
             let fd = stream.as_raw_fd();
             poll.registry().register(&mut SourceFd(&fd), SIGNALS, Interest::READABLE)?;
         }
-        let originals = Originals { nofile: sys::nofile()?, umask: sys::current_umask() };
+        let originals = Originals { nofile: sys::raise_nofile()?, umask: sys::current_umask() };
         let now = process::monotonic_ms();
         let (interval, timeout) =
             (config.node.heartbeat_interval_ms, config.node.heartbeat_timeout_ms);
@@ -142,6 +145,7 @@ impl KeeperShell {
             started: None,
             twins: [None, None],
             request: None,
+            fifos: BTreeMap::new(),
             is_full: false,
             has_served,
             exit: None,
@@ -197,6 +201,7 @@ impl KeeperShell {
         let seen = [self.pulse.read(Slot::TwinA), self.pulse.read(Slot::TwinB)];
         let twins = [self.twin(0, seen[0]), self.twin(1, seen[1])];
         self.has_served |= twins.iter().any(|twin| twin.role == TwinRole::Serving);
+        self.hold_fifos();
         self.tell(Event::Look(twins));
     }
 
@@ -209,6 +214,26 @@ impl KeeperShell {
         {
             warn!(target: "0026", "the keeper's lock was removed, and is taken again");
             self.lock = lock;
+            // The FIFOs went with it, and are made anew.
+            self.fifos.clear();
+        }
+    }
+
+    /// A FIFO that nobody holds open forgets what is in it. A server holds its own, but may end
+    /// while both twins are dead.
+    fn hold_fifos(&mut self) {
+        let is_piped = |server: &&ServerConfig| server.output.to == OutputTo::Pipe;
+        let piped = self.config.servers.iter().filter(is_piped);
+        if !self.has_served || self.fifos.len() >= piped.clone().count() {
+            return;
+        }
+        for server in piped {
+            let path = super::ctx::fifo_path(&self.config, &server.name);
+            if !self.fifos.contains_key(&server.name)
+                && let Ok(fd) = sys::fifo::open_fifo(&path)
+            {
+                self.fifos.insert(server.name.clone(), fd);
+            }
         }
     }
 
