@@ -6,7 +6,7 @@
 use crate::api::{ServerStatus, State, Status};
 use crate::cli::client::Client;
 use crate::cli::{Failure, exit, print, status};
-use crate::config::{Config, OutputTo};
+use crate::config::{Config, OnTerm, OutputTo};
 use crate::core::Identity;
 use crate::output::tail::last_lines;
 use crate::shell;
@@ -69,6 +69,11 @@ pub fn check_fits(config: &Config) -> Result<(), String> {
 /// Stays in the foreground as the keeper; gives the exit status.
 pub fn run(config: Config, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
     if let Err(text) = check_fits(&config) {
+        return Failure::new(exit::BAD_CONFIG, text).print(err);
+    }
+    if std::process::id() == 1 && config.node.on_term == OnTerm::KeepServers {
+        let text = "onTerm = \"keep-servers\" can't be kept by PID 1: with it every process of the \
+                    container ends; use \"stop-servers\"";
         return Failure::new(exit::BAD_CONFIG, text).print(err);
     }
     if let Err(text) = shell::make_dirs(&config) {

@@ -23,6 +23,7 @@ impl Shell {
         let ctx = &mut self.ctx;
         match action {
             Action::Spawn { server, start_number } => {
+                self.outputs.ensure(ctx, self.servers.name(server));
                 self.servers.spawn(ctx, server, start_number);
                 self.forks += 1;
                 if self.forks.is_multiple_of(FORKS_PER_BEAT) {

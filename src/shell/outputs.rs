@@ -31,6 +31,8 @@ pub struct Outputs {
     /// Held open before there is a drain.
     held: BTreeMap<String, OwnedFd>,
     drains: Vec<Entry>,
+    /// The latest drain of each server.
+    by_name: BTreeMap<String, usize>,
     lock: Option<Lock>,
     lock_again: Option<Ms>,
     /// Whoever holds the lock is not told to let it go.
@@ -97,6 +99,8 @@ impl Outputs {
                 if let Err(error) = ctx.watch(&fd, Source::Output(self.drains.len())) {
                     error!(target: "0361", "{name}: cannot watch its FIFO: {error}");
                 }
+                self.by_name.insert(name.clone(), self.drains.len());
+                self.ready.insert(self.drains.len());
                 self.drains.push(Entry { name, drain, moved: 0 });
             }
             Err(error) => error!(
@@ -107,20 +111,38 @@ impl Outputs {
         }
     }
 
-    /// The FIFO's file was removed: later starts open a new one, the old one is drained on.
+    /// The run directory was removed: the lock and the FIFOs are made anew in the new one.
     pub fn renew(&mut self, ctx: &mut Ctx) {
-        for server in ctx.config.servers.clone() {
-            if server.output.to != OutputTo::Pipe || ctx.fifo_path(&server.name).exists() {
-                continue;
-            }
-            match fifo::open(&ctx.fifo_path(&server.name), FIFO_MODE) {
-                Ok(fd) => self.add(ctx, server.name, fd),
-                Err(error) => {
-                    error!(target: "0361", "{}: cannot make its FIFO: {error}", server.name)
-                }
-            }
+        for name in ctx.config.servers.iter().map(|one| one.name.clone()).collect::<Vec<_>>() {
+            self.ensure(ctx, &name);
         }
-        self.ready.extend(0..self.drains.len());
+        self.lock = None;
+        self.lock_again = Some(ctx.now());
+        self.take_lock(ctx);
+    }
+
+    /// A server is about to open its FIFO by its path. If that was removed it is made anew; the old
+    /// one, which others may still write to, is drained on.
+    pub fn ensure(&mut self, ctx: &mut Ctx, name: &str) {
+        if ctx.server(name).is_none_or(|server| server.output.to != OutputTo::Pipe) {
+            return;
+        }
+        let path = ctx.fifo_path(name);
+        let drain = self.by_name.get(name).and_then(|number| self.drains.get(*number));
+        let is_ours = drain.is_some_and(|entry| {
+            let ours = nix::sys::stat::fstat(entry.drain.fifo_fd());
+            let there = nix::sys::stat::lstat(&path);
+            ours.is_ok_and(|ours| {
+                there.is_ok_and(|there| (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino))
+            })
+        });
+        if is_ours {
+            return;
+        }
+        match fifo::open(&path, FIFO_MODE) {
+            Ok(fd) => self.add(ctx, name.to_string(), fd),
+            Err(error) => error!(target: "0361", "{name}: cannot make its FIFO: {error}"),
+        }
     }
 
     /// Who moved before us must have stopped; a mover that was left behind is told to.
