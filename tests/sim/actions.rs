@@ -41,6 +41,7 @@ impl World {
                     && self.os.get(dead).is_some_and(|one| one.parent == uid && !one.lives())
                 {
                     self.os.procs.remove(&dead);
+                    self.reuse_number(process.pid);
                 }
             }
             Action::ProbeGroup { server, process } => {

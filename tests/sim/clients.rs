@@ -31,6 +31,8 @@ struct Client {
     request: Option<usize>,
     connection: Option<(ClientId, Uid)>,
     sent_at: u64,
+    /// It came for one thing only.
+    asks_once: bool,
 }
 
 pub struct Clients {
@@ -112,7 +114,7 @@ impl World {
         self.at(delay_ms, Due::Client(index));
         let Some(client) = self.clients.clients.get(index) else { return };
         match (client.request, client.connection) {
-            (None, _) if self.clients.is_closing => {}
+            (None, _) if self.clients.is_closing || client.asks_once => {}
             (None, _) => {
                 let request = self.new_request();
                 self.clients.clients[index].request = Some(request);
@@ -167,7 +169,11 @@ impl World {
     /// A client of its own asks this one thing until it is answered.
     pub fn ask(&mut self, verb: Verb, server: usize) {
         let request = self.request(verb, server, true);
-        self.clients.clients.push(Client { request: Some(request), ..Client::default() });
+        self.clients.clients.push(Client {
+            request: Some(request),
+            asks_once: true,
+            ..Client::default()
+        });
         let index = self.clients.clients.len() - 1;
         self.at(0, Due::Client(index));
     }

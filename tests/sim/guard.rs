@@ -86,6 +86,12 @@ pub fn before(world: &mut World, uid: Uid, action: &Action, cause: Option<usize>
         Action::Ack { .. } => acknowledged(world, uid),
         Action::OpenJournal { entries } => counters_survive(world, uid, entries),
         Action::Fence => fence_is_due(world, uid),
+        Action::TakeLock => {
+            let watched = world.twins.get(&uid).and_then(|twin| twin.watches);
+            if watched.is_some_and(|active| world.os.lives(active)) {
+                world.fail(|| format!("1: twin {uid} wants the lock, its active is not fenced"));
+            }
+        }
         Action::KillStandby { process } => {
             let is_own = world.os.by_identity(*process).is_none_or(|found| {
                 world.os.get(found).is_some_and(|one| one.what == What::Twin && one.parent == uid)

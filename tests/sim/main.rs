@@ -1,7 +1,7 @@
 //! The core under a seeded simulator: thousands of crashes a second, on a made-up machine.
 //!
 //! Must not use the shell. docs/SIMULATION.md tells what is simulated and what is checked.
-//! `NM_SIM_SEEDS` sets how many seeds run, `NM_SIM_SEED` runs one and prints its
+//! `NM_SIM_SEEDS` sets how many seeds run (from `NM_SIM_FIRST_SEED`), `NM_SIM_SEED` runs one and prints its
 //! trace, `NM_SIM_TRACE` how many steps of it are kept.
 
 mod actions;
@@ -17,12 +17,16 @@ mod os;
 mod plan;
 mod processes;
 mod rng;
+mod scenarios;
 mod world;
 
 use plan::Plan;
 use rng::Rng;
 use std::collections::VecDeque;
 use world::{Counts, World};
+
+/// Enough of them for a hundred thousand takeovers.
+const SEEDS: u64 = 4_000;
 
 fn number_from(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
@@ -68,14 +72,17 @@ fn run_seeds(seeds: impl Iterator<Item = u64>) -> Counts {
 
 #[test]
 fn a_hundred_thousand_takeovers_break_no_promise() {
-    let seeds = number_from("NM_SIM_SEEDS").unwrap_or(1_000);
     if let Some(seed) = number_from("NM_SIM_SEED") {
         println!("{}", story_of(seed));
         run_seed(seed);
         return;
     }
-    let sum = run_seeds(0..seeds);
-    println!("{seeds} seeds: {sum:?}");
+    let asked_for = number_from("NM_SIM_SEEDS");
+    let first = number_from("NM_SIM_FIRST_SEED").unwrap_or(0);
+    let sum = run_seeds(first..first + asked_for.unwrap_or(SEEDS));
+    println!("{sum:?}");
+    assert!(asked_for.is_some() || sum.takeovers >= 100_000, "only {} takeovers", sum.takeovers);
+    assert!(asked_for.is_some() || sum.hangs > 500, "only {} hangs", sum.hangs);
 }
 
 #[test]

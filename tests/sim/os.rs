@@ -103,11 +103,18 @@ impl Os {
     }
 
     pub fn fork(&mut self, rng: &mut Rng, now: Ms, parent: Uid, what: What) -> Option<Uid> {
-        let ticks = now.0 / 10 + 1;
-        let pid = (0..8).find_map(|_| {
+        (0..8).find_map(|_| {
             let pid = PID_FIRST + rng.below(PID_COUNT) as i32;
-            (!self.is_pid_taken(pid) && !self.taken.contains(&(pid, ticks))).then_some(pid)
-        })?;
+            self.fork_as(pid, now, parent, what)
+        })
+    }
+
+    /// A process with this number, if it is free.
+    pub fn fork_as(&mut self, pid: i32, now: Ms, parent: Uid, what: What) -> Option<Uid> {
+        let ticks = now.0 / 10 + 1;
+        if self.is_pid_taken(pid) || self.taken.contains(&(pid, ticks)) {
+            return None;
+        }
         self.next_uid += 1;
         let uid = self.next_uid;
         self.taken.insert((pid, ticks));

@@ -173,6 +173,7 @@ impl World {
             return self.at(500, Due::ReapOrphan(uid));
         }
         let Some(one) = self.os.procs.remove(&uid) else { return };
+        self.reuse_number(one.id.pid);
         let Some(exit) = self.os.exits.get(&one.id).copied() else { return };
         if !self.keeper_is_ancestor() {
             return;
@@ -183,6 +184,16 @@ impl World {
             let delay_ms = self.rng.delay(50, 2_000);
             let event = Event::Status { pid, start_ticks, exit };
             self.at(delay_ms, Due::Event(twin, event, None));
+        }
+    }
+
+    /// A dead server's PID is soon somebody else's.
+    pub fn reuse_number(&mut self, pid: i32) {
+        let now = self.ms();
+        if self.rng.per_mille(200)
+            && let Some(stranger) = self.os.fork_as(pid, now, 0, What::Stranger)
+        {
+            self.dies_soon(stranger, 10_000, Exit::Code(0));
         }
     }
 

@@ -138,9 +138,13 @@ pub struct World {
     pub fork_refused: bool,
     /// The pair has ended because it was asked to.
     pub ended: bool,
+    steps_in_ms: u64,
     queue: BinaryHeap<Reverse<Queued>>,
     n: u64,
 }
+
+/// More than this is no progress.
+const STEPS_IN_MS_MAX: u64 = 20_000;
 
 impl World {
     pub fn new(seed: u64, plan: Plan) -> World {
@@ -163,6 +167,7 @@ impl World {
             failure: None,
             fork_refused: false,
             ended: false,
+            steps_in_ms: 0,
             queue: BinaryHeap::new(),
             n: 0,
             plan,
@@ -225,7 +230,13 @@ impl World {
         let keeper_at = self.keeper.as_ref().and_then(|keeper| keeper.next(self.now));
         let candidates = [queue_at, twin_at.map(|(at, _)| at), keeper_at];
         let Some(at) = candidates.into_iter().flatten().min() else { return false };
-        self.now = self.now.max(at);
+        if at > self.now {
+            (self.now, self.steps_in_ms) = (at, 0);
+        }
+        self.steps_in_ms += 1;
+        if self.steps_in_ms > STEPS_IN_MS_MAX {
+            self.fail(|| "no end of steps within one millisecond".to_string());
+        }
         if queue_at == Some(at) {
             if let Some(Reverse(queued)) = self.queue.pop() {
                 self.happen(queued.due);

@@ -1,0 +1,227 @@
+//! Short stories on the simulator's world, each the bug that a seed found, told on purpose.
+//!
+//! Must not depend on chance: where the moment matters, every moment is tried.
+
+use crate::os::Uid;
+use crate::plan::{Behaviour, Plan};
+use crate::world::World;
+use nodemanager::core::ask::Verb;
+use nodemanager::core::restart::When;
+use nodemanager::core::{Exit, Identity, Phase, Wanted};
+use std::collections::VecDeque;
+
+const KILLED: Exit = Exit::Signal(9);
+
+/// A pair that is up, in calm weather; different seeds give different delays.
+fn settled(seed: u64, plan: Plan) -> World {
+    let mut world = World::new(seed, plan);
+    world.weather.on = false;
+    world.expect_settled();
+    world.trace = Some(VecDeque::new());
+    world
+}
+
+/// What happened, for a failing test.
+fn story(world: &World) -> String {
+    let lines: Vec<&str> = world.trace.iter().flatten().map(String::as_str).collect();
+    lines.join("\n")
+}
+
+fn active(world: &World) -> Uid {
+    world.active().map(|twin| twin.uid).expect("an active")
+}
+
+fn standby(world: &World) -> Uid {
+    let active = active(world);
+    world.twins.values().find(|t| t.watches == Some(active)).map(|t| t.uid).expect("a standby")
+}
+
+fn later(world: &mut World, ms: u64) {
+    let until = world.now + ms;
+    world.run_until(until);
+}
+
+fn process(world: &World) -> Option<Identity> {
+    let node = world.active().and_then(|twin| twin.node.as_ref());
+    node.and_then(|node| node.servers[0].rec.phase.process())
+}
+
+/// Disk and network work again, everybody goes on, and all promises hold.
+fn ends_well(mut world: World, what: &str) -> World {
+    if world.failure.is_none() {
+        world.calm();
+        world.expect_settled();
+    }
+    assert_eq!(world.failure, None, "{what}\n{}", story(&world));
+    world
+}
+
+#[test]
+fn a_gate_stays_shut_while_its_record_is_on_its_way_in_a_snapshot() {
+    for seed in 0..20 {
+        for moment in 0..40 {
+            let mut world = settled(seed, Plan::simple());
+            let standby = standby(&world);
+            world.disk.is_full = true;
+            world.dies(standby, KILLED);
+            later(&mut world, moment);
+            world.ask(Verb::Restart, 0);
+            later(&mut world, 300);
+            ends_well(world, &format!("seed {seed}, {moment} ms"));
+        }
+    }
+}
+
+#[test]
+fn a_standby_without_a_copy_finds_what_a_full_disk_kept_from_the_journal() {
+    for moment in 0..60 {
+        let mut world = settled(moment, Plan::simple());
+        world.disk.is_full = true;
+        world.ask(Verb::Restart, 0);
+        later(&mut world, 2_000);
+        let (first, second) = (standby(&world), active(&world));
+        world.dies(first, KILLED);
+        later(&mut world, moment);
+        world.dies(second, KILLED);
+        later(&mut world, 2_000);
+        ends_well(world, &format!("{moment} ms"));
+    }
+}
+
+#[test]
+fn both_dead_and_a_full_disk_start_nothing_twice_and_stop_nothing() {
+    for seed in 0..20 {
+        // Full from before the start, or from a moment in the middle of it.
+        for moment in 0..15 {
+            let mut world = settled(seed, Plan::simple());
+            world.ask(Verb::Stop, 0);
+            later(&mut world, 3_000);
+            world.disk.is_full = moment == 0;
+            world.ask(Verb::Start, 0);
+            later(&mut world, moment);
+            world.disk.is_full = true;
+            later(&mut world, 3_000);
+            let before = process(&world);
+            world.kill_all_twins();
+            later(&mut world, 3_000);
+            let what = format!("seed {seed}, {moment} ms");
+            let world = ends_well(world, &what);
+            assert_eq!(process(&world), before, "{what}: it was touched\n{}", story(&world));
+        }
+    }
+}
+
+#[test]
+fn a_keeper_that_sees_both_twins_dead_starts_one_pair() {
+    for seed in 0..50 {
+        let mut world = settled(seed, Plan::simple());
+        world.kill_all_twins();
+        later(&mut world, 5_000);
+        assert_eq!(world.twins.len(), 2, "seed {seed}");
+        ends_well(world, &format!("seed {seed}"));
+    }
+}
+
+#[test]
+fn a_standby_that_was_stopped_fences_nobody_when_it_goes_on() {
+    for seed in 0..5 {
+        for moment in 0..100 {
+            let mut world = settled(seed, Plan::simple());
+            let (active, standby) = (active(&world), standby(&world));
+            let stop = |world: &mut World, uid: Uid, stopped: bool| {
+                world.twins.get_mut(&uid).into_iter().for_each(|twin| twin.stopped = stopped);
+            };
+            // The active misses a heartbeat, then the standby stops: not so long that it is
+            // replaced, but perhaps between its look at the pulse and the answer.
+            stop(&mut world, active, true);
+            later(&mut world, 110 + moment);
+            stop(&mut world, standby, true);
+            stop(&mut world, active, false);
+            later(&mut world, 450);
+            world.continues(standby);
+            later(&mut world, 1_000);
+            let what = format!("seed {seed}, {moment} ms");
+            assert_eq!(world.counts.hangs, 0, "{what}\n{}", story(&world));
+            ends_well(world, &what);
+        }
+    }
+}
+
+#[test]
+fn a_restart_whose_fork_is_refused_is_not_forgotten_when_the_exit_status_comes_late() {
+    for seed in 0..50 {
+        let mut plan = Plan::simple();
+        plan.servers[0].policy.when = When::OnFailure;
+        let mut world = settled(seed, plan);
+        // Adopted, so that the status comes from the keeper.
+        let first = active(&world);
+        world.dies(first, KILLED);
+        world.expect_settled();
+        world.fork_refused = true;
+        world.ask(Verb::Restart, 0);
+        later(&mut world, 3_000);
+        let world = ends_well(world, &format!("seed {seed}"));
+        assert!(process(&world).is_some(), "{}", story(&world));
+    }
+}
+
+#[test]
+fn a_stray_is_waited_for_also_after_stop_and_start() {
+    for seed in 0..50 {
+        let mut plan = Plan::simple();
+        plan.behaviours[0] = Behaviour { members: 2, has_deaf_member: true, ..Behaviour::WELL };
+        let mut world = settled(seed, plan);
+        later(&mut world, 2_000);
+        let leader = process(&world).and_then(|process| world.os.by_identity(process));
+        world.lose_journal();
+        world.kill_all_twins();
+        leader.into_iter().for_each(|leader| world.dies(leader, KILLED));
+        world.expect_settled();
+        world.ask(Verb::Stop, 0);
+        later(&mut world, 2_000);
+        world.ask(Verb::Start, 0);
+        later(&mut world, 2_000);
+        ends_well(world, &format!("seed {seed}"));
+    }
+}
+
+#[test]
+fn a_pair_that_ended_and_is_run_again_touches_no_server() {
+    for seed in 0..20 {
+        let mut world = settled(seed, Plan::simple());
+        let before = process(&world);
+        world.ask(Verb::Shutdown { stop_servers: false, force: false }, 0);
+        world.expect_ended(false);
+        world.dismiss_clients();
+        world.run_command();
+        world.expect_settled();
+        assert_eq!(
+            (process(&world), &world.failure),
+            (before, &None),
+            "seed {seed}\n{}",
+            story(&world)
+        );
+    }
+}
+
+#[test]
+fn a_stop_in_the_middle_of_a_takeover_is_carried_out_by_the_next_active() {
+    for moment in 0..60 {
+        let mut plan = Plan::simple();
+        plan.behaviours[0] = Behaviour { deaf: true, ..Behaviour::WELL };
+        let mut world = settled(moment, plan);
+        world.ask(Verb::Stop, 0);
+        later(&mut world, moment * 5);
+        let first = active(&world);
+        world.dies(first, KILLED);
+        let world = ends_well(world, &format!("{} ms", moment * 5));
+        let node = world.active().and_then(|twin| twin.node.as_ref()).expect("a node");
+        let record = &node.servers[0].rec;
+        assert_eq!(
+            (record.wanted, &record.phase),
+            (Wanted::Down, &Phase::Down),
+            "{}",
+            story(&world)
+        );
+    }
+}
