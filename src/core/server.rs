@@ -17,7 +17,7 @@
 use super::record::{Exit, Identity, LastExit, Phase, ServerRecord, Wanted, Why};
 use super::restart::{Verdict, When};
 use super::time::Ms;
-use super::{Action, Found, Note, Scope, ServerId, ServerPlan};
+use super::{Action, Note, Scope, ServerId, ServerPlan};
 
 /// A fork that gave no answer for so long is asked for again; a late child is discarded.
 pub const SPAWN_TIMEOUT_MS: u64 = 10_000;
@@ -279,7 +279,8 @@ impl Server {
                 self.reap_and_probe(process, steps);
             }
             Phase::Verifying { was, .. } if was.process() == Some(process) => {
-                self.on_verified(now, process, Found::Gone, steps);
+                self.rec.phase = *was;
+                self.on_died(now, process, exit, steps);
             }
             // Not the process we have: news of an earlier one.
             _ => {}
