@@ -7,6 +7,7 @@ mod support;
 
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::process::Command;
 use std::time::Duration;
 use support::counted::{assert_untouched, counted, started, starts};
 use support::{Pair, SIGCONT, SIGKILL, SIGSTOP, is_alive, signal, wait_for, wait_until};
@@ -198,6 +199,81 @@ fn twins_that_were_stopped_and_go_on_in_time_are_left_alone() {
     }
     assert_eq!(twins, [pair.pid_of("active"), pair.pid_of("standby")]);
     assert_untouched(&pair, &pids);
+}
+
+/// Sets the loopback interface up or down in the network namespace of a process.
+fn set_loopback(pid: i32, state: &str) {
+    let status = Command::new("nsenter")
+        .args(["-t", &pid.to_string(), "-n", "ip", "link", "set", "lo", state])
+        .status();
+    assert!(status.is_ok_and(|status| status.success()), "cannot set lo {state}");
+}
+
+#[test]
+fn a_link_that_is_cut_is_rebuilt_and_neither_twin_is_killed() {
+    let can = Command::new("unshare").args(["-n", "ip", "link", "set", "lo", "up"]).output();
+    if !can.is_ok_and(|output| output.status.success()) {
+        return println!("skipped: cannot make a network namespace (needs root, unshare, ip)");
+    }
+    let pair = Pair::new(SHORT, &counted("s", "", ""));
+    let script = "ip link set lo up && exec \"$@\"";
+    let output = Command::new("unshare")
+        .args(["-n", "sh", "-c", script, "sh", support::binary(), "run", "--detach", "-c"])
+        .arg(pair.config())
+        .output()
+        .expect("unshare runs");
+    assert!(output.status.success(), "{}", support::both(&output));
+    pair.wait_whole();
+    let pids = started(&pair, 1);
+    let twins = [pair.pid_of("active"), pair.pid_of("standby")];
+    for times in 1..=3 {
+        set_loopback(twins[0], "down");
+        // Heartbeats come no more, and both see by the pulse that the other one works.
+        wait_until("the cut to be noticed", || pair.status()["pair"] == "degraded");
+        wait_until("the standby to notice it", || {
+            pair.log(true).matches("the link is lost").count() >= times
+        });
+        set_loopback(twins[0], "up");
+        pair.wait_whole();
+        assert_eq!(twins, [pair.pid_of("active"), pair.pid_of("standby")], "one was replaced");
+    }
+    assert_eq!(pair.status()["takeovers"], 0);
+    assert_untouched(&pair, &pids);
+
+    // The link works again: the standby takes over with all that it was told since.
+    pair.ok(&["restart", "s"]);
+    let server = pair.pids()["s"];
+    signal(twins[0], SIGKILL);
+    assert_eq!(pair.pid_of("active"), twins[1]);
+    assert_eq!(pair.pids()["s"], server);
+}
+
+#[test]
+fn a_server_that_died_before_a_takeover_is_started_again_only_when_its_child_is_gone() {
+    // The child ignores nothing and belongs to the group; it lives as long as the test wants.
+    let keys = "restart = { delay = \"0s\" }\nstop = { timeout = \"500ms\" }";
+    let pair = Pair::new("", &counted("s", "--child 600000 --usr1-exits 3", keys));
+    pair.start();
+    pair.wait_whole();
+    let server = started(&pair, 1)["s"];
+    let children = || {
+        let path = format!("/proc/{server}/task/{server}/children");
+        std::fs::read_to_string(path).unwrap_or_default()
+    };
+    let child: i32 = wait_for("its child", || children().split_whitespace().next()?.parse().ok());
+    for number in [SIGSTOP, SIGKILL] {
+        // At the same time: nobody has seen the server's end when the active dies.
+        signal(pair.pid_of("active"), number);
+        if number == SIGSTOP {
+            signal(server, 10);
+        }
+    }
+    wait_until("the server to run again", || {
+        let row = pair.server("s");
+        row["state"] == "RUNNING" && row["pid"] != server
+    });
+    assert!(!is_alive(child), "it was started beside a child of its last life");
+    assert_eq!(starts(&pair, "s").len(), 2);
 }
 
 /// The delays after which the active is killed in the middle of something: from before the command
