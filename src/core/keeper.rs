@@ -4,8 +4,10 @@
 //! and whether they live; it starts the pair again only after every twin was seen dead.
 
 use super::time::Ms;
+use super::watch::HANGS_DOUBLINGS_MAX;
 
-/// So many heartbeat timeouts without a serving active, and the keeper acts.
+/// So many heartbeat timeouts without a serving active, and the keeper acts. While a standby
+/// watches, that is its task: its own timeout grows when hangs repeat, and the keeper's with it.
 pub const TIMEOUTS: u64 = 3;
 /// A pair that could not be started again is tried again after this, doubled each time.
 pub const RETRY_MS: u64 = 500;
@@ -239,7 +241,12 @@ impl Keeper {
     }
 
     fn is_overdue(&self, now: Ms) -> bool {
-        now.since(self.served) >= self.timeout_ms * TIMEOUTS
+        let patience_ms = self.timeout_ms * TIMEOUTS;
+        let is_watched = self.seen.iter().zip(self.moved).any(|(twin, moved)| {
+            twin.alive && twin.role == TwinRole::Standby && now.since(moved) < patience_ms
+        });
+        let doublings = if is_watched { HANGS_DOUBLINGS_MAX } else { 0 };
+        now.since(self.served) >= patience_ms << doublings
     }
 
     fn kill(&mut self, now: Ms, out: &mut Vec<Action>) {

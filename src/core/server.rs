@@ -17,7 +17,7 @@
 use super::record::{Exit, Identity, LastExit, Phase, ServerRecord, Wanted, Why};
 use super::restart::{Verdict, When};
 use super::time::Ms;
-use super::{Action, Found, Note, Scope, ServerId, ServerPlan};
+use super::{Action, Note, Scope, ServerId, ServerPlan};
 
 /// A fork that gave no answer for so long is asked for again; a late child is discarded.
 pub const SPAWN_TIMEOUT_MS: u64 = 10_000;
@@ -273,13 +273,24 @@ impl Server {
             Phase::Stopping { process: own, why, killed, until, leader_dead: false }
                 if own == process =>
             {
-                self.note_exit(now, process, exit.unwrap_or(Exit::Unknown));
+                if why != Why::NeverRan {
+                    self.note_exit(now, process, exit.unwrap_or(Exit::Unknown));
+                }
                 let phase = Phase::Stopping { process, why, leader_dead: true, killed, until };
                 self.enter(phase, steps);
                 self.reap_and_probe(process, steps);
             }
             Phase::Verifying { was, .. } if was.process() == Some(process) => {
-                self.on_verified(now, process, Found::Gone, steps);
+                match *was {
+                    // A child of the dead active: it may have ended at its gate, with its parent.
+                    Phase::AtGate { .. } | Phase::Execing { .. } => {
+                        self.leader_died(now, process, exit, true, steps);
+                    }
+                    was => {
+                        self.rec.phase = was;
+                        self.on_died(now, process, exit, steps);
+                    }
+                }
             }
             // Not the process we have: news of an earlier one.
             _ => {}
@@ -337,10 +348,12 @@ impl Server {
     }
 
     fn ended(&mut self, now: Ms, process: Identity, exit: Exit, at_gate: bool, steps: &mut Steps) {
-        self.note_exit(now, process, exit);
-        self.rec.reason = Some(exit_text(exit));
         // Without exec it ends by SIGKILL only: from its gate's end-of-file, or with its parent.
         let never_ran = at_gate && matches!(exit, Exit::Unknown | Exit::Signal(SIGKILL));
+        if !never_ran {
+            self.note_exit(now, process, exit);
+            self.rec.reason = Some(exit_text(exit));
+        }
         let why = if never_ran { Why::NeverRan } else { Why::Ended };
         let until = now.after(KILL_AGAIN_MS);
         let phase = Phase::Stopping { process, why, leader_dead: true, killed: false, until };

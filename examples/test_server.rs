@@ -1,0 +1,137 @@
+//! A server that the tests manage: it reports its starts, writes, refuses to end, or dies, as told.
+//!
+//! Must not know anything of the node manager, and must not stay for ever: it ends by itself after
+//! ten minutes. Without an option it only lives.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::process::{Command, ExitCode, exit};
+use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+const USAGE: &str = "usage: test_server [OPTION VALUE]...
+  --starts FILE      append `start PID` to FILE first, so that starts can be counted
+  --die-after MS     end after so long with --code
+  --die-first N      with --die-after and --starts: only the first N starts die
+  --code N           the exit status of --die-after (default 0)
+  --usr1-exits CODE  end with CODE when SIGUSR1 comes
+  --ignore-term yes  go on when SIGTERM comes
+  --child MS         leave a child behind that lives so long
+  --numbers COUNT    write numbered lines, as fast as it can
+  --burst LINES      with --numbers: 1 ms of rest after so many lines (default: none)
+";
+
+/// The test that started it is over by then.
+const LIFE: Duration = Duration::from_secs(600);
+
+#[derive(Default)]
+struct Options {
+    starts: Option<String>,
+    die_after: Option<u64>,
+    die_first: Option<usize>,
+    code: i32,
+    usr1_exits: Option<i32>,
+    ignores_term: bool,
+    child: Option<u64>,
+    numbers: Option<u64>,
+    burst: Option<u64>,
+}
+
+fn main() -> ExitCode {
+    match parse(std::env::args().skip(1)).and_then(|options| run(&options)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(text) => {
+            let _ = writeln!(io::stderr(), "test_server: {text}\n{USAGE}");
+            ExitCode::from(64)
+        }
+    }
+}
+
+fn parse(mut words: impl Iterator<Item = String>) -> Result<Options, String> {
+    let mut options = Options::default();
+    while let Some(option) = words.next() {
+        let value = words.next().ok_or_else(|| format!("{option} has no value"))?;
+        match option.as_str() {
+            "--starts" => options.starts = Some(value),
+            "--die-after" => options.die_after = Some(number(&value)?),
+            "--die-first" => options.die_first = Some(number(&value)?),
+            "--code" => options.code = number(&value)?,
+            "--usr1-exits" => options.usr1_exits = Some(number(&value)?),
+            "--ignore-term" => options.ignores_term = value == "yes",
+            "--child" => options.child = Some(number(&value)?),
+            "--numbers" => options.numbers = Some(number(&value)?),
+            "--burst" => options.burst = Some(number(&value)?),
+            _ => return Err(format!("unknown option {option}")),
+        }
+    }
+    Ok(options)
+}
+
+fn number<T: FromStr>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|_| format!("{text:?} is no number"))
+}
+
+fn run(options: &Options) -> Result<(), String> {
+    let started = Instant::now();
+    watch_signals(options).map_err(|error| format!("cannot watch signals: {error}"))?;
+    let starts = match &options.starts {
+        Some(path) => report_start(path).map_err(|error| format!("{path}: {error}"))?,
+        None => 1,
+    };
+    if let Some(life_ms) = options.child {
+        leave_child(life_ms).map_err(|error| format!("cannot start a child: {error}"))?;
+    }
+    if let Some(count) = options.numbers {
+        write_numbers(count, options.burst).map_err(|error| format!("cannot write: {error}"))?;
+    }
+    let dies = options.die_first.is_none_or(|first| starts <= first);
+    match options.die_after {
+        Some(after_ms) if dies => {
+            sleep(Duration::from_millis(after_ms));
+            exit(options.code);
+        }
+        _ => sleep(LIFE.saturating_sub(started.elapsed())),
+    }
+    Ok(())
+}
+
+fn watch_signals(options: &Options) -> io::Result<()> {
+    use signal_hook::consts::{SIGTERM, SIGUSR1};
+    let yes = || Arc::new(AtomicBool::new(true));
+    if let Some(code) = options.usr1_exits {
+        signal_hook::flag::register_conditional_shutdown(SIGUSR1, code, yes())?;
+    }
+    if options.ignores_term {
+        signal_hook::flag::register(SIGTERM, yes())?;
+    }
+    Ok(())
+}
+
+/// One write in append mode, so that two copies never tear each other's line. Gives the number of
+/// starts so far.
+fn report_start(path: &str) -> io::Result<usize> {
+    let mut file = File::options().create(true).append(true).open(path)?;
+    file.write_all(format!("start {}\n", std::process::id()).as_bytes())?;
+    Ok(std::fs::read_to_string(path)?.lines().count())
+}
+
+fn leave_child(life_ms: u64) -> io::Result<()> {
+    let program = std::env::current_exe()?;
+    Command::new(program).args(["--die-after", &life_ms.to_string()]).spawn().map(drop)
+}
+
+/// One write for each line: whoever loses or doubles bytes tears a line or the order. A line has
+/// 40 bytes, so that lines cross the borders of pages.
+fn write_numbers(count: u64, burst: Option<u64>) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    for number in 1..=count {
+        out.write_all(format!("line {number:>33} \n").as_bytes())?;
+        if burst.is_some_and(|burst| number % burst == 0) {
+            sleep(Duration::from_millis(1));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,137 @@
+//! A server's output has every byte once and in order, whoever dies while it is moved.
+//!
+//! Must read the rotated files only when the writer is done: then nothing moves any more.
+
+mod support;
+
+use std::fs;
+use std::path::PathBuf;
+use support::counted::{assert_untouched, counted, started};
+use support::{Pair, SIGKILL, SIGSTOP, is_alive, signal, wait_until};
+
+/// Bytes of a numbered line of the test server.
+const LINE: usize = 40;
+
+/// A server that writes so many numbered lines, in short bursts that are each more than its FIFO
+/// holds, into a log that is rotated all the time and of which nothing is thrown away.
+fn writer(lines: u64) -> String {
+    let options = format!("--numbers {lines} --burst 4000");
+    counted("w", &options, "output = { maxSize = \"300KiB\", maxFiles = 1000 }")
+}
+
+/// The rotated files, oldest first, and then the present one.
+fn files(pair: &Pair) -> Vec<PathBuf> {
+    let logs = pair.home.join("logs");
+    let mut rotated: Vec<(u64, PathBuf)> = fs::read_dir(&logs)
+        .expect("the log directory")
+        .flatten()
+        .filter_map(|entry| {
+            let name = entry.file_name().into_string().ok()?;
+            Some((name.strip_prefix("w.out.")?.parse().ok()?, entry.path()))
+        })
+        .collect();
+    rotated.sort();
+    let present = logs.join("w.out");
+    rotated.into_iter().map(|(_, path)| path).chain([present]).collect()
+}
+
+/// The number of the last whole line that is in the log by now.
+fn last_number(pair: &Pair) -> u64 {
+    let number = |path: &PathBuf| {
+        let bytes = fs::read(path).unwrap_or_default();
+        let lines = bytes.len() / LINE;
+        let line = bytes.get(lines.checked_sub(1)? * LINE..lines * LINE)?;
+        std::str::from_utf8(line).ok()?.strip_prefix("line ")?.trim().parse().ok()
+    };
+    files(pair).iter().rev().find_map(number).unwrap_or(0)
+}
+
+/// Every line is there once and in its place. Gives the number of files.
+fn assert_complete(pair: &Pair, lines: u64) -> usize {
+    wait_until("the last line", || last_number(pair) == lines);
+    let mut next = 1;
+    let files = files(pair);
+    for path in &files {
+        let bytes = fs::read(path).expect("a log file");
+        assert_eq!(bytes.len() % LINE, 0, "{} has a torn line", path.display());
+        for line in bytes.chunks(LINE) {
+            let line = String::from_utf8_lossy(line);
+            let wanted = format!("line {next:>33} \n");
+            assert_eq!(line, wanted, "in {}", path.display());
+            next += 1;
+        }
+    }
+    assert_eq!(next - 1, lines);
+    files.len()
+}
+
+#[test]
+fn every_line_is_in_the_log_once_and_in_order_while_actives_are_killed_again_and_again() {
+    const LINES: u64 = 2_500_000;
+    let pair = Pair::new("", &writer(LINES));
+    pair.start();
+    pair.wait_whole();
+    let pids = started(&pair, 1);
+    let mut kills = 0;
+    while last_number(&pair) < LINES {
+        signal(pair.pid_of("active"), SIGKILL);
+        kills += 1;
+        pair.wait_whole();
+    }
+    let files = assert_complete(&pair, LINES);
+    assert_untouched(&pair, &pids);
+    let megabytes = LINES as usize * LINE / 1_000_000;
+    println!("{megabytes} MB in {files} files, {kills} actives killed on the way");
+    assert!(kills > 3, "the writer was too quick to prove anything: {kills} kills");
+    assert!(files > 10, "there was hardly a rotation: {files} files");
+}
+
+#[test]
+fn every_line_is_in_the_log_when_actives_hang_and_when_both_twins_are_killed() {
+    const LINES: u64 = 2_000_000;
+    let node = "heartbeatInterval = \"50ms\"\nheartbeatTimeout = \"300ms\"";
+    let pair = Pair::new(node, &writer(LINES));
+    pair.start();
+    pair.wait_whole();
+    let pids = started(&pair, 1);
+    for stops in [true, false, true, false] {
+        let active = pair.pid_of("active");
+        match stops {
+            // It holds the output's lock until it is killed; the server waits meanwhile.
+            true => signal(active, SIGSTOP),
+            false => {
+                let standby = pair.pid_of("standby");
+                [active, standby].iter().for_each(|pid| signal(*pid, SIGSTOP));
+                [active, standby].iter().for_each(|pid| signal(*pid, SIGKILL));
+            }
+        }
+        wait_until("the old active to die", || !is_alive(active));
+        pair.wait_whole();
+        assert!(last_number(&pair) < LINES, "the writer was too quick to prove anything");
+    }
+    assert_complete(&pair, LINES);
+    assert_untouched(&pair, &pids);
+}
+
+#[test]
+fn a_shutdown_that_keeps_servers_leaves_a_mover_and_the_next_start_goes_on_behind_it() {
+    const LINES: u64 = 3_000_000;
+    let pair = Pair::new("", &writer(LINES));
+    pair.start();
+    pair.wait_whole();
+    let pids = started(&pair, 1);
+    let mut moved_alone = 0;
+    for _ in 0..4 {
+        let said = pair.ok(&["shutdown", "--keep-servers"]);
+        assert!(said.contains(&pids["w"].to_string()), "{said}");
+        let before = last_number(&pair);
+        wait_until("the mover to move", || last_number(&pair) > before);
+        moved_alone += last_number(&pair) - before;
+        pair.start();
+    }
+    println!("{moved_alone} of {LINES} lines were moved while no pair ran");
+    assert_complete(&pair, LINES);
+    assert_untouched(&pair, &pids);
+    pair.ok(&["shutdown", "--stop-servers"]);
+    wait_until("no process, no mover to be left", || pair.processes().is_empty());
+}
