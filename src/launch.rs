@@ -94,8 +94,12 @@ pub fn detach(
 ) -> u8 {
     let client = client(config);
     if let Ok(now) = status::fetch(&client, &[], Some(Duration::from_secs(1)))
-        && now.keeper.is_some()
+        && let Some(seen) = &now.keeper
     {
+        if now.node != config.node.name {
+            let text = format!("{} ({})", who_runs(config, seen.pid), now.node);
+            return Failure::new(exit::TRY_LATER, text).print(err);
+        }
         let text = format!("already running\n{}", summary(&now));
         return print(out, &text, exit::DONE);
     }
