@@ -17,8 +17,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use support::{LIMIT, Pair, SIGCONT, SIGKILL, SIGTERM, binary, is_alive, signal, wait_until};
 use tools::{
-    Ended, assert_nothing_left, assert_undisturbed, control, exchange, exits, finish, has, has_tool,
-    is_root, twins, until_closed,
+    Ended, assert_nothing_left, assert_undisturbed, control, exchange, exits, finish, has,
+    has_tool, is_root, twins, until_closed,
 };
 
 const SLEEPER: &str = r#"
@@ -68,7 +68,8 @@ settleTime = 5
         ] {
             let at = format!("{config}:{line}: ");
             let found = err.lines().find(|text| text.starts_with(&at));
-            let found = found.unwrap_or_else(|| panic!("{words:?}: nothing for line {line}: {err}"));
+            let found =
+                found.unwrap_or_else(|| panic!("{words:?}: nothing for line {line}: {err}"));
             has(found, parts);
         }
     }
@@ -215,12 +216,19 @@ fn strangers_on_standby_port_are_dropped_and_logged_once_and_the_pair_does_not_n
     let pair = Pair::new("", SLEEPER);
     pair.start();
     let before = twins(&pair);
-    let noise: Vec<u8> = (0..1u32 << 20).map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    let noise: Vec<u8> =
+        (0..1u32 << 20).map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
     let half = hello("x");
     let mut claims_much = Vec::from(u32::MAX.to_le_bytes());
     claims_much.extend([0; 100]);
-    let inputs: [&[u8]; 6] =
-        [b"GET / HTTP/1.1\r\n\r\n", &hello("0123456789abcdef"), &hello(""), &half[..half.len() / 2], &noise, &claims_much];
+    let inputs: [&[u8]; 6] = [
+        b"GET / HTTP/1.1\r\n\r\n",
+        &hello("0123456789abcdef"),
+        &hello(""),
+        &half[..half.len() / 2],
+        &noise,
+        &claims_much,
+    ];
     for bytes in inputs {
         assert_eq!(exchange(&mut link(&pair), bytes), "", "a stranger was answered");
     }
@@ -279,7 +287,10 @@ fn bad_requests_get_an_answer_that_says_what_is_wrong() {
         (long, " 431 "),
         ("POST /v1/shutdown HTTP/1.1\r\nContent-Length: 99999999\r\n\r\n".into(), " 413 "),
         ("POST /v1/shutdown HTTP/1.1\r\nContent-Length: -1\r\n\r\n".into(), " 400 "),
-        ("POST /v1/shutdown HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n".into(), " 501 "),
+        (
+            "POST /v1/shutdown HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n".into(),
+            " 501 ",
+        ),
         (body("{}"), " 400 "),
         (body("not json"), " 400 "),
         (body(r#"{"id":"../../x","names":["a"],"wait":true}"#), " 400 "),
@@ -305,7 +316,9 @@ fn bad_requests_get_an_answer_that_says_what_is_wrong() {
 #[test]
 fn clients_that_stop_reading_do_not_keep_others_waiting_and_are_dropped() {
     let many: String = (0..500)
-        .map(|n| format!("[[server]]\nname = \"s{n}\"\ncommand = \"sleep 1000\"\nautoStart = false\n"))
+        .map(|n| {
+            format!("[[server]]\nname = \"s{n}\"\ncommand = \"sleep 1000\"\nautoStart = false\n")
+        })
         .collect();
     let pair = Pair::new("heartbeatTimeout = \"3s\"", &many);
     pair.start();

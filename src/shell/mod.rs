@@ -319,7 +319,7 @@ impl Shell {
         }
         self.servers.ask_again(&mut self.ctx);
         self.outputs.turn(&mut self.ctx);
-        self.peers.drop_late(&mut self.ctx);
+        self.peers.tick(&mut self.ctx);
         self.control.tick(&mut self.ctx);
     }
 

@@ -139,9 +139,8 @@ pub fn is_root(test: &str) -> bool {
 
 /// A tool is needed: says why a test is skipped otherwise.
 pub fn has_tool(tool: &str) -> bool {
-    let found = std::env::var_os("PATH").is_some_and(|path| {
-        std::env::split_paths(&path).any(|dir| dir.join(tool).is_file())
-    });
+    let found = std::env::var_os("PATH")
+        .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(tool).is_file()));
     if !found {
         println!("skipped: there is no {tool}");
     }
