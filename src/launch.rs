@@ -26,6 +26,8 @@ use std::time::{Duration, Instant};
 const LOOK_EVERY_MS: u16 = 50;
 /// A pair that is not whole after this is reported as it is, unless `--timeout` says otherwise.
 const WHOLE_LIMIT: Duration = Duration::from_secs(120);
+/// How soon a server's second try must come for a start to wait for it.
+const NEXT_TRY_LIMIT: Duration = Duration::from_secs(10);
 /// Lines of the log that are shown when a start failed.
 const LOG_LINES: usize = 8;
 
@@ -142,8 +144,12 @@ pub fn detach(
 ) -> u8 {
     let client = client(config);
     if let Ok(now) = status::fetch(&client, &[], Some(Duration::from_secs(1)))
-        && now.keeper.is_some()
+        && let Some(seen) = &now.keeper
     {
+        if now.node != config.node.name {
+            let text = format!("{} ({})", who_runs(config, seen.pid), now.node);
+            return Failure::new(exit::TRY_LATER, text).print(err);
+        }
         let text = format!("already running\n{}", summary(&now));
         return print(out, &text, exit::DONE);
     }
@@ -223,7 +229,11 @@ enum Judged {
 /// Is the pair whole, and are the servers up that are wanted?
 fn judge(status: &Status) -> Judged {
     let failed: Vec<String> = wanted(status)
-        .filter(|server| matches!(server.state, State::Backoff | State::Failed | State::Waiting))
+        .filter(|server| match server.state {
+            State::Failed | State::Waiting => true,
+            State::Backoff => !has_a_try_left(server),
+            _ => false,
+        })
         .map(|server| format!("{}: {} {}", server.name, server.state, server.detail))
         .collect();
     if !failed.is_empty() {
@@ -242,6 +252,15 @@ fn judge(status: &Status) -> Judged {
         true => Judged::Whole,
         false => Judged::NotYet(format!("not up yet: {}", missing.join(", "))),
     }
+}
+
+/// One failure alone says little: it may have happened while no pair ran, or before something that
+/// the server needs was up. Its next try is waited for, if that comes soon.
+fn has_a_try_left(server: &ServerStatus) -> bool {
+    let next = server.next_try_at.as_deref().and_then(|at| at.parse::<jiff::Timestamp>().ok());
+    let now = jiff::Timestamp::now();
+    let soon = now.checked_add(NEXT_TRY_LIMIT).unwrap_or(now);
+    server.fail_count <= 1 && next.is_some_and(|at| at < soon)
 }
 
 fn wanted(status: &Status) -> impl Iterator<Item = &ServerStatus> {

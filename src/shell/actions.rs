@@ -169,14 +169,15 @@ impl Shell {
     /// Makes the sockets of the pair; they live as long as any twin does.
     fn bind(&mut self) -> Result<(), String> {
         let node = &self.ctx.config.node;
-        let path = node.control_socket();
-        let listener = control::bind(&path, node.control_mode)
-            .map_err(|error| format!("cannot bind {}: {error}", path.display()))?;
-        self.control = control::Control::new(Some(listener));
+        // The port first: it is the one that can be taken, and it leaves no file behind.
         if let Some(port) = node.standby_port {
             let listener = twins::bind_port(&self.ctx.config, port)?;
             self.peers.set_listener(listener);
         }
+        let path = node.control_socket();
+        let listener = control::bind(&path, node.control_mode)
+            .map_err(|error| format!("cannot bind {}: {error}", path.display()))?;
+        self.control = control::Control::new(Some(listener));
         self.is_bound = true;
         Ok(())
     }
@@ -226,7 +227,14 @@ impl Shell {
     /// The last acts of this process.
     pub(super) fn end(&mut self, _code: u8) {
         let is_done = self.node.record.ending.as_ref().is_some_and(|ending| ending.done);
-        if self.node.role != Role::Active && !is_done || self.lock.is_none() {
+        if self.lock.is_none() {
+            return;
+        }
+        if self.node.role != Role::Active && !is_done {
+            // A start that failed on the way: a socket that nobody serves would mislead.
+            if self.is_bound {
+                let _ = std::fs::remove_file(self.ctx.config.node.control_socket());
+            }
             return;
         }
         self.outputs.end(&mut self.ctx);

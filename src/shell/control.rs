@@ -22,6 +22,8 @@ use std::path::Path;
 
 /// Clients at once; the next ones wait in the backlog.
 const CLIENTS_MAX: usize = 512;
+/// Reads of one client before the others have their turn; a whole request needs fewer.
+const READS_MAX: usize = 16;
 /// After an error of accept (no descriptor left) it is tried again.
 const ACCEPT_AGAIN_MS: u64 = 100;
 /// Bad requests are logged once in this time.
@@ -147,7 +149,7 @@ impl Control {
 
     fn read(&mut self, ctx: &mut Ctx, number: usize) -> io::Result<Option<Request>> {
         let mut buffer = [0; 8 << 10];
-        loop {
+        for _ in 0..READS_MAX {
             let Some(client) = self.clients.get_mut(&number) else { return Ok(None) };
             match client.stream.read(&mut buffer) {
                 // It may have closed only its writing end, and still wait for the answer.
@@ -173,6 +175,13 @@ impl Control {
                 Err(error) => return Err(error),
             }
         }
+        // More is waiting, and edges come only once: ask to be woken again.
+        if let Some(client) = self.clients.get_mut(&number) {
+            let interest = Interest::READABLE | Interest::WRITABLE;
+            let token = Source::Client(number).token();
+            ctx.poll.registry().reregister(&mut client.stream, token, interest)?;
+        }
+        Ok(None)
     }
 
     fn note_bad(&mut self, now: Ms, text: &str) {

@@ -15,16 +15,19 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::AsRawFd;
 
-/// Connections that have not proved the secret yet; more are refused.
+/// Connections that have not proved the secret yet; for one more the oldest is dropped, because
+/// a true standby speaks at once.
 const STRANGERS_MAX: usize = 8;
+/// Connections taken before the others have their turn.
+const ACCEPTS_MAX: usize = 64;
 /// How long one may take to prove it.
 const HELLO_MS: u64 = 3_000;
 /// Bytes that may wait for a slow peer; more, and the link is rebuilt.
 const OUT_MAX: usize = 64 << 20;
-/// After an error of accept (no descriptor left) it is tried again.
-const ACCEPT_AGAIN_MS: u64 = 100;
 /// Refusals are logged once in this time.
 const REFUSALS_EVERY_MS: u64 = 60_000;
+/// What is left in the backlog after a turn is taken after this.
+const ACCEPT_AGAIN_MS: u64 = 5;
 /// Reads of one connection before the others have their turn.
 const READS_MAX: usize = 64;
 
@@ -50,9 +53,10 @@ pub struct Peers {
     /// What the other end must prove, or this end proves.
     pub secret: Secret,
     own: (i32, u64),
-    accept_at: Option<Ms>,
     refused: u64,
     refused_log_at: Ms,
+    /// Connections may still wait in the backlog.
+    accept_at: Option<Ms>,
 }
 
 /// What came over the link and concerns the loop.
@@ -76,9 +80,9 @@ impl Peers {
             main: None,
             secret: Secret(String::new()),
             own,
-            accept_at: None,
             refused: 0,
             refused_log_at: Ms(0),
+            accept_at: None,
         }
     }
 
@@ -102,26 +106,31 @@ impl Peers {
     /// Connections are waiting.
     pub fn accept(&mut self, ctx: &mut Ctx) {
         self.accept_at = None;
-        loop {
+        for _ in 0..ACCEPTS_MAX {
             let Some(listener) = &self.listener else { return };
             match listener.accept() {
-                Ok((stream, from)) => self.take_in(ctx, stream, from),
+                Ok((stream, _)) => self.take_in(ctx, stream),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Err(error) => {
+                    // No descriptor is left, perhaps: the next turn tries again.
                     debug!(target: "0199", "cannot take a connection on standbyPort: {error}");
-                    self.accept_at = Some(ctx.now().after(ACCEPT_AGAIN_MS));
-                    return;
+                    break;
                 }
             }
         }
+        self.accept_at = Some(ctx.now().after(ACCEPT_AGAIN_MS));
     }
 
-    fn take_in(&mut self, ctx: &mut Ctx, mut stream: TcpStream, from: SocketAddr) {
-        let strangers = self.conns.values().filter(|conn| !conn.is_proved).count();
-        if strangers >= STRANGERS_MAX {
-            self.note_refusal(ctx.now(), &format!("{from}: too many unproved connections"));
-            return;
+    fn take_in(&mut self, ctx: &mut Ctx, mut stream: TcpStream) {
+        let strangers: Vec<usize> = self
+            .conns
+            .iter()
+            .filter(|(_, conn)| !conn.is_proved)
+            .map(|(number, _)| *number)
+            .collect();
+        if let (true, Some(oldest)) = (strangers.len() >= STRANGERS_MAX, strangers.first()) {
+            self.drop_conn(ctx, *oldest, "too many unproved connections", &mut Vec::new());
         }
         let number = self.next;
         self.next += 1;
@@ -331,13 +340,12 @@ impl Peers {
         }
     }
 
-    /// When `tick` is due.
+    /// When the next unproved connection is to be dropped, or the next ones taken.
     pub fn deadline(&self) -> Option<Ms> {
         self.conns.values().filter_map(|conn| conn.until).chain(self.accept_at).min()
     }
 
-    /// Drops connections that took too long to prove the secret, and takes in those that had to
-    /// wait.
+    /// Drops connections that took too long to prove the secret, and takes those that had to wait.
     pub fn tick(&mut self, ctx: &mut Ctx) {
         let now = ctx.now();
         if self.accept_at.is_some_and(|at| at <= now) {

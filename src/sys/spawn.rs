@@ -159,10 +159,16 @@ pub fn spawn_server(spec: &ServerSpec) -> io::Result<Gated> {
 /// Those of recv(2); InvalidData for a message that no child sends.
 pub fn read_news(gate: &OwnedFd) -> io::Result<Option<News>> {
     let mut message = [0; FAILED_BYTES];
-    let length = match recv(gate.as_raw_fd(), &mut message, MsgFlags::MSG_DONTWAIT) {
+    let mut receive = || recv(gate.as_raw_fd(), &mut message, MsgFlags::MSG_DONTWAIT);
+    let received = match receive() {
+        // The child died before it read the byte that opens the gate. The kernel says so once,
+        // and before it hands out what the child had said.
+        Err(Errno::ECONNRESET) => receive(),
+        other => other,
+    };
+    let length = match received {
         Ok(length) => length,
         Err(Errno::EAGAIN | Errno::EINTR) => return Ok(None),
-        // The child died before it read the byte that opens the gate.
         Err(Errno::ECONNRESET) => 0,
         Err(e) => return Err(e.into()),
     };

@@ -183,6 +183,20 @@ fn a_failure_before_the_gate_says_its_step() {
 }
 
 #[test]
+fn what_a_child_said_is_read_also_when_its_gate_was_opened_too_late() {
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+    let kind = SockType::SeqPacket;
+    let (gate, child) = socketpair(AddressFamily::Unix, kind, None, SockFlag::empty()).unwrap();
+    let said = [FAILED, Step::Chdir as u8, 2, 0, 0, 0, 0, 0, 0, 0];
+    send(child.as_raw_fd(), &said, MsgFlags::empty()).unwrap();
+    open_gate(&gate).unwrap();
+    drop(child);
+    let failed = News::Failed { step: Step::Chdir, errno: 2, program: 0 };
+    assert_eq!(read_news(&gate).unwrap(), Some(failed));
+    assert_eq!(read_news(&gate).unwrap(), Some(News::Closed));
+}
+
+#[test]
 fn every_step_is_sent_as_the_number_it_is_found_by() {
     for (index, step) in STEPS.iter().enumerate() {
         assert_eq!(*step as usize, index, "{step}");
