@@ -3,7 +3,7 @@
 //!
 //! Must not manage anything itself: the keeper's loop does.
 
-use crate::api::{ServerStatus, State, Status};
+use crate::api::{ServerStatus, State, Status, Twin};
 use crate::cli::client::Client;
 use crate::cli::{Failure, exit, print, status};
 use crate::config::{Config, OnTerm, OutputTo};
@@ -93,7 +93,7 @@ pub fn run(config: Config, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
         }
     };
     let pair = match lock::holder(&shell::lock_path(&config)).ok().flatten() {
-        None => Pair::New,
+        None => join_what_is_left(&config),
         Some(pid) => match join(pid) {
             Ok(pulse) => Pair::Joined(pulse),
             Err(error) => {
@@ -117,6 +117,15 @@ pub fn run(config: Config, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
 fn join(pid: i32) -> io::Result<crate::sys::pulse::Pulse> {
     let start_ticks = process::start_ticks(pid)?;
     keeper::pulse_of(&Identity { pid, start_ticks, inode: 0 })
+}
+
+/// Nobody is active, and yet a twin may live: it takes over at this moment, or it hangs and keeps
+/// the port, and then its keeper ends it.
+fn join_what_is_left(config: &Config) -> Pair {
+    let twins = client(config).living_twins().into_iter();
+    let mut twins =
+        twins.map(|Twin { pid, start_ticks, .. }| Identity { pid, start_ticks, inode: 0 });
+    twins.find_map(|twin| keeper::pulse_of(&twin).ok()).map_or(Pair::New, Pair::Joined)
 }
 
 /// Who has this run directory, and since when.

@@ -188,6 +188,25 @@ fn when_one_twin_is_dead_and_the_other_hangs_the_keeper_brings_the_pair_back() {
 }
 
 #[test]
+fn when_the_keeper_and_one_twin_are_dead_and_the_other_hangs_a_new_start_brings_the_pair_back() {
+    let (pair, pids) = pair_with(SHORT, 3);
+    for hung in ["active", "standby"] {
+        let all = ["keeper", "active", "standby"].map(|role| (role, pair.pid_of(role)));
+        for (role, pid) in all {
+            signal(pid, SIGSTOP);
+            if role != hung {
+                signal(pid, SIGKILL);
+            }
+        }
+        let all = all.map(|(_, pid)| pid);
+        wait_until("two of them to end", || all.iter().filter(|pid| is_alive(**pid)).count() == 1);
+        pair.start();
+        wait_for_another(&pair, &all);
+        assert_untouched(&pair, &pids);
+    }
+}
+
+#[test]
 fn twins_that_were_stopped_and_go_on_in_time_are_left_alone() {
     let (pair, pids) = pair_with("heartbeatTimeout = \"10s\"", 3);
     let twins = [pair.pid_of("active"), pair.pid_of("standby")];

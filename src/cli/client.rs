@@ -156,6 +156,16 @@ impl Client {
         [pair.active, pair.standby, pair.keeper].into_iter().flatten().filter(lives).collect()
     }
 
+    /// The twins that live now, by `run/pair.json`, of a pair that has not ended.
+    pub fn living_twins(&self) -> Vec<Twin> {
+        match self.read_pair_file() {
+            Some(pair) if pair.state != PAIR_ENDED => {
+                [pair.active, pair.standby].into_iter().flatten().filter(lives).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
     /// Waits until all of `twins` are gone, at most until `deadline` (else [`ANSWER_LIMIT`]);
     /// whether they are.
     pub fn wait_until_gone(&self, twins: &[Twin], deadline: Option<Instant>) -> bool {

@@ -222,6 +222,8 @@ impl Keeper {
         match self.state {
             // The one that was started hangs on its way.
             State::Starting if is_any_alive && self.is_overdue(now) => self.kill(now, out),
+            // Nothing is started beside a twin: it serves, or is killed when it is overdue.
+            State::Retry { .. } if is_any_alive => self.state = State::Watching,
             State::Starting | State::Retry { .. } | State::Exited => {}
             State::Watching if self.seen.iter().any(|twin| twin.role == TwinRole::Ended) => {
                 if !is_any_alive {

@@ -56,8 +56,9 @@ pub struct KeeperShell {
     log: LogHandle,
     lock: Lock,
     originals: Originals,
-    /// The active that this process started last.
-    started: Option<i32>,
+    /// The actives that this process started and has not reaped: the next one may be started
+    /// before the one before is reaped, and the core is told the end of each.
+    started: Vec<i32>,
     twins: [Option<(Identity, OwnedFd)>; 2],
     request: Option<(UnixStream, Vec<u8>)>,
     /// Held open, so that a server's last words outlive both twins.
@@ -142,7 +143,7 @@ impl KeeperShell {
             log,
             lock,
             originals,
-            started: None,
+            started: Vec::new(),
             twins: [None, None],
             request: None,
             fifos: BTreeMap::new(),
@@ -281,8 +282,8 @@ impl KeeperShell {
                 }
             }
             let _ = sys::reap_pid(pid);
-            if self.started == Some(pid) {
-                self.started = None;
+            if let Some(index) = self.started.iter().position(|started| *started == pid) {
+                self.started.swap_remove(index);
                 self.on_started_exited(exit);
             }
         }
@@ -354,7 +355,7 @@ impl KeeperShell {
         }
         match self.try_start(revives) {
             Ok((pid, ticks)) => {
-                self.started = Some(pid);
+                self.started.push(pid);
                 self.pulse.write_identity(Slot::TwinA, pid, ticks);
             }
             Err(error) => {
