@@ -160,7 +160,7 @@ impl Shell {
             return self.fail(78, &error);
         }
         let is_takeover = self.node.promotion.as_ref().is_some_and(|p| p.cause.is_some());
-        match self.store.read(is_takeover) {
+        match self.store.read(is_takeover, &self.ctx.fifos()) {
             Ok(recovered) => self.ctx.tell(Event::Recovered(recovered)),
             Err(error) => self.fail(78, &error),
         }
