@@ -77,6 +77,7 @@ pub enum Found {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Survivor {
     pub name: String,
+    /// 0: it can't be known, because the process has wiped its mark.
     pub start_number: u64,
     pub process: Identity,
     /// It leads its session, as every server's first process does.

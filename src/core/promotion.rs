@@ -194,12 +194,34 @@ fn add_survivors(record: &mut ServerRecord, survivors: &[&Survivor], incomplete:
         };
         return;
     }
+    if incomplete && let Some(unmarked) = unmarked_leader(record, survivors) {
+        record.wanted = Wanted::Up;
+        record.phase = Phase::Up { process: unmarked.process };
+        return;
+    }
     // What has a process is looked after: others with its mark are its own children.
     let has_none = record.phase.is_gone() || matches!(record.phase, Phase::Spawning { .. });
     if let (true, true, Some(stray)) = (incomplete, has_none, survivors.first()) {
         record.start_number = record.start_number.max(stray.start_number);
         record.phase = Phase::Waiting { until: Ms(0), pid: stray.process.pid };
     }
+}
+
+/// A leader whose mark is gone, so that its place among the starts can't be known. It is the
+/// server itself, if the record has nothing, or a process that is older and lives no more. The
+/// first one counts: a later leader is something that it started.
+fn unmarked_leader<'a>(record: &ServerRecord, survivors: &[&'a Survivor]) -> Option<&'a Survivor> {
+    let has_none = record.phase.is_gone() || matches!(record.phase, Phase::Spawning { .. });
+    let own = record.phase.process();
+    if own.is_some_and(|own| survivors.iter().any(|survivor| survivor.process == own)) {
+        return None;
+    }
+    let is_newer = |one: &Survivor| match own {
+        Some(own) => one.process.start_ticks > own.start_ticks,
+        None => has_none,
+    };
+    let leaders = survivors.iter().filter(|one| one.leads && one.start_number == 0);
+    leaders.copied().filter(|one| is_newer(one)).min_by_key(|one| one.process.start_ticks)
 }
 
 /// The records of a new life: processes are kept (one of each), wishes and counts are not.

@@ -160,7 +160,7 @@ impl Shell {
         {
             return self.fail(78, &error);
         }
-        match self.store.read(find_survivors) {
+        match self.store.read(find_survivors, &self.ctx.fifos()) {
             Ok(recovered) => self.ctx.tell(Event::Recovered(recovered)),
             Err(error) => self.fail(78, &error),
         }

@@ -90,6 +90,12 @@ impl Ctx {
         fifo_path(&self.config, name)
     }
 
+    /// Every server's name and FIFO.
+    pub fn fifos(&self) -> Vec<(String, std::path::PathBuf)> {
+        let names = self.config.servers.iter().map(|server| &server.name);
+        names.map(|name| (name.clone(), self.fifo_path(name))).collect()
+    }
+
     /// Where a server's output ends up.
     pub fn output_path(&self, name: &str) -> std::path::PathBuf {
         self.config.node.log_dir.join(format!("{name}.out"))

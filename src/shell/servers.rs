@@ -8,8 +8,8 @@ use super::spec;
 use super::token::Source;
 use crate::core::{Event, Exit, Found, Identity, Ms, Scope, ServerId};
 use crate::sys::pidfd::{self, Verified};
-use crate::sys::process;
 use crate::sys::spawn::{self, News};
+use crate::sys::{output_mark, process};
 use log::{debug, warn};
 use nix::errno::Errno;
 use std::collections::{BTreeMap, VecDeque};
@@ -478,7 +478,7 @@ impl Servers {
     /// Is a process with this server's mark alive?
     pub fn probe_strays(&mut self, ctx: &mut Ctx, server: ServerId) {
         let name = self.name(server);
-        let pid = match process::survivors(&ctx.config.node.name) {
+        let pid = match output_mark::survivors(&ctx.config.node.name, &ctx.fifos()) {
             Ok(found) => found.iter().find(|one| one.name == name).map(|one| one.identity.pid),
             Err(_) => Some(0),
         };

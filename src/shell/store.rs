@@ -5,7 +5,7 @@
 
 use crate::core::{Entry, Recovered, Survivor};
 use crate::journal::{self, Appended, Journal, Origin, ReadError};
-use crate::sys::process;
+use crate::sys::{output_mark, process};
 use log::{info, warn};
 use std::io;
 use std::path::PathBuf;
@@ -37,11 +37,15 @@ impl Store {
     }
 
     /// Reads what is there, and looks for survivors if that is asked for or the journal can't say
-    /// all.
+    /// all. `fifos`: each server's name and FIFO.
     ///
     /// # Errors
     /// The journal must be left alone: a newer program wrote it, or one of another namespace.
-    pub fn read(&self, find_survivors: bool) -> Result<Recovered, String> {
+    pub fn read(
+        &self,
+        find_survivors: bool,
+        fifos: &[(String, PathBuf)],
+    ) -> Result<Recovered, String> {
         let mut recovered = Recovered { same_boot: true, ..Recovered::default() };
         match journal::read(&self.run_dir) {
             Ok(Some(contents)) => {
@@ -76,13 +80,13 @@ impl Store {
             }
         }
         if find_survivors || recovered.incomplete {
-            recovered.survivors = self.survivors();
+            recovered.survivors = self.survivors(fifos);
         }
         Ok(recovered)
     }
 
-    fn survivors(&self) -> Vec<Survivor> {
-        let found = process::survivors(&self.origin.node).unwrap_or_else(|error| {
+    fn survivors(&self, fifos: &[(String, PathBuf)]) -> Vec<Survivor> {
+        let found = output_mark::survivors(&self.origin.node, fifos).unwrap_or_else(|error| {
             warn!(target: "0113", "cannot look for survivors in /proc: {error}");
             Vec::new()
         });

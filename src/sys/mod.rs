@@ -6,6 +6,7 @@
 mod child;
 pub mod fifo;
 pub mod lock;
+pub mod output_mark;
 pub mod pidfd;
 pub mod ports;
 pub mod process;

@@ -29,7 +29,7 @@ const STAT_MAX_BYTES: u64 = 4096;
 pub struct Survivor {
     /// The server's name.
     pub name: String,
-    /// Which start of the server it belongs to.
+    /// Which start of the server it belongs to; 0 when it can't be known.
     pub start_number: u64,
     pub identity: Identity,
     /// It leads its session, as the first process of a server does.
@@ -79,6 +79,14 @@ pub fn pid_namespace_inode() -> io::Result<u64> {
 /// NotFound or ESRCH when there is none.
 pub fn start_ticks(pid: i32) -> io::Result<u64> {
     Ok(stat(pid)?.start_ticks)
+}
+
+/// Whether it is the first process of its session.
+///
+/// # Errors
+/// NotFound or ESRCH when there is no such process.
+pub(super) fn leads_session(pid: i32) -> io::Result<bool> {
+    Ok(stat(pid)?.session == pid)
 }
 
 /// Clock ticks since the boot as milliseconds of CLOCK_BOOTTIME (suspended time included).
@@ -265,7 +273,7 @@ fn parse_stat(line: &[u8]) -> Option<Stat> {
 }
 
 /// A pidfd of `pid`, or `None` when it is dead, or its number a thread's.
-fn open_living(pid: i32) -> io::Result<Option<OwnedFd>> {
+pub(super) fn open_living(pid: i32) -> io::Result<Option<OwnedFd>> {
     match pidfd::open(pid) {
         Ok(fd) if pidfd::is_dead(&fd) => Ok(None),
         Ok(fd) => Ok(Some(fd)),
