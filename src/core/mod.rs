@@ -8,6 +8,7 @@ pub mod adopt;
 pub mod ask;
 pub mod clients;
 pub mod dispatch;
+pub mod end;
 pub mod ending;
 pub mod keeper;
 pub mod node;

@@ -4,18 +4,19 @@
 //! orphans that land here and tells the twins how they ended, looks at the pulse, and starts the
 //! pair again when nobody serves.
 
+mod request;
+mod watch;
+
 use super::bequest::{self, Bequest, Originals, Twin, at};
-use super::guard::encode_report;
 use super::signals::Signals;
 use super::{log_settings, notes};
-use crate::api::{SHUTDOWN_PATH, ShutdownAsk};
-use crate::config::{Config, OnTerm, OutputTo, ServerConfig};
-use crate::core::keeper::{Action, Event, Keeper, Note, TwinRole, TwinSeen};
-use crate::core::{Exit, Identity, Ms};
+use crate::config::Config;
+use crate::core::Identity;
+use crate::core::keeper::{Action, Event, Keeper, Note};
 use crate::output::logger::{self, LogHandle};
-use crate::sys::lock::{Attempt, Lock};
+use crate::sys::lock::Lock;
 use crate::sys::pidfd::{self, Verified};
-use crate::sys::pulse::{Pulse, Role, Seen, Slot};
+use crate::sys::pulse::{Pulse, Role, Slot};
 use crate::sys::spawn::{TwinSpec, spawn_twin};
 use crate::sys::{self, process};
 use crate::wire::Secret;
@@ -23,9 +24,9 @@ use log::{error, info, warn};
 use mio::net::UnixStream;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
-use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, send, socketpair};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use std::collections::BTreeMap;
-use std::io::{self, Read, Write};
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -33,8 +34,6 @@ use std::time::Duration;
 const SIGNALS: Token = Token(0);
 const TWINS: Token = Token(1);
 const REQUEST: Token = Token(2);
-/// Orphans reaped in one turn.
-const REAPS_PER_TURN: usize = 256;
 
 /// How a keeper comes to its pair.
 pub enum Pair {
@@ -194,111 +193,6 @@ impl KeeperShell {
         self.carry_out(actions);
     }
 
-    // ---- the pulse
-
-    fn look(&mut self, _now: Ms) {
-        self.pulse.beat(Slot::Keeper);
-        self.keep_lock();
-        let seen = [self.pulse.read(Slot::TwinA), self.pulse.read(Slot::TwinB)];
-        let twins = [self.twin(0, seen[0]), self.twin(1, seen[1])];
-        self.has_served |= twins.iter().any(|twin| twin.role == TwinRole::Serving);
-        self.hold_fifos();
-        self.tell(Event::Look(twins));
-    }
-
-    /// The run directory can vanish: then a second keeper could start. The active rebuilds it; the
-    /// lock in the new one is taken at once.
-    fn keep_lock(&mut self) {
-        let path = lock_path(&self.config);
-        if !self.lock.still_at(&path)
-            && let Ok(Attempt::Taken(lock)) = Lock::try_take(&path)
-        {
-            warn!(target: "0026", "the keeper's lock was removed, and is taken again");
-            self.lock = lock;
-            // The FIFOs went with it, and are made anew.
-            self.fifos.clear();
-        }
-    }
-
-    /// A FIFO that nobody holds open forgets what is in it. A server holds its own, but may end
-    /// while both twins are dead.
-    fn hold_fifos(&mut self) {
-        let is_piped = |server: &&ServerConfig| server.output.to == OutputTo::Pipe;
-        let piped = self.config.servers.iter().filter(is_piped);
-        if !self.has_served || self.fifos.len() >= piped.clone().count() {
-            return;
-        }
-        for server in piped {
-            let path = super::ctx::fifo_path(&self.config, &server.name);
-            if !self.fifos.contains_key(&server.name)
-                && let Ok(fd) = sys::fifo::open_fifo(&path)
-            {
-                self.fifos.insert(server.name.clone(), fd);
-            }
-        }
-    }
-
-    /// What a slot says, and whether the process that wrote it lives.
-    fn twin(&mut self, index: usize, seen: Seen) -> TwinSeen {
-        let is_known = self.twins[index].as_ref().is_some_and(|(process, _)| {
-            process.pid == seen.pid && process.start_ticks == seen.start_ticks
-        });
-        if !is_known {
-            if let Some((_, fd)) = self.twins[index].take() {
-                let raw = fd.as_raw_fd();
-                let _ = self.poll.registry().deregister(&mut SourceFd(&raw));
-            }
-            let process = Identity { pid: seen.pid, start_ticks: seen.start_ticks, inode: 0 };
-            if seen.pid > 0
-                && let Ok(Verified::Alive(fd)) = pidfd::open_verified(&process)
-            {
-                let raw = fd.as_raw_fd();
-                let _ =
-                    self.poll.registry().register(&mut SourceFd(&raw), TWINS, Interest::READABLE);
-                self.twins[index] = Some((process, fd));
-            }
-        }
-        let alive = self.twins[index].as_ref().is_some_and(|(_, fd)| !pidfd::is_dead(fd));
-        TwinSeen { role: twin_role(seen.role), counter: seen.counter, alive }
-    }
-
-    // ---- orphans
-
-    /// Reaps what ended, and reports it first: WNOWAIT leaves the zombie until the report is on
-    /// its way, so that no status is lost in between.
-    fn reap(&mut self) {
-        self.is_full = false;
-        for _ in 0..REAPS_PER_TURN {
-            let Ok(Some((pid, exit))) = sys::waitid_any_nowait() else { return };
-            let ticks = process::start_ticks(pid).unwrap_or(0);
-            if let Some((_, write)) = &self.reports
-                && self.has_served
-            {
-                let report = encode_report(pid, ticks, exit);
-                let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
-                if send(write.as_raw_fd(), &report, flags) == Err(nix::Error::EAGAIN) {
-                    self.is_full = true;
-                    return;
-                }
-            }
-            let _ = sys::reap_pid(pid);
-            if let Some(index) = self.started.iter().position(|started| *started == pid) {
-                self.started.swap_remove(index);
-                self.on_started_exited(exit);
-            }
-        }
-        self.is_full = true;
-    }
-
-    fn on_started_exited(&mut self, exit: Exit) {
-        let code = match exit {
-            Exit::Code(code) => u8::try_from(code).unwrap_or(1),
-            Exit::Signal(_) | Exit::Unknown => 1,
-        };
-        self.look(process::monotonic_ms());
-        self.tell(Event::StartedExited { code });
-    }
-
     // ---- signals
 
     fn on_signals(&mut self) {
@@ -390,70 +284,6 @@ impl KeeperShell {
         let stderr = Some(io::stderr().as_fd().as_raw_fd());
         let (pid, fd) = spawn_twin(&TwinSpec { argv, env, fds, stderr })?;
         Ok((pid, pidfd::identify(pid, &fd)?.start_ticks))
-    }
-
-    /// A signal becomes a request, asked until it is answered: it survives a takeover.
-    fn ask_to_end(&mut self, force: bool) {
-        let ask = ShutdownAsk {
-            id: format!("keeper-{}{}", std::process::id(), if force { "-force" } else { "" }),
-            stop_servers: self.config.node.on_term == OnTerm::StopServers,
-            force,
-        };
-        let body = serde_json::to_string(&ask).unwrap_or_default();
-        let text = format!(
-            "POST {SHUTDOWN_PATH} HTTP/1.1\r\nHost: nodemanager\r\nContent-Length: {}\r\n\r\n{body}",
-            body.len()
-        );
-        self.drop_request();
-        let stream = UnixStream::connect(self.config.node.control_socket());
-        let connected = stream.and_then(|mut stream| {
-            let interest = Interest::READABLE | Interest::WRITABLE;
-            self.poll.registry().register(&mut stream, REQUEST, interest)?;
-            Ok(stream)
-        });
-        match connected {
-            Ok(stream) => self.request = Some((stream, text.into_bytes())),
-            // Nobody is there to hear it. It is asked again.
-            Err(error) => warn!(target: "0022", "cannot ask the active to end: {error}"),
-        }
-    }
-
-    fn on_request(&mut self) {
-        let Some((stream, out)) = &mut self.request else { return };
-        while !out.is_empty() {
-            match stream.write(out) {
-                Ok(count) => drop(out.drain(..count)),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(_) => return self.drop_request(),
-            }
-        }
-        let mut answer = [0; 1024];
-        match stream.read(&mut answer) {
-            Ok(0) => self.drop_request(),
-            Ok(_) => {
-                self.drop_request();
-                self.tell(Event::EndAnswered);
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(_) => self.drop_request(),
-        }
-    }
-
-    fn drop_request(&mut self) {
-        if let Some((mut stream, _)) = self.request.take() {
-            let _ = self.poll.registry().deregister(&mut stream);
-        }
-    }
-}
-
-fn twin_role(role: Role) -> TwinRole {
-    match role {
-        Role::None | Role::Keeper | Role::Joined => TwinRole::None,
-        Role::Starting => TwinRole::Starting,
-        Role::Serving => TwinRole::Serving,
-        Role::Standby => TwinRole::Standby,
-        Role::Promoting => TwinRole::Promoting,
-        Role::Ended => TwinRole::Ended,
     }
 }
 

@@ -1,0 +1,211 @@
+//! The end of one server: its leader's death, its exit status, what is left of its group, and what
+//! the policy makes of it.
+//!
+//! Must not start anything before the group of the dead leader is empty: everything that follows an
+//! end goes through `gone`.
+
+use super::record::{Exit, Identity, LastExit, Phase, Wanted, Why};
+use super::restart::{Verdict, When};
+use super::server::{KILL_AGAIN_MS, STATUS_WAIT_MS, Server, Step, Steps, exit_text};
+use super::time::Ms;
+use super::{Action, Scope};
+
+const SIGKILL: i32 = 9;
+
+impl Server {
+    /// The leader is dead.
+    pub fn on_died(&mut self, now: Ms, process: Identity, exit: Option<Exit>, steps: &mut Steps) {
+        match self.rec.phase.clone() {
+            Phase::AtGate { process: own, .. } | Phase::Execing { process: own, .. }
+                if own == process =>
+            {
+                self.leader_died(now, process, exit, exit.is_none(), steps);
+            }
+            Phase::Settling { process: own, .. } | Phase::Up { process: own } if own == process => {
+                self.leader_died(now, process, exit, false, steps);
+            }
+            Phase::Stopping { process: own, why, killed, until, leader_dead: false }
+                if own == process =>
+            {
+                if why != Why::NeverRan {
+                    self.note_exit(now, process, exit.unwrap_or(Exit::Unknown));
+                }
+                let phase = Phase::Stopping { process, why, leader_dead: true, killed, until };
+                self.enter(phase, steps);
+                self.reap_and_probe(process, steps);
+            }
+            Phase::Verifying { was, .. } if was.process() == Some(process) => {
+                match *was {
+                    // A child of the dead active: it may have ended at its gate, with its parent.
+                    Phase::AtGate { .. } | Phase::Execing { .. } => {
+                        self.leader_died(now, process, exit, true, steps);
+                    }
+                    was => {
+                        self.rec.phase = was;
+                        self.on_died(now, process, exit, steps);
+                    }
+                }
+            }
+            // Not the process we have: news of an earlier one.
+            _ => {}
+        }
+    }
+
+    /// `at_gate`: it may never have passed its gate.
+    fn leader_died(
+        &mut self,
+        now: Ms,
+        process: Identity,
+        exit: Option<Exit>,
+        at_gate: bool,
+        steps: &mut Steps,
+    ) {
+        // Whether it is started again may depend on the status, which comes a moment later when
+        // it was not our child. Where nothing depends on it, nothing waits.
+        let depends =
+            self.rec.wanted == Wanted::Up && (at_gate || self.plan.policy.when != When::Always);
+        match exit {
+            Some(exit) => self.ended(now, process, exit, at_gate, steps),
+            None if depends => {
+                let until = now.after(STATUS_WAIT_MS);
+                self.enter(Phase::Reaping { process, until, at_gate }, steps);
+            }
+            None => self.ended(now, process, Exit::Unknown, at_gate, steps),
+        }
+    }
+
+    /// A status came on another way than from our own child.
+    pub fn on_status(&mut self, now: Ms, process: Identity, exit: Exit, steps: &mut Steps) {
+        if let Phase::Reaping { process: own, at_gate, .. } = self.rec.phase
+            && own == process
+        {
+            return self.ended(now, process, exit, at_gate, steps);
+        }
+        let Some(last) = &mut self.rec.last_exit else { return };
+        if last.process != process || last.exit != Exit::Unknown {
+            return;
+        }
+        last.exit = exit;
+        steps.push(Step::Save);
+        // It had been taken for a failure, and was none. (A wait without a failure is for a fork
+        // that was refused.)
+        let is_well = exit == Exit::Code(0) && self.plan.policy.when == When::OnFailure;
+        if is_well
+            && self.rec.failures_in_row > 0
+            && matches!(self.rec.phase, Phase::Backoff { .. })
+        {
+            self.rec.failures.pop();
+            self.rec.failures_in_row = self.rec.failures_in_row.saturating_sub(1);
+            self.rec.reason = None;
+            self.enter(Phase::Exited, steps);
+        }
+    }
+
+    pub(super) fn ended(
+        &mut self,
+        now: Ms,
+        process: Identity,
+        exit: Exit,
+        at_gate: bool,
+        steps: &mut Steps,
+    ) {
+        // Without exec it ends by SIGKILL only: from its gate's end-of-file, or with its parent.
+        let never_ran = at_gate && matches!(exit, Exit::Unknown | Exit::Signal(SIGKILL));
+        if !never_ran {
+            self.note_exit(now, process, exit);
+            self.rec.reason = Some(exit_text(exit));
+        }
+        let why = if never_ran { Why::NeverRan } else { Why::Ended };
+        let until = now.after(KILL_AGAIN_MS);
+        let phase = Phase::Stopping { process, why, leader_dead: true, killed: false, until };
+        self.enter(phase, steps);
+        self.reap_and_probe(process, steps);
+    }
+
+    fn note_exit(&mut self, now: Ms, process: Identity, exit: Exit) {
+        let ran_ms = self.rec.started_at.map_or(0, |at| now.since(at));
+        self.rec.last_exit = Some(LastExit { process, exit, at: now, ran_ms });
+    }
+
+    /// After the save: once reaped, the kernel has forgotten the status.
+    fn reap_and_probe(&mut self, process: Identity, steps: &mut Steps) {
+        steps.push(Step::Do(Action::Reap { server: self.id, process }));
+        self.probe_group(process, steps);
+    }
+
+    pub(super) fn probe_group(&mut self, process: Identity, steps: &mut Steps) {
+        steps.push(Step::Do(Action::ProbeGroup { server: self.id, process }));
+    }
+
+    /// What is left of the group of the dead leader.
+    pub fn on_group(&mut self, now: Ms, of: Identity, living: Option<i32>, steps: &mut Steps) {
+        let Phase::Stopping { process, why, leader_dead: true, killed, until } = self.rec.phase
+        else {
+            return;
+        };
+        if process != of {
+            return;
+        }
+        let Some(pid) = living else { return self.gone(now, why, steps) };
+        if why == Why::Ended && !killed {
+            // The leader went by itself and left others behind: they get the same grace as in a
+            // stop. `Restart` and `Asked` had their signal already.
+            let reason = self.rec.reason.take().unwrap_or_default();
+            self.rec.reason = Some(format!("{reason}; PID {pid} of its group still lives"));
+            let until = now.after(self.plan.stop_timeout_ms);
+            let why = Why::Clearing;
+            self.enter(
+                Phase::Stopping { process, why, leader_dead: true, killed: false, until },
+                steps,
+            );
+            self.signal(process, self.plan.stop_signal, Scope::Group, steps);
+        } else if until <= now {
+            self.on_deadline(now, steps);
+        }
+    }
+
+    /// Its leader is dead and its group empty: only now may anything follow.
+    fn gone(&mut self, now: Ms, why: Why, steps: &mut Steps) {
+        self.rec.started_at = None;
+        self.rec.ready_at = None;
+        match (self.rec.wanted, why) {
+            (Wanted::Down, _) => {
+                self.rec.reason = None;
+                self.enter(Phase::Down, steps);
+            }
+            (Wanted::Up, Why::Asked | Why::Restart | Why::NeverRan) => self.begin_start(now, steps),
+            (Wanted::Up, Why::Ended | Why::Clearing) => self.decide(now, why, steps),
+        }
+    }
+
+    /// It ended by itself: what does its policy say?
+    fn decide(&mut self, now: Ms, why: Why, steps: &mut Steps) {
+        let exit = self.rec.last_exit.as_ref().map_or(Exit::Unknown, |last| last.exit);
+        let is_well = exit == Exit::Code(0);
+        if why == Why::Clearing {
+            // What was left of its group is gone; only its own end still matters.
+            self.rec.reason = Some(exit_text(exit));
+        }
+        match self.plan.policy.when {
+            When::OnFailure | When::Never if is_well => return self.enter(Phase::Exited, steps),
+            When::Never => return self.enter(Phase::Failed, steps),
+            When::OnFailure | When::Always => {}
+        }
+        self.plan.policy.count(&mut self.rec.failures, now);
+        self.rec.failures_in_row = self.rec.failures_in_row.saturating_add(1);
+        match self.plan.policy.next_try(now, self.rec.failures.len(), self.rec.failures_in_row) {
+            Verdict::At(at) if at <= now => {
+                self.rec.restarts += 1;
+                self.begin_start(now, steps);
+            }
+            Verdict::At(until) => self.enter(Phase::Backoff { until }, steps),
+            Verdict::GiveUp => {
+                let reason = self.rec.reason.take().unwrap_or_default();
+                let (tries, window_s) = (self.plan.policy.tries, self.plan.policy.window_ms / 1000);
+                self.rec.reason =
+                    Some(format!("{reason}; gave up after {tries} restarts in {window_s} s"));
+                self.enter(Phase::Failed, steps);
+            }
+        }
+    }
+}

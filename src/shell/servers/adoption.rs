@@ -1,0 +1,87 @@
+//! A new active looks at the processes on record: ours, gone, still at the gate, or unclear.
+//!
+//! Must not touch them. What can't be told apart is reported as unclear, and the core asks again.
+
+use super::{Child, Servers};
+use crate::core::{Event, Found, Identity, ServerId};
+use crate::shell::ctx::Ctx;
+use crate::shell::spec;
+use crate::shell::token::Source;
+use crate::sys::pidfd::{self, Verified};
+use crate::sys::process;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
+
+impl Servers {
+    /// Looks at the process on record; from now on it is watched, if it is ours.
+    pub fn verify(
+        &mut self,
+        ctx: &mut Ctx,
+        server: ServerId,
+        process: Identity,
+        start_number: u64,
+        may_be_at_gate: bool,
+    ) {
+        let name = self.name(server).to_string();
+        let found = self.look(ctx, &name, process, start_number, may_be_at_gate);
+        let (found, fd) = match found {
+            Ok((found, fd)) => (found, fd),
+            Err(error) => (Found::Unclear(error.to_string()), None),
+        };
+        let is_dead = found == Found::Gone;
+        if let (Some(fd), Some(child)) = (fd, self.children.get_mut(server.0)) {
+            if !is_dead && let Err(error) = ctx.watch(&fd, Source::Leader(server.0)) {
+                let found = Found::Unclear(format!("cannot watch it: {error}"));
+                return ctx.tell(Event::Verified { server, process, found });
+            }
+            let (process, pidfd) = (Some(process), Some(fd));
+            *child = Child { process, pidfd, start_number, is_dead, ..Child::default() };
+        }
+        match is_dead {
+            // It died while nobody could see it. Its status may be known all the same.
+            true => {
+                let held = self.children.get(server.0).and_then(|child| child.pidfd.as_ref());
+                let exit = held.and_then(|fd| pidfd::exit_info(fd).ok().flatten());
+                self.tell_death(ctx, server, process, exit);
+            }
+            false => ctx.tell(Event::Verified { server, process, found }),
+        }
+    }
+
+    fn look(
+        &mut self,
+        ctx: &Ctx,
+        name: &str,
+        process: Identity,
+        start_number: u64,
+        may_be_at_gate: bool,
+    ) -> io::Result<(Found, Option<OwnedFd>)> {
+        let fd = match self.held.remove(name) {
+            Some((held, fd)) if held == process => fd,
+            _ => match pidfd::open_verified(&process)? {
+                Verified::Alive(fd) => fd,
+                Verified::Gone => return Ok((Found::Gone, None)),
+            },
+        };
+        if pidfd::is_dead(&fd) {
+            // The pidfd is kept: it may know the status, and it reaches the group.
+            return Ok((Found::Gone, Some(fd)));
+        }
+        if may_be_at_gate && is_at_gate(ctx, name, process.pid, start_number)? {
+            return Ok((Found::AtGate, Some(fd)));
+        }
+        Ok((Found::Alive, Some(fd)))
+    }
+}
+
+/// A child at its gate still runs the node manager's own image, and has no mark yet.
+fn is_at_gate(ctx: &Ctx, name: &str, pid: i32, start_number: u64) -> io::Result<bool> {
+    let mark = spec::mark(&ctx.config.node.name, name, start_number);
+    if process::mark_of(pid)?.as_deref() == Some(mark.as_str()) {
+        return Ok(false);
+    }
+    let theirs = std::fs::metadata(format!("/proc/{pid}/exe"))?;
+    let ours = std::fs::metadata("/proc/self/exe")?;
+    Ok(theirs.dev() == ours.dev() && theirs.ino() == ours.ino())
+}

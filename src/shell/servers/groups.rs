@@ -1,0 +1,145 @@
+//! Signals to servers, and the process groups of dead leaders.
+//!
+//! Must not signal a bare number: a group is reached through the pidfd of its leader, or member by
+//! member. What a pidfd says is alive is alive, never the state letter.
+
+use super::{Child, Servers};
+use crate::core::{Event, Identity, Scope, ServerId};
+use crate::shell::ctx::Ctx;
+use crate::shell::token::Source;
+use crate::sys::{output_mark, pidfd, process};
+use log::warn;
+use std::io;
+use std::os::fd::OwnedFd;
+
+impl Servers {
+    pub fn signal(&mut self, server: ServerId, process: Identity, signal: i32, scope: Scope) {
+        let Some(child) = self.children.get(server.0) else { return };
+        let result = match &child.pidfd {
+            Some(fd) if child.process == Some(process) => match scope {
+                Scope::Leader => pidfd::signal(fd, signal),
+                Scope::Group => signal_group(fd, process, signal, child.is_ours),
+            },
+            // Nobody holds a pidfd of this dead leader: member by member.
+            _ => self.signal_members(server, process, signal),
+        };
+        if let Err(error) = result
+            && error.raw_os_error() != Some(libc::ESRCH)
+        {
+            let (name, pid) = (self.name(server), process.pid);
+            warn!(target: "0397", "{name}: cannot send signal {signal} to PID {pid}: {error}");
+        }
+    }
+
+    fn signal_members(&self, server: ServerId, process: Identity, signal: i32) -> io::Result<()> {
+        for (_, fd) in self.own_members(server, process)? {
+            pidfd::signal(&fd, signal)?;
+        }
+        Ok(())
+    }
+
+    /// The living members of a dead leader's group. Without a pidfd that was opened in its life,
+    /// the group's number alone proves nothing: only members with the server's mark count.
+    fn own_members(&self, server: ServerId, process: Identity) -> io::Result<Vec<(i32, OwnedFd)>> {
+        let mut members = process::live_group_members(process.pid)?;
+        let is_held = self
+            .children
+            .get(server.0)
+            .is_some_and(|child| child.pidfd.is_some() && child.process == Some(process));
+        if !is_held {
+            let name = self.name(server);
+            members.retain(|(pid, _)| {
+                let mark = process::mark_of(*pid).ok().flatten().unwrap_or_default();
+                mark.split('/').nth(1) == Some(name)
+            });
+        }
+        Ok(members)
+    }
+
+    /// Is anything left of the group of a dead leader?
+    pub fn probe_group(&mut self, ctx: &mut Ctx, server: ServerId, process: Identity) {
+        let living = match self.find_member(server, process) {
+            Ok(None) => None,
+            Ok(Some((pid, fd))) => {
+                self.watch_witness(ctx, server, fd);
+                Some(pid)
+            }
+            // It can't be told, so it is not empty; the core asks again.
+            Err(error) => {
+                warn!(target: "0397", "{}: cannot look at its group: {error}", self.name(server));
+                Some(0)
+            }
+        };
+        ctx.tell(Event::Group { server, process, living });
+    }
+
+    fn find_member(
+        &self,
+        server: ServerId,
+        process: Identity,
+    ) -> io::Result<Option<(i32, OwnedFd)>> {
+        let child = self.children.get(server.0);
+        if let Some(Child { pidfd: Some(fd), is_ours, process: own, .. }) = child
+            && *own == Some(process)
+            && let Err(error) = signal_group(fd, process, 0, *is_ours)
+            && error.raw_os_error() == Some(libc::ESRCH)
+        {
+            return Ok(None);
+        }
+        // Only zombies may be left of it: what a pidfd says is alive is alive. A fork in the middle
+        // of a look at /proc can hide a child, so an empty look is made twice.
+        let first = self.own_members(server, process)?.into_iter().next();
+        match first {
+            Some(member) => Ok(Some(member)),
+            None => Ok(self.own_members(server, process)?.into_iter().next()),
+        }
+    }
+
+    fn watch_witness(&mut self, ctx: &mut Ctx, server: ServerId, fd: OwnedFd) {
+        let Some(child) = self.children.get_mut(server.0) else { return };
+        if let Some(old) = child.witness.take() {
+            ctx.close(old);
+        }
+        // Without it the core's deadline asks again.
+        if let Some(child) = self.children.get_mut(server.0)
+            && ctx.watch(&fd, Source::Witness(server.0)).is_ok()
+        {
+            child.witness = Some(fd);
+        }
+    }
+
+    /// A member died: look again.
+    pub fn on_witness(&mut self, ctx: &mut Ctx, number: usize) {
+        let Some(child) = self.children.get_mut(number) else { return };
+        let Some(fd) = &child.witness else { return };
+        if !pidfd::is_dead(fd) {
+            return;
+        }
+        if let Some(fd) = child.witness.take() {
+            ctx.close(fd);
+        }
+        if let Some(process) = child.process {
+            self.probe_group(ctx, ServerId(number), process);
+        }
+    }
+
+    /// Is a process with this server's mark alive?
+    pub fn probe_strays(&mut self, ctx: &mut Ctx, server: ServerId) {
+        let name = self.name(server);
+        let pid = match output_mark::survivors(&ctx.config.node.name, &ctx.fifos()) {
+            Ok(found) => found.iter().find(|one| one.name == name).map(|one| one.identity.pid),
+            Err(_) => Some(0),
+        };
+        ctx.tell(Event::Strays { server, pid });
+    }
+}
+
+fn signal_group(fd: &OwnedFd, process: Identity, signal: i32, is_ours: bool) -> io::Result<()> {
+    match pidfd::signal_group(fd, process.pid, signal, is_ours) {
+        // A child that has not got its own session yet has no group: it gets the signal itself.
+        Err(error) if error.raw_os_error() == Some(libc::ESRCH) && !pidfd::is_dead(fd) => {
+            pidfd::signal(fd, signal)
+        }
+        other => other,
+    }
+}
