@@ -52,7 +52,7 @@ pub struct KeeperShell {
     /// Both ends of the reports: the reading one is handed to every active.
     reports: Option<(OwnedFd, OwnedFd)>,
     signals: Signals,
-    _lock: Lock,
+    lock: Lock,
     originals: Originals,
     /// The active that this process started last.
     started: Option<i32>,
@@ -93,6 +93,17 @@ pub fn pulse_of(active: &Identity) -> io::Result<Pulse> {
         Verified::Alive(_) => Pulse::from_fd(file.into()),
         Verified::Gone => Err(io::ErrorKind::NotFound.into()),
     }
+}
+
+/// The keeper that a pair has, by its pulse: its lock can be gone with the run directory.
+pub fn keeper_of(pulse: &Pulse) -> Option<i32> {
+    let Seen { pid, start_ticks, .. } = pulse.read(Slot::Keeper);
+    let is_alive = pid > 0
+        && pidfd::open(pid).is_ok_and(|fd| {
+            process::start_ticks(pid).is_ok_and(|ticks| ticks == start_ticks)
+                && !pidfd::is_dead(&fd)
+        });
+    is_alive.then_some(pid)
 }
 
 impl KeeperShell {
@@ -138,7 +149,7 @@ impl KeeperShell {
             pulse,
             reports,
             signals,
-            _lock: lock,
+            lock,
             originals,
             started: None,
             twins: [None, None],
@@ -194,10 +205,21 @@ impl KeeperShell {
 
     fn look(&mut self, _now: Ms) {
         self.pulse.beat(Slot::Keeper);
+        self.keep_lock();
         let seen = [self.pulse.read(Slot::TwinA), self.pulse.read(Slot::TwinB)];
         let twins = [self.twin(0, seen[0]), self.twin(1, seen[1])];
         self.has_served |= twins.iter().any(|twin| twin.role == TwinRole::Serving);
         self.tell(Event::Look(twins));
+    }
+
+    /// Somebody removed the run directory: once the active has rebuilt it, this is its keeper again.
+    fn keep_lock(&mut self) {
+        let path = lock_path(&self.config);
+        if !self.lock.still_at(&path)
+            && let Ok(Attempt::Taken(lock)) = Lock::try_take(&path)
+        {
+            self.lock = lock;
+        }
     }
 
     /// What a slot says, and whether the process that wrote it lives.

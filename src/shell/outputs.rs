@@ -128,7 +128,10 @@ impl Outputs {
                 }
             }
         }
-        self.ready.extend(0..self.drains.len());
+        // The lock went with the directory: who moves next looks for it in the new one.
+        self.lock = None;
+        self.lock_again = Some(ctx.now());
+        self.take_lock(ctx);
     }
 
     /// Who moved before us must have stopped; a mover that was left behind is told to.
