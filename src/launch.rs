@@ -95,7 +95,12 @@ pub fn run(config: Config, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
     let pair = match lock::holder(&shell::lock_path(&config)).ok().flatten() {
         None => join_what_is_left(&config),
         Some(pid) => match join(pid) {
-            Ok(pulse) => Pair::Joined(pulse),
+            Ok(pulse) => match keeper::keeper_of(&pulse) {
+                None => Pair::Joined(pulse),
+                Some(pid) => {
+                    return Failure::new(exit::TRY_LATER, who_runs(&config, pid)).print(err);
+                }
+            },
             Err(error) => {
                 let text = format!("{}; and cannot join it: {error}", who_runs(&config, pid));
                 return Failure::new(exit::TRY_LATER, text).print(err);

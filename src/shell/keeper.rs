@@ -16,7 +16,7 @@ use crate::core::keeper::{Action, Event, Keeper, Note};
 use crate::output::logger::{self, LogHandle};
 use crate::sys::lock::Lock;
 use crate::sys::pidfd::{self, Verified};
-use crate::sys::pulse::{Pulse, Role, Slot};
+use crate::sys::pulse::{Pulse, Role, Seen, Slot};
 use crate::sys::spawn::{TwinSpec, spawn_twin};
 use crate::sys::{self, process};
 use crate::wire::Secret;
@@ -97,6 +97,17 @@ pub fn pulse_of(active: &Identity) -> io::Result<Pulse> {
         Verified::Alive(_) => Pulse::from_fd(file.into()),
         Verified::Gone => Err(io::ErrorKind::NotFound.into()),
     }
+}
+
+/// The keeper that a pair has, by its pulse: its lock can be gone with the run directory.
+pub fn keeper_of(pulse: &Pulse) -> Option<i32> {
+    let Seen { pid, start_ticks, .. } = pulse.read(Slot::Keeper);
+    let is_alive = pid > 0
+        && pidfd::open(pid).is_ok_and(|fd| {
+            process::start_ticks(pid).is_ok_and(|ticks| ticks == start_ticks)
+                && !pidfd::is_dead(&fd)
+        });
+    is_alive.then_some(pid)
 }
 
 impl KeeperShell {
