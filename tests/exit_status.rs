@@ -164,7 +164,7 @@ fn counts_and_the_last_exit_outlive_every_twin() {
     });
     let counts = |row: &Value| {
         let last = &row["lastExit"];
-        let fields = ["pid", "restarts", "failCount", "state", "wanted", "startedAt"];
+        let fields = ["pid", "restarts", "failCount", "state", "wanted"];
         let fields: Vec<Value> = fields.iter().map(|key| row[*key].clone()).collect();
         (fields, last["code"].clone(), last["ranMs"].clone())
     };
