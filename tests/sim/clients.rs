@@ -127,7 +127,7 @@ impl World {
                 if is_impatient || hangs_up {
                     self.clients.clients[index].connection = None;
                     let event = Event::ClientGone { client: connection };
-                    self.at(1, Due::Event(twin, event, None));
+                    self.at(1, Due::Event(twin, Box::new(event), None));
                     let verb = self.clients.requests[request].verb;
                     if matches!(verb, Verb::WaitUp | Verb::WaitReady | Verb::WaitDown) {
                         self.clients.clients[index].request = None;
@@ -194,7 +194,7 @@ impl World {
         let (id, verb, wait) = (request.id.clone(), request.verb, request.wait);
         let ask = Ask { client: connection, id, verb, servers, wait };
         let delay_ms = self.rng.below(5);
-        self.at(delay_ms, Due::Event(twin, Event::Asked(ask), None));
+        self.at(delay_ms, Due::Event(twin, Box::new(Event::Asked(ask)), None));
     }
 
     /// Who was connected to a dead twin asks again.

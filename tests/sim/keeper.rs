@@ -142,7 +142,7 @@ impl World {
                     wait: false,
                 };
                 let delay_ms = self.rng.below(10);
-                self.at(delay_ms, Due::Event(active, core::Event::Asked(ask), None));
+                self.at(delay_ms, Due::Event(active, Box::new(core::Event::Asked(ask)), None));
             }
             Action::Exit { .. } => {
                 if let Some(keeper) = &self.keeper {

@@ -31,7 +31,7 @@ impl World {
         let (way, to) = if from == link.active { (0, link.standby) } else { (1, link.active) };
         link.last[way] = link.last[way].max(now + delay_ms);
         let at = link.last[way] - now;
-        self.at(at, Due::Event(to, event, Some(id)));
+        self.at(at, Due::Event(to, Box::new(event), Some(id)));
     }
 
     /// The standby calls its active.

@@ -18,6 +18,7 @@ mod plan;
 mod processes;
 mod rng;
 mod scenarios;
+mod twin;
 mod world;
 
 use plan::Plan;
@@ -26,7 +27,7 @@ use std::collections::VecDeque;
 use world::{Counts, World};
 
 /// Enough of them for a hundred thousand takeovers.
-const SEEDS: u64 = 4_000;
+const SEEDS: u64 = 3_500;
 
 fn number_from(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()

@@ -109,7 +109,7 @@ impl World {
                         let delay_ms = self.rng.range(1, 1_000);
                         let (pid, start_ticks) = (id.pid, id.start_ticks);
                         let event = Event::Status { pid, start_ticks, exit };
-                        self.at(delay_ms, Due::Event(watcher, event, None));
+                        self.at(delay_ms, Due::Event(watcher, Box::new(event), None));
                     }
                 }
             }
@@ -183,7 +183,7 @@ impl World {
         for twin in twins {
             let delay_ms = self.rng.delay(50, 2_000);
             let event = Event::Status { pid, start_ticks, exit };
-            self.at(delay_ms, Due::Event(twin, event, None));
+            self.at(delay_ms, Due::Event(twin, Box::new(event), None));
         }
     }
 
