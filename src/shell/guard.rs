@@ -82,7 +82,16 @@ impl Shell {
         }
     }
 
+    /// Many events in one turn (a crowd of clients, each with a long status) are work and no hang.
+    pub(super) fn beat_in_long_turn(&mut self) {
+        let interval_ms = self.ctx.config.node.heartbeat_interval_ms;
+        if self.ctx.now().since(self.beat_at) >= interval_ms {
+            self.send_beat();
+        }
+    }
+
     pub(super) fn send_beat(&mut self) {
+        self.beat_at = self.ctx.now();
         self.ctx.pulse.beat(self.ctx.twin.slot());
         let counter = self.ctx.pulse.read(self.ctx.twin.slot()).counter;
         self.peers.send(&Message::Beat { counter });

@@ -77,6 +77,8 @@ pub struct Shell {
     says_watching: bool,
     /// Children forked since the last heartbeat of a long turn.
     forks: usize,
+    /// The last heartbeat.
+    beat_at: Ms,
     asked: BTreeMap<ClientId, crate::core::ask::Verb>,
     mover: Option<i32>,
     wishes: wishes::WishSaver,
@@ -214,6 +216,7 @@ impl Shell {
             serves_since: Ms(0),
             says_watching: false,
             forks: 0,
+            beat_at: Ms(0),
             asked: BTreeMap::new(),
             mover: None,
             wishes: wishes::WishSaver::new(wishes),
@@ -239,6 +242,7 @@ impl Shell {
             for event in &events {
                 if let Some(source) = Source::of(event.token()) {
                     self.on_ready(source);
+                    self.beat_in_long_turn();
                 }
             }
             self.empty_inbox();
