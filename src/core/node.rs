@@ -188,7 +188,7 @@ impl Node {
                 }
             }
             Timer::Standby => {
-                self.standby.on_deadline(now, &mut self.out);
+                self.standby.on_deadline(now, &self.plan, &mut self.out);
                 self.arm_standby();
             }
             Timer::Ending => self.on_ending_deadline(now),

@@ -13,7 +13,8 @@ pub const RETRY_MS: u64 = 200;
 pub const RETRY_MAX_MS: u64 = 30_000;
 /// WATCHING for so long, the failures are forgotten.
 pub const STABLE_MS: u64 = 60_000;
-/// A standby that is not WATCHING after so many heartbeat timeouts is replaced.
+/// A standby that is not WATCHING after so many heartbeat timeouts, and whose pulse does not move,
+/// is replaced.
 pub const START_TIMEOUTS: u64 = 5;
 /// SIGKILL is sent again so often to a standby that does not die.
 pub const KILL_AGAIN_MS: u64 = 5_000;
@@ -159,9 +160,15 @@ impl Standby {
         out.push(Action::Note(Note::StandbyDown { reason, retry_ms: delay_ms }));
     }
 
-    pub fn on_deadline(&mut self, now: Ms, out: &mut Vec<Action>) {
+    pub fn on_deadline(&mut self, now: Ms, plan: &PairPlan, out: &mut Vec<Action>) {
         match self.state {
             State::Down { retry: Some(_) } => self.start(out),
+            // Its pulse moves: it works, and only the link does not. Nobody is killed for that.
+            State::Starting { process, .. } if now.since(self.moved) < plan.heartbeat_timeout_ms => {
+                let until = now.after(plan.heartbeat_timeout_ms * START_TIMEOUTS);
+                self.state = State::Starting { process, until };
+                self.reason = Some("its pulse moves, but it is not WATCHING".to_string());
+            }
             State::Starting { process, .. } => self.kill(now, process, out),
             State::Stopping { process, .. } => {
                 out.push(Action::Note(Note::StandbyKilledAtStop));
