@@ -275,6 +275,10 @@ impl Keeper {
             self.state = State::Watching;
             return;
         }
+        if self.seen.iter().any(|twin| twin.role == TwinRole::Ended) {
+            // Its standby took over and ended the pair, unseen (this process was stopped).
+            return self.exit(0, out);
+        }
         if !self.has_served || code == 0 {
             return self.exit(code, out);
         }

@@ -98,8 +98,12 @@ impl World {
     }
 
     pub fn expect_ended(&mut self, stop_servers: bool) {
-        if self.guard.disk_troubles > 0 {
-            // The wish itself may be lost: it is asked for again, as a person would.
+        if self.keeper.is_none() && !self.ended {
+            self.run_command();
+        }
+        if self.guard.disk_troubles > 0 || self.counts.runs > 1 {
+            // The wish itself may be lost, or somebody typed `run` after it, who wants the pair
+            // up: it is asked for again.
             let next = self.now + 20_000;
             self.run_until(next);
             if !self.ended && self.active().is_some() {

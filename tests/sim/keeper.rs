@@ -48,6 +48,7 @@ impl World {
         let (interval_ms, timeout_ms) = (pair.heartbeat_interval_ms, pair.heartbeat_timeout_ms);
         let mut out = Vec::new();
         let joins = !self.twins.is_empty();
+        self.counts.runs += u64::from(!joins);
         let core = match joins {
             true => Keeper::join(now, interval_ms, timeout_ms),
             false => {

@@ -123,6 +123,33 @@ fn a_keeper_that_sees_both_twins_dead_starts_one_pair() {
 }
 
 #[test]
+fn a_keeper_that_slept_through_the_end_of_its_pair_does_not_start_it_again() {
+    for seed in 0..20 {
+        let mut world = settled(seed, Plan::simple());
+        let old: Vec<Uid> = world.twins.keys().copied().collect();
+        world.kill_all_twins();
+        while world.twins.keys().all(|uid| old.contains(uid)) {
+            world.step();
+        }
+        // It sleeps before it saw the new active serve.
+        let keeper = world.keeper.as_mut().expect("a keeper");
+        keeper.stopped = true;
+        let keeper = keeper.uid;
+        later(&mut world, 2_000);
+        let first = active(&world);
+        world.dies(first, KILLED);
+        later(&mut world, 1_000);
+        world.ask(Verb::Shutdown { stop_servers: false, force: false }, 0);
+        later(&mut world, 2_000);
+        assert!(world.ended && world.twins.is_empty(), "seed {seed}\n{}", story(&world));
+        world.lose_journal();
+        world.continues(keeper);
+        world.expect_ended(false);
+        assert_eq!(world.failure, None, "seed {seed}\n{}", story(&world));
+    }
+}
+
+#[test]
 fn a_standby_that_was_stopped_fences_nobody_when_it_goes_on() {
     for seed in 0..5 {
         for moment in 0..100 {

@@ -86,6 +86,8 @@ pub struct Counts {
     pub kills: u64,
     pub answered: u64,
     pub hangs: u64,
+    /// How often somebody typed `run` and it started the pair.
+    pub runs: u64,
 }
 
 pub struct World {
