@@ -391,6 +391,30 @@ fn output_is_whole_and_in_order_through_every_change_of_its_mover() {
 }
 
 #[test]
+fn nothing_is_moved_while_another_mover_lives_and_one_that_hangs_is_killed() {
+    let pair = Pair::new("", &shell("n", NUMBERS, "output = { maxSize = \"1GiB\" }"));
+    pair.start();
+    exits(&pair, &["shutdown"], 0);
+    let length = || fs::metadata(pair.home.join("logs/n.out")).unwrap().len();
+    let before = length();
+    wait_until("the mover that was left behind to move", || length() > before);
+    let mover = lock::holder(&pair.home.join("run/mover.lock")).unwrap().unwrap();
+    let _ended = EndedPid(mover);
+    freeze(mover);
+    let before = length();
+    pair.start();
+    for _ in 0..20 {
+        pair.status();
+        let now = length();
+        assert!(now == before || !is_alive(mover), "two processes move one output");
+    }
+    wait_until("the mover to be killed", || !is_alive(mover));
+    wait_until("the output to go on", || length() > before);
+    exits(&pair, &["stop", "n"], 0);
+    assert_in_sequence(&pair.output_of("n"));
+}
+
+#[test]
 fn last_words_are_kept_while_the_active_is_dead_and_the_standby_stopped() {
     let script =
         "while ! [ -e {home}/go ]; do sleep 0.01; done; echo these are my last words; exit 9";

@@ -22,6 +22,8 @@ const FIFO_MODE: u32 = 0o600;
 const BUDGET_BYTES: usize = 1 << 20;
 /// The lock is asked for so often while somebody else still moves.
 const LOCK_AGAIN_MS: u64 = 10;
+/// A mover that does not end in this time (stopped, stuck) is killed: servers wait for their FIFOs.
+const MOVER_KILL_MS: u64 = 5_000;
 /// Somebody may have rotated or removed a log: looked at so often.
 const CHECK_EVERY_MS: u64 = 5_000;
 
@@ -35,6 +37,8 @@ pub struct Outputs {
     by_name: BTreeMap<String, usize>,
     lock: Option<Lock>,
     lock_again: Option<Ms>,
+    /// Somebody else was first seen to hold it.
+    lock_since: Option<Ms>,
     /// Whoever holds the lock is not told to let it go.
     waits_for_lock: bool,
     /// Drains with bytes left, and those that want another try.
@@ -158,7 +162,13 @@ impl Outputs {
                 return;
             }
             Ok(Attempt::HeldBy(_)) if self.waits_for_lock => {}
-            Ok(Attempt::HeldBy(pid)) => end_mover(pid, &lock_path(&ctx.config.node.run_dir)),
+            Ok(Attempt::HeldBy(pid)) => {
+                let since = *self.lock_since.get_or_insert(ctx.now());
+                let is_late = ctx.now().since(since) >= MOVER_KILL_MS;
+                // A kill loses nothing either: what was spliced is in the log, the rest in the FIFO.
+                let signal = if is_late { libc::SIGKILL } else { libc::SIGTERM };
+                end_mover(pid, &lock_path(&ctx.config.node.run_dir), signal);
+            }
             Err(error) => {
                 warn!(target: "0362", "cannot take the lock of the output mover: {error}")
             }
@@ -245,12 +255,12 @@ impl Outputs {
     }
 }
 
-/// Tells a mover that was left behind to stop. The lock's holder is asked for again after the
+/// Ends a mover that was left behind. The lock's holder is asked for again after the
 /// pidfd was opened, so that no stranger with its number is hit.
-fn end_mover(pid: i32, lock: &Path) {
+fn end_mover(pid: i32, lock: &Path, signal: i32) {
     let Ok(fd) = pidfd::open(pid) else { return };
     if sys::lock::holder(lock).ok().flatten() == Some(pid) {
-        // It ends after its present round; the lock says when.
-        let _ = pidfd::signal(&fd, libc::SIGTERM);
+        // With SIGTERM it ends after its present round; the lock says when.
+        let _ = pidfd::signal(&fd, signal);
     }
 }
