@@ -83,7 +83,7 @@ impl Node {
             Event::Saved { seq } => self.on_recorded(now, seq),
             Event::NotSaved { seq, error } => self.on_not_saved(seq, &error),
             Event::Acked { seq } => {
-                self.standby.heard = now;
+                self.standby.silence.heard = now;
                 let safe: Vec<u64> = self.gates.range(..=seq).map(|(seq, _)| *seq).collect();
                 for seq in safe {
                     self.on_recorded(now, seq);
@@ -180,12 +180,12 @@ impl Node {
             Event::StandbySpawned { process } => self.standby.on_spawned(now, process, plan),
             Event::StandbySpawnFailed { error } => self.standby.on_spawn_failed(now, error, out),
             Event::StandbyConnected => {
-                self.standby.heard = now;
+                self.standby.silence.heard = now;
                 let (entries, seq) = (self.entries(), self.seq);
                 self.out.push(Action::SendSnapshot { entries, seq });
             }
             Event::StandbyWatching => self.standby.on_watching(now, out),
-            Event::StandbyHeard => self.standby.heard = now,
+            Event::StandbyHeard => self.standby.silence.heard = now,
             Event::StandbyLinkLost => self.standby.on_link_lost(now, plan, out),
             Event::StandbyDied { process } => self.standby.on_died(now, process, out),
             Event::Pulse { counter } => {

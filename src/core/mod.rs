@@ -17,6 +17,7 @@ pub mod promotion;
 pub mod record;
 pub mod restart;
 pub mod server;
+pub mod silence;
 pub mod standby;
 #[cfg(test)]
 mod tests;

@@ -4,6 +4,7 @@
 //! delay; one that hangs is killed first, and its death seen, so that there are never two.
 
 use super::record::Identity;
+use super::silence::{Silence, Verdict};
 use super::time::Ms;
 use super::{Action, Note, PairPlan};
 
@@ -57,11 +58,8 @@ pub struct Standby {
     pub state: State,
     /// Failures in a row.
     pub failures: u32,
-    /// When anything came from it over the link.
-    pub heard: Ms,
-    /// Its pulse, and when that last moved.
-    pulse: u64,
-    moved: Ms,
+    /// What was heard and seen of it.
+    pub silence: Silence,
     /// Why there is none, for people.
     pub reason: Option<String>,
 }
@@ -70,7 +68,7 @@ impl Standby {
     /// None yet.
     pub fn new(plan: &PairPlan) -> Standby {
         let state = if plan.has_standby { State::Down { retry: None } } else { State::Off };
-        Standby { state, failures: 0, heard: Ms(0), pulse: 0, moved: Ms(0), reason: None }
+        Standby { state, failures: 0, silence: Silence::new(Ms(0)), reason: None }
     }
 
     /// Its process, if there is one.
@@ -109,7 +107,7 @@ impl Standby {
     pub fn on_spawned(&mut self, now: Ms, process: Identity, plan: &PairPlan) {
         let until = now.after(plan.heartbeat_timeout_ms * START_TIMEOUTS);
         self.state = State::Starting { process, until };
-        (self.heard, self.moved) = (now, now);
+        self.silence = Silence::new(now);
     }
 
     pub fn on_spawn_failed(&mut self, now: Ms, error: String, out: &mut Vec<Action>) {
@@ -117,7 +115,7 @@ impl Standby {
     }
 
     pub fn on_watching(&mut self, now: Ms, out: &mut Vec<Action>) {
-        self.heard = now;
+        self.silence.heard = now;
         if let State::Starting { process, .. } = self.state {
             self.state = State::Watching { process, since: now };
             self.reason = None;
@@ -165,7 +163,7 @@ impl Standby {
             State::Down { retry: Some(_) } => self.start(out),
             // Its pulse moves: it works, and only the link does not. Nobody is killed for that.
             State::Starting { process, .. }
-                if now.since(self.moved) < plan.heartbeat_timeout_ms =>
+                if self.silence.moves(now, plan.heartbeat_timeout_ms) =>
             {
                 let until = now.after(plan.heartbeat_timeout_ms * START_TIMEOUTS);
                 self.state = State::Starting { process, until };
@@ -193,8 +191,7 @@ impl Standby {
         out.push(Action::KillStandby { process });
     }
 
-    /// Its pulse, looked at with every own heartbeat. `late`: this process was not on time
-    /// itself, so silence proves nothing: what is waiting is read first.
+    /// Its pulse, looked at with every own heartbeat; `late` as in [`Silence::look`].
     pub fn on_pulse(
         &mut self,
         now: Ms,
@@ -203,24 +200,17 @@ impl Standby {
         plan: &PairPlan,
         out: &mut Vec<Action>,
     ) {
-        if counter != self.pulse || late {
-            (self.pulse, self.moved) = (counter, now);
-        }
-        if late {
-            self.heard = now;
-        }
+        let verdict = self.silence.look(now, counter, late, plan.heartbeat_timeout_ms);
         let State::Watching { process, .. } = self.state else { return };
-        if now.since(self.heard) < plan.heartbeat_timeout_ms {
-            return;
-        }
-        if now.since(self.moved) < plan.heartbeat_timeout_ms {
-            // It works and the link is silent: a broken link is no hang.
-            out.push(Action::DropStandbyLink);
-            out.push(Action::Note(Note::LinkRebuilt));
-            let until = now.after(plan.heartbeat_timeout_ms * START_TIMEOUTS);
-            self.state = State::Starting { process, until };
-        } else {
-            self.kill(now, process, out);
+        match verdict {
+            Verdict::Alive => {}
+            Verdict::LinkIsBroken => {
+                out.push(Action::DropStandbyLink);
+                out.push(Action::Note(Note::LinkRebuilt));
+                let until = now.after(plan.heartbeat_timeout_ms * START_TIMEOUTS);
+                self.state = State::Starting { process, until };
+            }
+            Verdict::Hangs => self.kill(now, process, out),
         }
     }
 

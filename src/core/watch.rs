@@ -5,6 +5,7 @@
 //! still for the whole timeout, while this process was on time itself.
 
 use super::record::{Cause, Entry, Record};
+use super::silence::{Silence, Verdict};
 use super::time::Ms;
 use super::{Action, Note, PairPlan};
 use std::collections::BTreeMap;
@@ -27,9 +28,7 @@ pub struct Watch {
     /// All records have come once. From then on a gate opens only for a record that is on disk
     /// or in this copy, so that the two together know every process.
     pub was_complete: bool,
-    heard: Ms,
-    pulse: u64,
-    moved: Ms,
+    silence: Silence,
     /// The copy: the latest record of each server (by its name), and of the node (by "").
     pub copy: BTreeMap<String, Entry>,
 }
@@ -42,9 +41,7 @@ impl Watch {
             connect: None,
             is_complete: false,
             was_complete: false,
-            heard: now,
-            pulse: 0,
-            moved: now,
+            silence: Silence::new(now),
             copy: BTreeMap::new(),
         }
     }
@@ -57,7 +54,7 @@ impl Watch {
     pub fn on_link_up(&mut self, now: Ms, out: &mut Vec<Action>) {
         self.is_linked = true;
         self.connect = None;
-        self.heard = now;
+        self.silence.heard = now;
         out.push(Action::Note(Note::LinkUp));
     }
 
@@ -71,13 +68,13 @@ impl Watch {
     }
 
     pub fn on_heard(&mut self, now: Ms) {
-        self.heard = now;
+        self.silence.heard = now;
     }
 
     /// A record: first what it needs is held, then it is acknowledged. The records of a snapshot
     /// share one number, so that they are acknowledged together, when the last one is here.
     pub fn on_copied(&mut self, now: Ms, entry: Entry, out: &mut Vec<Action>) {
-        self.heard = now;
+        self.silence.heard = now;
         let seq = entry.seq;
         let key = match &entry.record {
             Record::Node(_) => String::new(),
@@ -133,25 +130,22 @@ impl Watch {
         plan: &PairPlan,
         out: &mut Vec<Action>,
     ) -> Option<Cause> {
-        if counter != self.pulse || late {
-            (self.pulse, self.moved) = (counter, now);
-        }
-        if late {
-            self.heard = now;
-        }
         let timeout_ms = self.timeout_ms(now, plan);
-        if now.since(self.heard) < timeout_ms {
-            return None;
-        }
-        if now.since(self.moved) < timeout_ms {
-            if self.is_linked {
-                out.push(Action::CloseLink);
-                out.push(Action::Note(Note::LinkRebuilt));
-                self.on_link_down(now, out);
+        match self.silence.look(now, counter, late, timeout_ms) {
+            Verdict::Alive => None,
+            Verdict::LinkIsBroken => {
+                if self.is_linked {
+                    out.push(Action::CloseLink);
+                    out.push(Action::Note(Note::LinkRebuilt));
+                    self.on_link_down(now, out);
+                }
+                None
             }
-            return None;
+            Verdict::Hangs => {
+                let silent_ms = now.since(self.silence.heard);
+                out.push(Action::Note(Note::ActiveHung { silent_ms }));
+                Some(Cause::Hang)
+            }
         }
-        out.push(Action::Note(Note::ActiveHung { silent_ms: now.since(self.heard) }));
-        Some(Cause::Hang)
     }
 }

@@ -97,7 +97,7 @@ fn standby_status(node: &Node, clock: &Clock, version: String) -> Option<api::St
         pid: node.standby.process().map(|process| process.pid),
         version: node.standby.process().map(|_| version),
         state,
-        heartbeat_age_ms: is_up.then(|| clock.now.since(node.standby.heard)),
+        heartbeat_age_ms: is_up.then(|| clock.now.since(node.standby.silence.heard)),
         reason: node.standby.reason.clone().filter(|_| !is_up),
     })
 }

@@ -46,17 +46,33 @@ fn one_that_does_not_come_to_watch_in_time_is_killed_and_its_death_waited_for() 
     let mut standby = Standby::new(&pair_plan());
     standby.start(&mut Vec::new());
     standby.on_spawned(NOW, process(2), &pair_plan());
-    assert_eq!(standby.deadline(), Some(NOW.after(1_000 * START_TIMEOUTS)));
+    let late = NOW.after(1_000 * START_TIMEOUTS);
+    assert_eq!(standby.deadline(), Some(late));
     let kill = Action::KillStandby { process: process(2) };
-    assert_eq!(out_of(|out| standby.on_deadline(NOW, &pair_plan(), out)), [kill.clone()]);
+    assert_eq!(out_of(|out| standby.on_deadline(late, &pair_plan(), out)), [kill.clone()]);
     assert_eq!(
         standby.state,
-        State::Dying { process: process(2), again: NOW.after(KILL_AGAIN_MS) }
+        State::Dying { process: process(2), again: late.after(KILL_AGAIN_MS) }
     );
     assert_eq!(out_of(|out| standby.start(out)), [], "none beside it");
-    assert_eq!(out_of(|out| standby.on_deadline(NOW, &pair_plan(), out)), [kill]);
-    standby.on_died(NOW, process(2), &mut Vec::new());
-    assert_eq!(out_of(|out| standby.on_deadline(NOW, &pair_plan(), out)), [Action::SpawnStandby]);
+    assert_eq!(out_of(|out| standby.on_deadline(late, &pair_plan(), out)), [kill]);
+    standby.on_died(late, process(2), &mut Vec::new());
+    assert_eq!(out_of(|out| standby.on_deadline(late, &pair_plan(), out)), [Action::SpawnStandby]);
+}
+
+#[test]
+fn one_whose_pulse_moves_is_not_killed_however_long_the_link_is_cut() {
+    let mut standby = watching(2);
+    standby.on_link_lost(NOW, &pair_plan(), &mut Vec::new());
+    let mut now = NOW;
+    for counter in 1..100 {
+        now = now.after(500);
+        assert_eq!(pulse(&mut standby, now, counter, false), []);
+        if standby.deadline().is_some_and(|at| at <= now) {
+            assert_eq!(out_of(|out| standby.on_deadline(now, &pair_plan(), out)), []);
+        }
+    }
+    assert!(standby.deadline().is_some(), "it is looked at again");
 }
 
 #[test]
