@@ -9,7 +9,7 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use support::{Pair, SIGKILL, SIGTERM, binary, example, is_alive, signal, wait_for, wait_until};
-use tools::{Ended, exits, finish, has, has_tool, is_root, pid_in, twins};
+use tools::{Ended, exits, finish, freeze, has, has_tool, is_root, pid_in, twins};
 
 /// Runs quickly up, stays up.
 fn sleeper(name: &str, more: &str) -> String {
@@ -474,9 +474,13 @@ fn after_a_reboot_auto_start_decides_and_no_process_on_record_is_believed() {
     exits(&pair, &["start", "all"], 0);
     exits(&pair, &["stop", "gone"], 0);
     let old = pair.pids();
-    // A reboot ends everything at once, without a word.
-    let all = pair.processes();
-    all.iter().for_each(|pid| signal(*pid, SIGKILL));
+    // A reboot ends everything at once, without a word: stopped first, nobody can start another.
+    let mut stopped = Vec::new();
+    while stopped != pair.processes() {
+        stopped = pair.processes();
+        stopped.iter().for_each(|pid| freeze(*pid));
+    }
+    stopped.iter().for_each(|pid| signal(*pid, SIGKILL));
     wait_until("all to be dead", || pair.processes().is_empty());
     let id = pair.home.join("boot_id");
     fs::write(&id, "11111111-2222-3333-4444-555555555555\n").unwrap();
