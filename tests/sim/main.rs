@@ -67,6 +67,7 @@ fn run_seeds(seeds: impl Iterator<Item = u64>) -> Counts {
         sum.kills += counts.kills;
         sum.answered += counts.answered;
         sum.hangs += counts.hangs;
+        sum.runs += counts.runs;
     }
     sum
 }
