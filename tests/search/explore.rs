@@ -1,0 +1,129 @@
+//! Breadth-first search over all states of a world, with the path to the first one that is wrong.
+//!
+//! Must not know what the world is. A state is remembered by its 64-bit hash: a collision could
+//! hide a state, never invent one. A world is kept only while it waits for its turn; a path is
+//! found again by taking the same choices from the start.
+
+use std::collections::hash_map::{DefaultHasher, Entry};
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::fmt::Debug;
+use std::hash::{Hash, Hasher};
+
+/// One way on from a state.
+pub struct Next<W> {
+    pub label: String,
+    /// Something fails or is asked for: whether all ends well must not depend on it.
+    pub is_fault: bool,
+    pub world: W,
+}
+
+/// What can be searched.
+pub trait World: Clone + Debug + Hash {
+    /// Every way on; always in the same order. The labels are empty unless it `tells`.
+    fn steps(&self, tells: bool) -> Vec<Next<Self>>;
+    /// What must hold in every state.
+    fn check(&self) -> Result<(), String>;
+    /// From every state such a state must still be in reach without a fault.
+    fn is_good(&self) -> bool;
+    /// What is to be seen in some state at least, so that the search is known not to be empty.
+    fn sights(&self) -> Vec<&'static str>;
+}
+
+/// What was seen.
+pub struct Report {
+    pub states: usize,
+    pub sights: BTreeSet<&'static str>,
+}
+
+/// Where a state came from.
+struct Origin {
+    parent: u32,
+    choice: u16,
+}
+
+/// Visits every state that can be reached from `first`; says how a wrong one is reached.
+pub fn explore<W: World>(first: W, states_max: usize) -> Result<Report, String> {
+    let mut origins = vec![Origin { parent: 0, choice: 0 }];
+    let mut seen = HashMap::from([(hash(&first), 0u32)]);
+    let mut back: Vec<(u32, u32)> = Vec::new();
+    let mut good: Vec<u32> = Vec::new();
+    let mut sights = BTreeSet::new();
+    let mut queue = VecDeque::from([(0u32, first.clone())]);
+    while let Some((index, world)) = queue.pop_front() {
+        if let Err(error) = world.check() {
+            return Err(story(&first, &origins, index, &error));
+        }
+        sights.extend(world.sights());
+        if world.is_good() {
+            good.push(index);
+        }
+        for (choice, next) in world.steps(false).into_iter().enumerate() {
+            let fresh = u32::try_from(origins.len()).expect("fewer than 2^32 states");
+            let target = match seen.entry(hash(&next.world)) {
+                Entry::Occupied(old) => *old.get(),
+                Entry::Vacant(free) => {
+                    free.insert(fresh);
+                    let choice = u16::try_from(choice).expect("few choices");
+                    origins.push(Origin { parent: index, choice });
+                    queue.push_back((fresh, next.world));
+                    fresh
+                }
+            };
+            if !next.is_fault {
+                back.push((target, index));
+            }
+        }
+        if origins.len() > states_max {
+            return Err(story(
+                &first,
+                &origins,
+                index,
+                "more states than that: choose smaller budgets",
+            ));
+        }
+    }
+    if let Some(lost) = first_lost(origins.len(), back, good) {
+        return Err(story(&first, &origins, lost, "from here no good end is in reach"));
+    }
+    Ok(Report { states: origins.len(), sights })
+}
+
+fn hash<W: Hash>(world: &W) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    world.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// The first state from which no good one can be reached. `back`: edges as (to, from).
+fn first_lost(states: usize, mut back: Vec<(u32, u32)>, mut good: Vec<u32>) -> Option<u32> {
+    back.sort_unstable();
+    let mut is_well = vec![false; states];
+    good.iter().for_each(|index| is_well[*index as usize] = true);
+    while let Some(index) = good.pop() {
+        let start = back.partition_point(|(to, _)| *to < index);
+        for (_, from) in back[start..].iter().take_while(|(to, _)| *to == index) {
+            if !std::mem::replace(&mut is_well[*from as usize], true) {
+                good.push(*from);
+            }
+        }
+    }
+    is_well.iter().position(|well| !well).and_then(|index| u32::try_from(index).ok())
+}
+
+/// The steps that lead to a state, and the state.
+fn story<W: World>(first: &W, origins: &[Origin], index: u32, error: &str) -> String {
+    let mut choices = Vec::new();
+    let mut at = index;
+    while at != 0 {
+        choices.push(origins[at as usize].choice);
+        at = origins[at as usize].parent;
+    }
+    let mut world = first.clone();
+    let mut text = String::new();
+    for choice in choices.into_iter().rev() {
+        let next = world.steps(true).swap_remove(choice as usize);
+        text.push_str(&format!("  {}\n", next.label));
+        world = next.world;
+    }
+    format!("{error}\nthe way there:\n{text}the state there:\n{world:#?}\n{error}")
+}

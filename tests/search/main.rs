@@ -1,0 +1,115 @@
+//! The exhaustive search: the two twins and their world in every order of events.
+//!
+//! The core runs here unchanged. What may go wrong on one path is a `Budget`; each test below
+//! spends one kind of budget, and `NM_SEARCH_DEPTH=N` adds N to every kind that it spends, for a
+//! longer run. To widen the search, add a field to `Budget` and the step that spends it.
+
+mod acts;
+mod explore;
+mod links;
+mod rules;
+mod steps;
+mod world;
+
+use explore::{Report, explore};
+use world::{Budget, LinkPace, Pair, Setting};
+
+/// More than this does not fit into the memory of a small machine.
+const STATES_MAX: usize = 20_000_000;
+
+/// No standby: the servers' part alone, and the return after the death of all.
+const ALONE: Setting = Setting { has_standby: false, link: LinkPace::AtOnce };
+const PAIR: Setting = Setting { has_standby: true, link: LinkPace::AtOnce };
+const LATE: Setting = Setting { has_standby: true, link: LinkPace::Late };
+const ONE_BY_ONE: Setting = Setting { has_standby: true, link: LinkPace::OneByOne };
+
+fn search(name: &str, setting: Setting, mut budget: Budget, sights: &[&str]) {
+    let depth = std::env::var("NM_SEARCH_DEPTH").ok().and_then(|text| text.parse().ok());
+    budget.deepen(depth.unwrap_or(0));
+    let Report { states, sights: seen } = match explore(Pair::new(setting, budget), STATES_MAX) {
+        Ok(report) => report,
+        Err(story) => panic!("{name}: {story}"),
+    };
+    println!("{name}: {states} states, {budget:?}");
+    for sight in sights {
+        assert!(seen.contains(sight), "{name}: no state shows that {sight}; seen: {seen:?}");
+    }
+}
+
+const NOTHING: Budget = Budget::NOTHING;
+
+#[test]
+fn a_server_lives_through_ends_and_leftovers() {
+    let budget = Budget { exits: 2, members: 1, deaf: 1, exec_fails: 1, fork_fails: 1, ..NOTHING };
+    let sights = ["the server is up", "the server was given up", "the server exited well"];
+    search("ends", ALONE, budget, &sights);
+}
+
+#[test]
+fn what_is_asked_is_done_and_answered_whatever_comes_between() {
+    let budget = Budget { asks: 2, exits: 1, deaf: 1, ..NOTHING };
+    search("asked", ALONE, budget, &["a request was answered", "it was stopped"]);
+    let budget = Budget { asks: 1, kills: 1, ..NOTHING };
+    search("asked of a pair", PAIR, budget, &["a request was answered", "it was stopped"]);
+}
+
+#[test]
+fn every_death_of_the_only_twin_is_survived() {
+    let budget = Budget { kills: 1, exits: 1, members: 1, deaf: 1, ..NOTHING };
+    search("alone", ALONE, budget, &["both twins are dead", "the server was adopted"]);
+    search("alone, twice", ALONE, Budget { kills: 2, ..NOTHING }, &["the server was adopted"]);
+}
+
+#[test]
+fn every_death_of_a_twin_is_survived() {
+    let budget = Budget { kills: 1, exits: 1, ..NOTHING };
+    let sights = ["one takeover", "the server was adopted", "a new standby watches"];
+    search("death", PAIR, budget, &sights);
+}
+
+#[test]
+fn every_second_death_is_survived_also_during_a_takeover() {
+    let budget = Budget { kills: 2, ..NOTHING };
+    let sights = ["a takeover after a takeover", "both twins are dead", "a takeover is on its way"];
+    search("two deaths", PAIR, budget, &sights);
+}
+
+#[test]
+fn a_hang_rightly_concluded_or_not_never_makes_two_actives() {
+    let budget = Budget { hangs: 1, kills: 1, ..NOTHING };
+    search("hang", PAIR, budget, &["a takeover after a hang", "a new standby watches"]);
+}
+
+#[test]
+fn the_pair_ends_whatever_dies_meanwhile() {
+    let budget = Budget { shutdowns: 1, kills: 1, ..NOTHING };
+    search("ending", PAIR, budget, &["the pair ended", "one takeover"]);
+}
+
+#[test]
+fn a_slow_and_broken_link_loses_nothing() {
+    let budget = Budget { cuts: 1, disk_fails: 1, ..NOTHING };
+    search("link", ONE_BY_ONE, budget, &["a standby watches", "the server is up"]);
+    let budget = Budget { kills: 1, ..NOTHING };
+    search("slow link", LATE, budget, &["a new standby watches", "the server was adopted"]);
+}
+
+#[test]
+fn a_disk_that_fails_delays_and_never_doubles() {
+    let budget = Budget { disk_fails: 2, kills: 1, ..NOTHING };
+    search("disk", PAIR, budget, &["one takeover", "the server was adopted"]);
+}
+
+#[test]
+fn timers_that_fire_too_early_do_no_harm() {
+    let budget = Budget { early_timers: 2, exits: 1, members: 1, deaf: 1, ..NOTHING };
+    search("early", ALONE, budget, &["the server is up"]);
+    let budget = Budget { early_timers: 1, kills: 1, ..NOTHING };
+    search("early in a pair", PAIR, budget, &["one takeover"]);
+}
+
+#[test]
+fn a_second_start_beside_a_living_pair_changes_nothing() {
+    let budget = Budget { rivals: 1, kills: 1, ..NOTHING };
+    search("rival", PAIR, budget, &["one takeover"]);
+}
