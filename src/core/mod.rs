@@ -17,6 +17,8 @@ pub mod record;
 pub mod restart;
 pub mod server;
 pub mod standby;
+#[cfg(test)]
+mod tests;
 pub mod time;
 pub mod watch;
 
