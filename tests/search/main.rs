@@ -76,8 +76,10 @@ fn every_second_death_is_survived_also_during_a_takeover() {
 
 #[test]
 fn a_hang_rightly_concluded_or_not_never_makes_two_actives() {
-    let budget = Budget { hangs: 1, kills: 1, ..NOTHING };
-    search("hang", PAIR, budget, &["a takeover after a hang", "a new standby watches"]);
+    let budget = Budget { hangs: 2, ..NOTHING };
+    search("hangs", PAIR, budget, &["a takeover after a hang", "a takeover after a takeover"]);
+    let budget = Budget { hangs: 1, standby_hangs: 1, ..NOTHING };
+    search("both hang", PAIR, budget, &["a takeover after a hang", "a new standby watches"]);
 }
 
 #[test]

@@ -89,40 +89,63 @@ fn hear(pair: &Pair, generation: i32, ways: &mut Ways) {
     }
 }
 
-/// A timer that only repeats something is held back while an answer is on its way: without that
-/// the numbers of the records would grow for ever.
+/// What a timer that fires stands for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Firing {
+    /// Something goes on that would not go on without it.
+    Plain,
+    /// An answer that it guards is on its way. Without a budget for these the numbers of the
+    /// records would grow for ever.
+    Early,
+    ActiveHangs,
+    StandbyHangs,
+    /// Nothing but the next time.
+    Idle,
+}
+
+fn meaning(pair: &Pair, twin: &Twin, timer: Timer) -> Firing {
+    let is_calm = twin.is_quiet() && pair.statuses.is_empty();
+    let unless_early = |is_due: bool| if is_due { Firing::Plain } else { Firing::Early };
+    match timer {
+        Timer::Beat if twin.node.role == Role::Standby => Firing::ActiveHangs,
+        Timer::Beat if twin.node.role == Role::Active && twin.node.standby.is_watching() => {
+            Firing::StandbyHangs
+        }
+        Timer::Beat => Firing::Idle,
+        Timer::Standby if matches!(twin.node.standby.state, State::Starting { .. }) => {
+            Firing::StandbyHangs
+        }
+        // Asked for again while it is held, the lock makes nothing but longer delays.
+        Timer::Promotion if awaits_lock(twin) && pair.lock.is_some() => Firing::Idle,
+        Timer::Standby | Timer::Promotion | Timer::Connect => Firing::Plain,
+        Timer::Ending => unless_early(is_calm),
+        Timer::Server(id) => match twin.node.servers.get(id.0).map(|server| &server.rec.phase) {
+            Some(Phase::Spawning { .. } | Phase::Execing { .. }) => Firing::Early,
+            Some(Phase::AtGate { .. }) => unless_early(is_calm),
+            Some(Phase::Stopping { killed, .. }) => unless_early(!killed || is_calm),
+            _ => Firing::Plain,
+        },
+    }
+}
+
 fn fire(pair: &Pair, generation: i32, ways: &mut Ways) {
     let Some(twin) = pair.twins.iter().find(|twin| twin.generation == generation) else { return };
-    let calm = twin.is_quiet() && pair.statuses.is_empty();
     for timer in twin.node.armed() {
-        let phase = twin.node.servers.first().map(|server| &server.rec.phase);
-        let (free, hang) = match timer {
-            Timer::Beat if twin.node.role == Role::Active => {
-                (true, twin.node.standby.is_watching())
-            }
-            Timer::Beat => (true, twin.node.role == Role::Standby),
-            Timer::Standby => (true, matches!(twin.node.standby.state, State::Starting { .. })),
-            Timer::Server(_) => match phase {
-                Some(Phase::Spawning { .. } | Phase::Execing { .. }) => (false, false),
-                Some(Phase::AtGate { .. }) => (calm, false),
-                Some(Phase::Stopping { killed, .. }) => (!killed || calm, false),
-                _ => (true, false),
-            },
-            Timer::Ending => (calm, false),
-            Timer::Connect | Timer::Promotion => (true, false),
+        let meaning = meaning(pair, twin, timer);
+        let mut budget = pair.budget;
+        let is_paid = match meaning {
+            Firing::Plain => true,
+            Firing::Early => take_one(&mut budget.early_timers),
+            Firing::ActiveHangs => take_one(&mut budget.hangs),
+            Firing::StandbyHangs => take_one(&mut budget.standby_hangs),
+            Firing::Idle => false,
         };
-        // Without a meaning, or without an effect but a longer delay.
-        let asks_in_vain = timer == Timer::Promotion && awaits_lock(twin) && pair.lock.is_some();
-        if timer == Timer::Beat && !hang || asks_in_vain {
-            continue;
-        }
-        if hang && pair.budget.hangs == 0 || !free && pair.budget.early_timers == 0 {
+        if !is_paid {
             continue;
         }
         let label = format_args!("twin {generation}: the timer {timer:?} fires");
-        ways.add(label, hang || !free, |next| {
-            next.budget.hangs -= u8::from(hang);
-            next.budget.early_timers -= u8::from(!free);
+        ways.add(label, meaning != Firing::Plain, |next| {
+            next.budget = budget;
             if let Some(twin) = next.twin(generation) {
                 let mut out = Vec::new();
                 twin.node.fire_armed(NOW, timer, &mut out);
@@ -130,6 +153,12 @@ fn fire(pair: &Pair, generation: i32, ways: &mut Ways) {
             }
         });
     }
+}
+
+fn take_one(count: &mut u8) -> bool {
+    let is_there = *count > 0;
+    *count = count.saturating_sub(1);
+    is_there
 }
 
 fn awaits_lock(twin: &Twin) -> bool {

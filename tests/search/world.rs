@@ -3,6 +3,7 @@
 //! Must not decide anything that the core decides. Time does not exist here: every moment is 0,
 //! and a timer that is armed may fire.
 
+use crate::explore::hash;
 use nodemanager::core::ask::Verb;
 use nodemanager::core::node::{Node, Role};
 use nodemanager::core::restart::{Policy, Then, When};
@@ -10,7 +11,6 @@ use nodemanager::core::{
     Action, Entry, Event, Exit, Identity, Ms, PairPlan, Phase, Record, ServerPlan, Wanted,
 };
 use std::collections::{BTreeMap, VecDeque};
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::rc::Rc;
 
 pub const NOW: Ms = Ms(0);
@@ -21,8 +21,10 @@ pub const SIGKILL: i32 = 9;
 pub struct Budget {
     /// kill -9 of a twin.
     pub kills: u8,
-    /// A twin takes the other one for hung, rightly or not.
+    /// The standby takes the active for hung, rightly or not.
     pub hangs: u8,
+    /// The active takes its standby for hung, rightly or not.
+    pub standby_hangs: u8,
     /// The server ends by itself.
     pub exits: u8,
     /// A process of the server's group outlives its leader.
@@ -371,11 +373,7 @@ impl Twin {
     pub fn owe(&mut self, event: Event) {
         if !self.inbox.contains(&event) {
             self.inbox.push(event);
-            self.inbox.sort_by_cached_key(|event| {
-                let mut hasher = DefaultHasher::new();
-                event.hash(&mut hasher);
-                hasher.finish()
-            });
+            self.inbox.sort_by_cached_key(hash);
         }
     }
 
@@ -417,6 +415,7 @@ impl Budget {
     pub const NOTHING: Budget = Budget {
         kills: 0,
         hangs: 0,
+        standby_hangs: 0,
         exits: 0,
         members: 0,
         deaf: 0,
@@ -435,6 +434,7 @@ impl Budget {
         let all = [
             &mut self.kills,
             &mut self.hangs,
+            &mut self.standby_hangs,
             &mut self.exits,
             &mut self.members,
             &mut self.deaf,
