@@ -163,7 +163,7 @@ impl Node {
         let found = self.servers.iter().find_map(|server| {
             let waiting = match &server.rec.phase {
                 Phase::Reaping { process, .. } => Some(*process),
-                _ => None,
+                phase => phase.process(),
             };
             let last = server.rec.last_exit.as_ref().map(|last| last.process);
             waiting.into_iter().chain(last).find(is_it).map(|process| (server.id, process))

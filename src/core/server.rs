@@ -309,8 +309,23 @@ impl Server {
         }
     }
 
-    /// A status came on another way than from our own child.
+    /// A status came on another way than from our own child. It may be the first news of an end.
     pub fn on_status(&mut self, now: Ms, process: Identity, exit: Exit, steps: &mut Steps) {
+        let (phase, at_gate) = match self.rec.phase.clone() {
+            Phase::Verifying { was, .. } => {
+                let at_gate = matches!(*was, Phase::AtGate { .. } | Phase::Execing { .. });
+                (*was, at_gate)
+            }
+            phase => (phase, false),
+        };
+        if phase.process() == Some(process) {
+            let is_stopping = matches!(phase, Phase::Stopping { .. });
+            self.rec.phase = phase;
+            return match is_stopping {
+                true => self.on_died(now, process, Some(exit), steps),
+                false => self.ended(now, process, exit, at_gate, steps),
+            };
+        }
         if let Phase::Reaping { process: own, at_gate, .. } = self.rec.phase
             && own == process
         {

@@ -73,6 +73,22 @@ fn a_server_that_died_meanwhile_waits_for_its_status() {
 }
 
 #[test]
+fn a_status_that_comes_before_the_look_is_not_lost() {
+    let (mut server, _) = adopted(up(9));
+    steps_of(&mut server, |s, steps| s.on_status(NOW, process(9), Exit::Code(3), steps));
+    assert_eq!(server.rec.last_exit, ended(9, Exit::Code(3)));
+    assert_eq!(found(&mut server, Found::Gone), [], "the look says nothing new");
+}
+
+#[test]
+fn a_status_of_a_child_that_ended_at_its_gate_counts_for_nothing() {
+    let (mut server, _) = adopted(Phase::AtGate { process: process(9), until: NOW });
+    let exit = Exit::Signal(SIGKILL);
+    steps_of(&mut server, |s, steps| s.on_status(NOW, process(9), exit, steps));
+    assert!(matches!(server.rec.phase, Phase::Stopping { why: Why::NeverRan, .. }));
+}
+
+#[test]
 fn what_can_not_be_told_is_left_alone_reported_and_looked_at_again() {
     let (mut server, _) = adopted(up(9));
     assert_eq!(found(&mut server, Found::Unclear("no permission".to_string())), []);

@@ -225,6 +225,17 @@ fn a_status_that_comes_in_time_is_the_one_that_counts() {
 }
 
 #[test]
+fn a_status_that_is_the_first_news_of_an_end_is_not_lost() {
+    let mut server = server_in(up(9));
+    steps_of(&mut server, |s, steps| s.on_status(NOW, process(9), Exit::Code(0), steps));
+    assert_eq!(server.rec.phase, stopping(9, Why::Ended, true, false));
+    let steps = steps_of(&mut server, |s, steps| s.on_died(NOW, process(9), None, steps));
+    assert_eq!(steps, [], "the pidfd says nothing new");
+    steps_of(&mut server, |s, steps| s.on_group(NOW, process(9), None, steps));
+    assert_eq!((server.rec.phase, server.rec.last_exit), (Phase::Exited, ended(9, Exit::Code(0))));
+}
+
+#[test]
 fn a_good_status_that_comes_late_takes_the_failure_back() {
     let mut server = server_in(Phase::Backoff { until: NOW });
     server.rec.last_exit = ended(9, Exit::Unknown);
