@@ -200,6 +200,7 @@ fn spawn(pair: &mut Pair, generation: i32, start_number: u64) {
         life: Life::AtGate { discarded: false },
         has_member: false,
         was_recorded: false,
+        told: None,
     };
     let identity = process.identity();
     pair.processes.push(process);

@@ -21,7 +21,8 @@ pub fn do_what_is_only_said(pair: &mut Pair) {
     };
     for index in 0..pair.twins.len() {
         let generation = pair.twins[index].generation;
-        while pair.twins[index].queue.front().is_some_and(is_said) {
+        let is_dying = pair.twins[index].is_dying;
+        while !is_dying && pair.twins[index].queue.front().is_some_and(is_said) {
             let action = pair.twin(generation).and_then(|twin| twin.queue.pop_front());
             action.into_iter().for_each(|action| act(pair, generation, action));
         }
@@ -34,7 +35,7 @@ fn deliver_one(pair: &mut Pair) -> bool {
     let at_once = pair.setting.link == LinkPace::AtOnce;
     let is_free = |pair: &Pair, generation| {
         let twin = pair.twins.iter().find(|twin| twin.generation == generation);
-        twin.is_some_and(|twin| twin.queue.is_empty())
+        twin.is_some_and(|twin| twin.is_free())
     };
     for twin in pair.twins.clone() {
         let (Some(link), Some(parent)) = (&twin.link, twin.parent) else { continue };
@@ -46,7 +47,7 @@ fn deliver_one(pair: &mut Pair) -> bool {
         }
         let is_news =
             |e: &Event| matches!(e, Event::StandbySpawned { .. } | Event::StandbyConnected);
-        if let Some(active) = pair.twin(parent).filter(|active| active.queue.is_empty())
+        if let Some(active) = pair.twin(parent).filter(|active| active.is_free())
             && let Some(index) = active.inbox.iter().position(|e| is_news(e) && active.may_hear(e))
         {
             let event = active.inbox.remove(index);
@@ -87,9 +88,7 @@ pub fn break_or_deliver(pair: &Pair, ways: &mut Ways) {
         let (Some(link), Some(parent)) = (&twin.link, twin.parent) else { continue };
         let generation = twin.generation;
         let is_linked = !twin.has(|event| *event == Event::LinkDown);
-        if let (Some(message), true, true) =
-            (link.to_standby.front(), is_linked, twin.queue.is_empty())
-        {
+        if let (Some(message), true, true) = (link.to_standby.front(), is_linked, twin.is_free()) {
             let number =
                 if pair.setting.link == LinkPace::OneByOne { 1 } else { link.to_standby.len() };
             let label = format_args!("twin {generation} gets {number} messages, first {message:?}");
@@ -101,8 +100,7 @@ pub fn break_or_deliver(pair: &Pair, ways: &mut Ways) {
             });
         }
         let active = pair.twins.iter().find(|twin| twin.generation == parent);
-        let is_ready =
-            active.is_some_and(|active| active.queue.is_empty() && !active.awaits_link());
+        let is_ready = active.is_some_and(|active| active.is_free() && !active.awaits_link());
         if let (Some(message), true) = (link.to_active.front(), is_ready) {
             let number =
                 if pair.setting.link == LinkPace::OneByOne { 1 } else { link.to_active.len() };

@@ -83,6 +83,14 @@ fn a_hang_rightly_concluded_or_not_never_makes_two_actives() {
 }
 
 #[test]
+fn a_twin_that_does_not_die_is_waited_for() {
+    let budget = Budget { hangs: 1, undying: 1, ..NOTHING };
+    search("undying", PAIR, budget, &["a takeover after a hang", "a killed active is not dead"]);
+    let budget = Budget { standby_hangs: 1, undying: 1, ..NOTHING };
+    search("undying standby", PAIR, budget, &["a standby watches"]);
+}
+
+#[test]
 fn the_pair_ends_whatever_dies_meanwhile() {
     let budget = Budget { shutdowns: 1, kills: 1, ..NOTHING };
     search("ending", PAIR, budget, &["the pair ended", "one takeover"]);
@@ -100,6 +108,7 @@ fn a_slow_and_broken_link_loses_nothing() {
 fn a_disk_that_fails_delays_and_never_doubles() {
     let budget = Budget { disk_fails: 2, kills: 1, ..NOTHING };
     search("disk", PAIR, budget, &["one takeover", "the server was adopted"]);
+    search("disk alone", ALONE, budget, &["both twins are dead", "the server was adopted"]);
 }
 
 #[test]

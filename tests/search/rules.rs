@@ -1,6 +1,6 @@
 //! What must hold in every state of the search, what a good end is, and what must be seen.
 
-use crate::world::{Life, Pair, Twin};
+use crate::world::{Life, Pair, Process, Twin};
 use nodemanager::core::node::{Role, Timer};
 use nodemanager::core::promotion::Step;
 use nodemanager::core::{Exit, Phase, Record, ServerRecord, Wanted};
@@ -14,6 +14,7 @@ pub fn check(pair: &Pair) -> Result<(), String> {
     for twin in &pair.twins {
         who_waits_has_a_timer(twin)?;
         twin.node.servers.iter().try_for_each(|server| exit_is_true(pair, &server.rec))?;
+        twin.node.servers.iter().try_for_each(|server| exit_is_kept(pair, twin, &server.rec))?;
         twin.node.watch.copy.values().try_for_each(|entry| record_is_true(pair, &entry.record))?;
     }
     pair.disk.values().try_for_each(|entry| record_is_true(pair, &entry.record))
@@ -90,6 +91,20 @@ fn exit_is_true(pair: &Pair, record: &ServerRecord) -> Result<(), String> {
     }
 }
 
+/// What the keeper told an active is not forgotten again, whenever it came.
+fn exit_is_kept(pair: &Pair, twin: &Twin, record: &ServerRecord) -> Result<(), String> {
+    let Some(last) = record.last_exit.as_ref().filter(|last| last.exit == Exit::Unknown) else {
+        return Ok(());
+    };
+    let told = |process: &&Process| {
+        process.pid == last.process.pid && process.told == Some(twin.generation)
+    };
+    match pair.processes.iter().find(told) {
+        Some(process) => Err(format!("the exit status of PID {} was told and lost", process.pid)),
+        None => Ok(()),
+    }
+}
+
 /// All is as it is wanted, nothing is on its way, and the next death would be survived.
 pub fn is_good(pair: &Pair) -> bool {
     if pair.twins.is_empty() {
@@ -114,6 +129,7 @@ pub fn sights(pair: &Pair) -> Vec<&'static str> {
     let promoting = pair.twins.iter().any(|twin| twin.node.role == Role::Promoting);
     see(promoting && pair.lock.is_none() && pair.generations > 1, "a takeover is on its way");
     let Some(active) = pair.active() else { return seen };
+    see(active.is_dying, "a killed active is not dead");
     let takeovers = active.node.record.takeovers;
     see(takeovers == 1, "one takeover");
     see(takeovers >= 2, "a takeover after a takeover");

@@ -39,6 +39,12 @@ fn steps(pair: &Pair, tells: bool) -> Vec<Next<Pair>> {
     }
     for twin in &pair.twins {
         let generation = twin.generation;
+        if twin.is_dying {
+            ways.add(format_args!("twin {generation} is dead at last"), false, |next| {
+                next.end_twin(generation);
+            });
+            continue;
+        }
         match twin.queue.front() {
             Some(action) => carry_out(pair, generation, action, &mut ways),
             None => {
@@ -80,6 +86,9 @@ fn hear(pair: &Pair, generation: i32, ways: &mut Ways) {
                 false,
                 |next| {
                     let (pid, exit) = next.statuses.remove(index);
+                    next.process(pid)
+                        .into_iter()
+                        .for_each(|process| process.told = Some(generation));
                     if let Some(twin) = next.twin(generation) {
                         twin.hear(Event::Status { pid, start_ticks: 7, exit });
                     }
@@ -197,6 +206,18 @@ fn carry_out(pair: &Pair, generation: i32, action: &Action, ways: &mut Ways) {
         Action::Signal { signal, .. } if *signal != SIGKILL && budget.deaf > 0 => {
             plain(", and nobody obeys", true, &|next, _| next.budget.deaf -= 1);
         }
+        Action::Fence | Action::KillStandby { .. } if budget.undying > 0 => {
+            plain(", but it does not die yet", true, &|next, action| {
+                let victim = match action {
+                    Action::KillStandby { process } => Some(process.pid),
+                    _ => next.twin(generation).and_then(|twin| twin.parent),
+                };
+                next.budget.undying -= 1;
+                if let Some(twin) = victim.and_then(|victim| next.twin(victim)) {
+                    twin.is_dying = true;
+                }
+            });
+        }
         Action::Spawn { start_number, .. } if budget.fork_fails > 0 => {
             let start_number = *start_number;
             plain(", but fork fails", true, &move |next, _| {
@@ -290,7 +311,7 @@ fn people(pair: &Pair, ways: &mut Ways) {
             [true, false].map(|stop_servers| Verb::Shutdown { stop_servers, force: false }),
         );
     }
-    let Some(active) = pair.active().filter(|active| active.queue.is_empty()) else { return };
+    let Some(active) = pair.active().filter(|active| active.is_free()) else { return };
     let generation = active.generation;
     for verb in verbs {
         ways.add(format_args!("twin {generation} is asked for {verb:?}"), true, |next| {

@@ -47,6 +47,8 @@ pub struct Budget {
     pub shutdowns: u8,
     /// Somebody starts the pair once more while it runs.
     pub rivals: u8,
+    /// A twin that was killed stays in the kernel for a while.
+    pub undying: u8,
 }
 
 /// When the messages of a link arrive.
@@ -95,6 +97,8 @@ pub struct Twin {
     /// What it will hear, in any order that `may_hear` allows.
     pub inbox: Vec<Event>,
     pub link: Option<Link>,
+    /// It was killed and does nothing any more, but is not dead: it holds its lock.
+    pub is_dying: bool,
 }
 
 /// How far a server's process is.
@@ -125,6 +129,8 @@ pub struct Process {
     pub has_member: bool,
     /// Its record was on the disk, or a standby had it.
     pub was_recorded: bool,
+    /// The active that read its exit status from the keeper.
+    pub told: Option<i32>,
 }
 
 impl Process {
@@ -240,7 +246,8 @@ impl Pair {
         node.begin(NOW, &mut out);
         let generation = self.generations;
         let (queue, inbox, link) = (VecDeque::new(), Vec::new(), None);
-        let mut twin = Twin { generation, parent, node, queue, inbox, link };
+        let is_dying = false;
+        let mut twin = Twin { generation, parent, node, queue, inbox, link, is_dying };
         twin.take(out);
         self.twins.push(Rc::new(twin));
         generation
@@ -402,8 +409,13 @@ impl Twin {
         self.has(|event| matches!(event, Event::StandbyLinkLost | Event::StandbyConnected))
     }
 
+    /// It has done all that it decided, and waits for what comes.
+    pub fn is_free(&self) -> bool {
+        self.queue.is_empty() && !self.is_dying
+    }
+
     pub fn is_quiet(&self) -> bool {
-        self.queue.is_empty() && self.inbox.is_empty()
+        self.is_free() && self.inbox.is_empty()
     }
 }
 
@@ -427,6 +439,7 @@ impl Budget {
         asks: 0,
         shutdowns: 0,
         rivals: 0,
+        undying: 0,
     };
 
     /// More of everything that there is.
@@ -446,6 +459,7 @@ impl Budget {
             &mut self.asks,
             &mut self.shutdowns,
             &mut self.rivals,
+            &mut self.undying,
         ];
         for count in all.into_iter().filter(|count| **count > 0) {
             *count = count.saturating_add(by);
