@@ -164,7 +164,9 @@ impl Standby {
         match self.state {
             State::Down { retry: Some(_) } => self.start(out),
             // Its pulse moves: it works, and only the link does not. Nobody is killed for that.
-            State::Starting { process, .. } if now.since(self.moved) < plan.heartbeat_timeout_ms => {
+            State::Starting { process, .. }
+                if now.since(self.moved) < plan.heartbeat_timeout_ms =>
+            {
                 let until = now.after(plan.heartbeat_timeout_ms * START_TIMEOUTS);
                 self.state = State::Starting { process, until };
                 self.reason = Some("its pulse moves, but it is not WATCHING".to_string());
