@@ -16,10 +16,12 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 /// Longest line with its newline: what a pipe takes in one piece (PIPE_BUF, pipe(7)).
 const MAX_LINE_BYTES: usize = 4096;
+/// In a burst of lines (a takeover has some for every server) the path is looked at so often.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// Code of the line that tells how many lines were lost.
 pub const LINES_LOST_CODE: &str = "0010";
 
@@ -69,6 +71,8 @@ fn build(settings: &Settings) -> io::Result<(env_logger::Logger, LogHandle)> {
         file,
         limits: Limits { max_size: settings.max_size, max_files: settings.max_files },
         rotate_at: 0,
+        size: 0,
+        looked_at: None,
         lost: 0,
         torn: false,
     };
@@ -159,6 +163,10 @@ struct Sink {
     limits: Limits,
     /// After a rotation that failed, the size from which it is tried again; else 0.
     rotate_at: u64,
+    /// The file's size at the last look, and what was written since.
+    size: u64,
+    /// When the path was found to lead to the file.
+    looked_at: Option<Instant>,
     lost: u64,
     /// The file ends within a line: a disk that was full took only a part.
     torn: bool,
@@ -170,15 +178,13 @@ impl Sink {
             self.file = Some(open_log(path, Access::Append)?);
             self.rotate_at = 0;
             self.torn = false;
+            self.looked_at = None;
         }
         Ok(())
     }
 
     fn take(&mut self, line: &[u8]) {
-        if !self.path_is_ours() {
-            // Where this fails, the old file is better than none, and the next line tries again.
-            let _ = self.open();
-        }
+        self.look();
         if self.lost > 0 {
             let text = format!("{} log lines were lost: the log could not be written", self.lost);
             let level = log::Level::Error;
@@ -191,6 +197,18 @@ impl Sink {
             self.lost = self.lost.saturating_add(1);
         }
         self.rotate_if_due();
+    }
+
+    fn look(&mut self) {
+        if self.looked_at.is_some_and(|at| at.elapsed() < LOOK_EVERY) {
+            return;
+        }
+        // Where this fails, the old file is better than none, and the next line tries again.
+        if self.path_is_ours() || self.open().is_ok() {
+            self.looked_at = Some(Instant::now());
+        }
+        let status = self.file.as_ref().and_then(|file| file.metadata().ok());
+        self.size = status.map_or(0, |status| status.size());
     }
 
     /// False when another process rotated the file, or somebody removed it.
@@ -207,6 +225,7 @@ impl Sink {
         let written = self.write_once(&whole);
         let rest = whole.get(written..).unwrap_or_default();
         // A short write is no error yet: the second one tells, or completes the line.
+        self.size = self.size.saturating_add(whole.len() as u64);
         let complete = rest.is_empty() || (written > 0 && self.write_once(rest) == rest.len());
         if complete || written > 0 {
             self.torn = !complete;
@@ -235,9 +254,12 @@ impl Sink {
 
     fn rotate_if_due(&mut self) {
         let (Some(path), Some(file)) = (&self.path, &self.file) else { return };
-        let Ok(size) = file.metadata().map(|status| status.size()) else { return };
         let limit = self.limits.max_size.max(self.rotate_at);
-        if self.limits.max_size == 0 || size < limit || self.torn {
+        if self.limits.max_size == 0 || self.size < limit || self.torn {
+            return;
+        }
+        let Ok(size) = file.metadata().map(|status| status.size()) else { return };
+        if size < limit {
             return;
         }
         if !leads_to(path, file).unwrap_or(false) {

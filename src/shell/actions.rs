@@ -216,6 +216,7 @@ impl Shell {
         self.say_serving();
         self.outputs.begin(&mut self.ctx);
         self.look_at_keeper();
+        self.is_serving = true;
         self.write_pair_file("serving", None);
         if self.stderr_is_open {
             // Whoever waits for the start reads until the end of the file.

@@ -168,7 +168,9 @@ impl Shell {
             if let Some((_, _, old)) = self.keeper.seen.replace((seen, slot.start_ticks, fd)) {
                 self.ctx.close(old);
             }
-            self.write_pair_file("serving", None);
+            if self.is_serving {
+                self.write_pair_file("serving", None);
+            }
         }
     }
 

@@ -73,6 +73,8 @@ pub struct Shell {
     own: Identity,
     /// This process has the listening sockets.
     is_bound: bool,
+    /// Clients are served.
+    is_serving: bool,
     serves_since: Ms,
     says_watching: bool,
     /// Children forked since the last heartbeat of a long turn.
@@ -213,6 +215,7 @@ impl Shell {
             lock: None,
             own,
             is_bound: is_standby,
+            is_serving: false,
             serves_since: Ms(0),
             says_watching: false,
             forks: 0,

@@ -41,7 +41,7 @@ fn start() -> io::Result<()> {
     let mut left = watch_left(&ctx, &bequest.left);
     let mut outputs = Outputs::default();
     outputs.begin_as_mover(&mut ctx);
-    info!(target: "0140", "moves the output of {} servers until the next start, PID {}", left.len(), std::process::id());
+    info!(target: "0140", "moves the output of servers that stay up ({}) until the next start, PID {}", left.len(), std::process::id());
     let mut events = Events::with_capacity(256);
     loop {
         outputs.turn(&mut ctx);

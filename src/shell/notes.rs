@@ -100,7 +100,7 @@ impl Shell {
             info!(target: "0102", "configuration {file}, handed over by the active");
         } else {
             info!(target: "0101", "node manager {version} starting, PID {pid}");
-            info!(target: "0102", "configuration {file}, {} servers", self.ctx.config.servers.len());
+            info!(target: "0102", "configuration {file}, servers: {}", self.ctx.config.servers.len());
             for warning in &self.ctx.config.warnings {
                 warn!(target: "0102", "{warning}");
             }
@@ -257,7 +257,8 @@ impl Shell {
             Phase::Up { process } => info!(target: "0303", "{name}: RUNNING, PID {}", process.pid),
             Phase::Stopping { process, leader_dead: false, killed, .. } => {
                 let how = if *killed { "SIGKILL" } else { "its stop signal" };
-                info!(target: "0304", "{name}: stopping, PID {}: {how} {reason}", process.pid);
+                let why = if reason.is_empty() { reason } else { format!("; {reason}") };
+                info!(target: "0304", "{name}: stopping, PID {}, with {how}{why}", process.pid);
             }
             Phase::Stopping { process, leader_dead: true, .. } => {
                 let exit =

@@ -155,7 +155,7 @@ impl Store {
 
     fn note_success(&mut self) {
         if std::mem::replace(&mut self.is_failing, false) {
-            info!(target: "0115", "the journal can be written again");
+            info!(target: "0134", "the journal can be written again");
         }
     }
 

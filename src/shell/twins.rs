@@ -69,7 +69,10 @@ impl Shell {
             }
             Err(error) => self.ctx.tell(Event::StandbySpawnFailed { error }),
         }
-        self.write_pair_file("serving", None);
+        // Who is about to serve writes it then.
+        if self.is_serving {
+            self.write_pair_file("serving", None);
+        }
     }
 
     fn try_spawn_standby(&mut self) -> Result<(Identity, OwnedFd), String> {

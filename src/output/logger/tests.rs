@@ -65,11 +65,27 @@ fn a_file_that_another_process_rotated_is_opened_again() {
     let (logger, handle) = build(&settings(log.clone(), 0, 9)).unwrap();
     say(&logger, Level::Info, "1");
     rotate::rotate(&log, 9).unwrap();
+    handle.sink().looked_at = None;
     say(&logger, Level::Info, "2");
     fs::remove_file(&log).unwrap();
     handle.reopen().unwrap();
     say(&logger, Level::Info, "3");
     assert_eq!(texts(&log), ["1", "3"]);
+}
+
+#[test]
+fn in_a_burst_of_lines_the_path_is_looked_at_once_and_again_later() {
+    let dir = TestDir::new();
+    let log = dir.path("node-1.log");
+    let (logger, handle) = build(&settings(log.clone(), 0, 9)).unwrap();
+    say(&logger, Level::Info, "1");
+    fs::remove_file(&log).unwrap();
+    handle.sink().looked_at = Some(Instant::now() + LOOK_EVERY * 1_000);
+    say(&logger, Level::Info, "2");
+    assert!(!log.exists());
+    handle.sink().looked_at = Instant::now().checked_sub(LOOK_EVERY);
+    say(&logger, Level::Info, "3");
+    assert_eq!(texts(&log), ["3"]);
 }
 
 #[test]

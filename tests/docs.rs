@@ -1,0 +1,113 @@
+//! The documents and the code say the same: log codes, configuration keys, file names, tests.
+//!
+//! Must read the sources only; it starts nothing.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Codes that the log itself writes: a library's line, and lost lines.
+const CODES_OF_THE_LOG: [&str; 2] = ["0000", "0010"];
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// The text of every Rust file below a directory.
+fn sources(dir: &Path) -> String {
+    let mut text = String::new();
+    for entry in fs::read_dir(dir).expect("a directory of the sources").flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            text += &sources(&path);
+        } else if path.extension().is_some_and(|ending| ending == "rs") {
+            text += &fs::read_to_string(&path).expect("a source file");
+        }
+    }
+    text
+}
+
+/// What follows `before` up to `end`, wherever it occurs.
+fn all_between<'a>(text: &'a str, before: &str, end: char) -> BTreeSet<&'a str> {
+    text.split(before).skip(1).filter_map(|rest| rest.split(end).next()).collect()
+}
+
+/// Words in backquotes.
+fn quoted(text: &str) -> BTreeSet<&str> {
+    let lines = text.lines().filter(|line| !line.starts_with("```"));
+    lines.flat_map(|line| line.split('`').skip(1).step_by(2)).collect()
+}
+
+#[test]
+fn every_log_code_is_listed_and_every_listed_code_is_used() {
+    let code = sources(&root().join("src"));
+    let used: BTreeSet<&str> =
+        all_between(&code, "target: \"", '"').into_iter().chain(CODES_OF_THE_LOG).collect();
+    let table = read("docs/LOG_CODES.md");
+    let rows = table.lines().filter_map(|line| line.strip_prefix("| ")?.get(..4));
+    let listed: BTreeSet<&str> =
+        rows.filter(|code| code.bytes().all(|byte| byte.is_ascii_digit())).collect();
+    assert_eq!(listed, used);
+}
+
+#[test]
+fn every_configuration_key_is_described_and_no_other() {
+    let code = read("src/config/sections.rs");
+    let document = read("docs/CONFIGURATION.md");
+    let described = quoted(&document);
+    let example = read("conf/nodemanager.toml");
+    let lists: Vec<&str> = code.split("_KEYS: &[&str] =").skip(1).collect();
+    assert!(lists.len() >= 5, "the lists of keys are not where they were");
+    for keys in lists.iter().filter_map(|rest| rest.split(';').next()) {
+        for key in keys.split('"') {
+            let is_key = !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric());
+            // The names of the two tables themselves are headings.
+            if is_key && !["nodeManager", "server"].contains(&key) {
+                assert!(described.contains(key), "docs/CONFIGURATION.md does not describe {key}");
+                assert!(example.contains(key), "conf/nodemanager.toml does not show {key}");
+            }
+        }
+    }
+    for row in document.lines().filter_map(|line| line.strip_prefix("| `")) {
+        let key = row.split('`').next().unwrap_or_default();
+        assert!(code.contains(&format!("\"{key}\"")), "there is no key {key}");
+    }
+}
+
+#[test]
+fn every_file_that_a_document_names_exists() {
+    let mut named = 0;
+    for document in ["README.md", "docs/INVARIANTS.md", "docs/CONFIGURATION.md", "docs/LINK.md"] {
+        let text = read(document);
+        let links = all_between(&text, "](", ')');
+        let is_ours = |path: &&str| {
+            ["src/", "tests/", "docs/", "conf/", "bin/", ".ci/"]
+                .iter()
+                .any(|dir| path.starts_with(dir))
+        };
+        for path in quoted(&text).into_iter().chain(links).filter(is_ours) {
+            let path = path.split_whitespace().next().unwrap_or_default();
+            assert!(root().join(path).exists(), "{document} names {path}, which does not exist");
+            named += 1;
+        }
+    }
+    assert!(named > 40, "the documents name only {named} files");
+}
+
+#[test]
+fn every_test_that_shows_an_invariant_exists() {
+    let code = sources(&root().join("tests")) + &sources(&root().join("src"));
+    let text = read("docs/INVARIANTS.md");
+    let is_test = |word: &&str| {
+        word.matches('_').count() > 3 && word.chars().all(|c| c.is_ascii_lowercase() || c == '_')
+    };
+    let tests: Vec<&str> = quoted(&text).into_iter().filter(is_test).collect();
+    assert!(tests.len() > 20, "only {} tests are named", tests.len());
+    for test in tests {
+        assert!(code.contains(&format!("fn {test}()")), "there is no test {test}");
+    }
+}
