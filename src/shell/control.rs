@@ -20,7 +20,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-/// Clients at once; the next ones wait in the backlog.
+/// Clients at once; for the next ones the oldest that has asked nothing yet has to go.
 const CLIENTS_MAX: usize = 512;
 /// Reads of one client before the others have their turn; a whole request needs fewer.
 const READS_MAX: usize = 16;
@@ -98,11 +98,11 @@ impl Control {
     pub fn accept(&mut self, ctx: &mut Ctx) {
         self.accept_at = None;
         loop {
-            let Some(listener) = &self.listener else { return };
-            if self.clients.len() >= CLIENTS_MAX {
+            if self.clients.len() >= CLIENTS_MAX && !self.drop_oldest_silent(ctx) {
                 self.accept_at = Some(ctx.now().after(ACCEPT_AGAIN_MS));
                 return;
             }
+            let Some(listener) = &self.listener else { return };
             match listener.accept() {
                 Ok((stream, _)) => self.take_in(ctx, stream),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
@@ -114,6 +114,18 @@ impl Control {
                 }
             }
         }
+    }
+
+    /// A crowd that says nothing must not keep out those who have something to ask.
+    fn drop_oldest_silent(&mut self, ctx: &mut Ctx) -> bool {
+        let is_silent =
+            |client: &Client| !client.http.is_asked() && client.http.pending().is_empty();
+        let oldest = self.clients.iter().find(|(_, client)| is_silent(client));
+        let oldest = oldest.map(|(number, _)| *number);
+        if let Some(number) = oldest {
+            self.drop_client(ctx, number);
+        }
+        oldest.is_some()
     }
 
     fn take_in(&mut self, ctx: &mut Ctx, mut stream: UnixStream) {

@@ -49,7 +49,10 @@ fn one_that_does_not_come_to_watch_in_time_is_killed_and_its_death_waited_for() 
     let late = NOW.after(1_000 * START_TIMEOUTS);
     assert_eq!(standby.deadline(), Some(late));
     let kill = Action::KillStandby { process: process(2) };
-    assert_eq!(out_of(|out| standby.on_deadline(late, &pair_plan(), out)), [kill.clone()]);
+    assert_eq!(
+        out_of(|out| standby.on_deadline(late, &pair_plan(), out)),
+        std::slice::from_ref(&kill)
+    );
     assert_eq!(
         standby.state,
         State::Dying { process: process(2), again: late.after(KILL_AGAIN_MS) }
