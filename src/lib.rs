@@ -2,10 +2,11 @@
 //!
 //! The code map; imports go from the top of this list to its end, never back (tests/tidy.rs):
 //!
-//! * `main`, `launch`: words to commands; how `run` comes to a keeper.
+//! * `main`, `launch`, `offline`: words to commands; how `run` comes to a keeper; what can be told
+//!   and done without a pair.
 //! * `cli`: the commands that ask the pair or read what is on disk; they may block.
 //! * `shell`: the processes of the pair: the twins' loop, the keeper, the mover.
-//! * `api`, `http`, `names`, `wire`, `journal`, `output`, `state`, `config`, `sys`: leaves. Formats,
+//! * `api`, `exit`, `http`, `names`, `wire`, `journal`, `output`, `state`, `config`, `sys`: leaves. Formats,
 //!   files and system calls; `sys` is the only place with `unsafe`.
 //! * `core`: the decisions. No clock, no I/O, no log.
 
@@ -13,10 +14,12 @@ pub mod api;
 pub mod cli;
 pub mod config;
 pub mod core;
+pub mod exit;
 pub mod http;
 pub mod journal;
 pub mod launch;
 pub mod names;
+pub mod offline;
 pub mod output;
 pub mod shell;
 pub mod state;

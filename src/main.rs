@@ -8,7 +8,7 @@ use nodemanager::cli::logs::{self, LogsOptions};
 use nodemanager::cli::{Failure, exit, print, status};
 use nodemanager::config::{self, Config};
 use nodemanager::launch::{self, Inner};
-use nodemanager::shell::{self, offline};
+use nodemanager::{offline, shell};
 use std::io::{self, Write};
 use std::process::ExitCode;
 

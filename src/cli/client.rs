@@ -146,6 +146,7 @@ impl Client {
             if left.is_zero() {
                 return last_503.ok_or_else(|| self.time_over(call.asked));
             }
+            // A command may wait; nothing else runs in this process.
             thread::sleep(left.min(RETRY_EVERY));
         }
     }
@@ -174,6 +175,7 @@ impl Client {
             if Instant::now() >= deadline {
                 return false;
             }
+            // A command may wait; nothing else runs in this process.
             thread::sleep(RETRY_EVERY);
         }
         true
@@ -208,6 +210,7 @@ impl Client {
             if left.is_zero() {
                 return Err(Trouble::Late);
             }
+            // A command may wait; nothing else runs in this process.
             thread::sleep(left.min(RETRY_EVERY));
         }
     }

@@ -5,11 +5,12 @@
 pub mod args;
 pub mod client;
 pub mod control;
-pub mod exit;
 pub mod logs;
 pub mod status;
 #[cfg(test)]
 mod test_server;
+
+pub use crate::exit;
 
 use std::io::{self, Write};
 

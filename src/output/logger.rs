@@ -98,6 +98,8 @@ impl LogHandle {
     pub fn switch_to(&self, path: &Path) -> io::Result<()> {
         let mut sink = self.sink();
         sink.path = Some(path.to_owned());
+        // What was found of the old path says nothing of this one.
+        sink.looked_at = None;
         sink.open()
     }
 

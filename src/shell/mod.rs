@@ -11,7 +11,6 @@ mod guard;
 pub mod keeper;
 pub mod mover;
 mod notes;
-pub mod offline;
 mod outputs;
 mod peer;
 mod requests;

@@ -105,7 +105,7 @@ impl Shell {
         }
         let results: Vec<ServerResult> =
             outcomes.into_iter().map(|outcome| self.result(verb, outcome)).collect();
-        let exit = crate::cli::exit::worst(results.iter().map(|result| result.exit));
+        let exit = crate::exit::worst(results.iter().map(|result| result.exit));
         self.control.answer(&mut self.ctx, client, 200, &Answer { exit, results });
     }
 

@@ -3,13 +3,13 @@
 //! Must not write the journal or take the pair's lock for longer than a stop takes: it is the
 //! commands' view of servers that were left up.
 
-use super::view::{Clock, server_status};
 use crate::api::{self, Pair, State, Status};
 use crate::config::Config;
 use crate::core::promotion::merge;
 use crate::core::record::Record;
 use crate::core::{Entry, Identity, NodeRecord, ServerRecord, Wanted};
 use crate::journal;
+use crate::shell::view::{Clock, server_status};
 use crate::sys::pidfd::{self, Verified};
 use crate::sys::process;
 use std::collections::BTreeMap;
