@@ -98,8 +98,6 @@ impl LogHandle {
     pub fn switch_to(&self, path: &Path) -> io::Result<()> {
         let mut sink = self.sink();
         sink.path = Some(path.to_owned());
-        // What was found of the old path says nothing of this one.
-        sink.looked_at = None;
         sink.open()
     }
 
@@ -176,11 +174,12 @@ struct Sink {
 
 impl Sink {
     fn open(&mut self) -> io::Result<()> {
+        // Also where it fails: the next line tries again.
+        self.looked_at = None;
         if let Some(path) = &self.path {
             self.file = Some(open_log(path, Access::Append)?);
             self.rotate_at = 0;
             self.torn = false;
-            self.looked_at = None;
         }
         Ok(())
     }
