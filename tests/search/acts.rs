@@ -200,6 +200,7 @@ fn spawn(pair: &mut Pair, generation: i32, start_number: u64) {
         life: Life::AtGate { discarded: false },
         has_member: false,
         was_recorded: false,
+        was_on_disk: false,
         told: None,
     };
     let identity = process.identity();
@@ -227,7 +228,9 @@ fn reap(pair: &mut Pair, generation: i32, pid: i32) {
 }
 
 fn save(pair: &mut Pair, entry: Entry) {
-    note_record(pair, &entry);
+    if let Some(process) = note_record(pair, &entry) {
+        process.was_on_disk = true;
+    }
     let key = match &entry.record {
         Record::Node(_) => String::new(),
         Record::Server(server) => server.name.clone(),
@@ -235,13 +238,12 @@ fn save(pair: &mut Pair, entry: Entry) {
     Rc::make_mut(&mut pair.disk).insert(key, entry);
 }
 
-pub fn note_record(pair: &mut Pair, entry: &Entry) {
-    if let Record::Server(server) = &entry.record
-        && let Some(identity) = server.phase.process()
-        && let Some(process) = pair.process(identity.pid)
-    {
-        process.was_recorded = true;
-    }
+/// The process that this record is about is known to somebody who may outlive the active.
+pub fn note_record<'a>(pair: &'a mut Pair, entry: &Entry) -> Option<&'a mut Process> {
+    let Record::Server(server) = &entry.record else { return None };
+    let process = server.phase.process().and_then(|identity| pair.process(identity.pid))?;
+    process.was_recorded = true;
+    Some(process)
 }
 
 fn read_journal(pair: &Pair, find_survivors: bool) -> Recovered {

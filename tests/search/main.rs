@@ -2,7 +2,8 @@
 //!
 //! The core runs here unchanged. What may go wrong on one path is a `Budget`; each test below
 //! spends one kind of budget, and `NM_SEARCH_DEPTH=N` adds N to every kind that it spends, for a
-//! longer run. To widen the search, add a field to `Budget` and the step that spends it.
+//! longer run; the last test mixes them. To widen the search, add a field to `Budget` and the step
+//! that spends it. What is wrong is told with the shortest way there.
 
 mod acts;
 mod explore;
@@ -123,4 +124,21 @@ fn timers_that_fire_too_early_do_no_harm() {
 fn a_second_start_beside_a_living_pair_changes_nothing() {
     let budget = Budget { rivals: 1, kills: 1, ..NOTHING };
     search("rival", PAIR, budget, &["one takeover"]);
+}
+
+#[test]
+#[ignore = "takes minutes: what the others try one by one, together"]
+fn troubles_that_come_together_are_survived() {
+    let budget = Budget { hangs: 1, kills: 1, ..NOTHING };
+    search("hang and death", PAIR, budget, &["a takeover after a hang"]);
+    let budget = Budget { asks: 1, shutdowns: 1, deaf: 1, ..NOTHING };
+    search("orders and the end", PAIR, budget, &["the pair ended"]);
+    let budget = Budget { exits: 1, members: 1, deaf: 1, kills: 1, ..NOTHING };
+    search("leftovers and death", PAIR, budget, &["the server was adopted"]);
+    let budget = Budget { asks: 1, exits: 1, disk_fails: 1, kills: 1, ..NOTHING };
+    search("orders, ends and the disk", ALONE, budget, &["a request was answered"]);
+    let budget = Budget { shutdowns: 1, hangs: 1, undying: 1, ..NOTHING };
+    search("the end and a hang", PAIR, budget, &["the pair ended"]);
+    let budget = Budget { disk_fails: 1, cuts: 1, kills: 1, ..NOTHING };
+    search("disk, link and death", LATE, budget, &["the server was adopted"]);
 }

@@ -129,6 +129,7 @@ pub struct Process {
     pub has_member: bool,
     /// Its record was on the disk, or a standby had it.
     pub was_recorded: bool,
+    pub was_on_disk: bool,
     /// The active that read its exit status from the keeper.
     pub told: Option<i32>,
 }
@@ -300,6 +301,14 @@ impl Pair {
                 twin.owe(Event::LinkDown);
             }
         }
+        // PR_SET_PDEATHSIG ends a child with its parent until the moment before exec. That moment
+        // counts here where the disk knows the child. Where only the dead standby knew it, it is
+        // a limit: disk full, both twins killed, and all that within one exec.
+        let is_lost = |process: &&Process| {
+            process.parent == generation && process.life == Life::Passing && !process.was_on_disk
+        };
+        let lost: Vec<i32> = self.processes.iter().filter(is_lost).map(|p| p.pid).collect();
+        lost.into_iter().for_each(|pid| self.end_process(pid, Exit::Signal(SIGKILL)));
         // The keeper reaps what the dead one left.
         for process in self.processes.iter_mut().filter(|process| process.parent == generation) {
             if let Life::Zombie(exit) = process.life {
