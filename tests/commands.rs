@@ -49,7 +49,7 @@ fn start_stop_restart_and_kill_do_what_they_say_and_saying_it_twice_is_no_error(
     assert_eq!(pair.server("b")["wanted"], "down");
     has(&exits(&pair, &["restart", "b"], 0).0, &["b: RUNNING, PID"]);
     let third = pid(&pair.server("b"));
-    has(&exits(&pair, &["kill", "b"], 0).0, &["b: STOPPED (killed by signal 9)"]);
+    has(&exits(&pair, &["kill", "b"], 0).0, &["b: STOPPED (killed by SIGKILL)"]);
     assert!(!is_alive(third));
     let status = pair.server("b");
     assert_eq!((&status["state"], &status["wanted"]), (&"STOPPED".into(), &"down".into()));
@@ -121,7 +121,7 @@ fn a_deaf_server_is_killed_after_its_grace() {
     pair.start();
     wait_until("the trap to be set", || pair.output_of("deaf").contains("ready"));
     let before = pid(&pair.server("deaf"));
-    has(&exits(&pair, &["stop", "deaf"], 0).0, &["deaf: STOPPED (killed by signal 9)"]);
+    has(&exits(&pair, &["stop", "deaf"], 0).0, &["deaf: STOPPED (killed by SIGKILL)"]);
     assert!(!is_alive(before));
 }
 

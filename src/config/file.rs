@@ -90,7 +90,7 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
 
 fn unreadable(path: &Path, cause: &io::Error) -> ConfigErrors {
     let hint = match cause.kind() {
-        io::ErrorKind::NotFound => "; name the file with -c",
+        io::ErrorKind::NotFound => "; name another with -c FILE",
         _ => "",
     };
     let text = format!("cannot read configuration {}: {cause}{hint}", path.display());

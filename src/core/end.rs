@@ -8,7 +8,7 @@ use super::record::{Exit, Identity, LastExit, Phase, Wanted, Why};
 use super::restart::{Verdict, When};
 use super::server::{KILL_AGAIN_MS, STATUS_WAIT_MS, Server, Step, Steps, exit_text};
 use super::time::Ms;
-use super::{Action, Scope};
+use super::{Action, Note, Scope};
 
 const SIGKILL: i32 = 9;
 
@@ -102,6 +102,7 @@ impl Server {
         }
         last.exit = exit;
         steps.push(Step::Save);
+        steps.push(Step::Do(Action::Note(Note::ExitLearned(self.id))));
         // It had been taken for a failure, and was none. (A wait without a failure is for a fork
         // that was refused.)
         let is_well = exit == Exit::Code(0) && self.plan.policy.when == When::OnFailure;

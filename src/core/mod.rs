@@ -334,6 +334,8 @@ pub enum Note {
     /// A server's record changed its phase.
     Server(ServerId),
     Adopted(ServerId),
+    /// How it ended was unknown, and is known now.
+    ExitLearned(ServerId),
     StandbyUp {
         process: Identity,
     },

@@ -126,6 +126,14 @@ impl Shell {
                 info!(target: "0137", "{name}: begins to watch it");
                 info!(target: "0145", "{name}: its process is alive, PID {pid}");
             }
+            Note::ExitLearned(server) => {
+                let one = self.node.servers.get(server.0);
+                if let Some(last) = one.and_then(|one| one.rec.last_exit.as_ref()) {
+                    let (name, pid) = (self.servers.name(server), last.process.pid);
+                    let exit = exit_text(last.exit);
+                    info!(target: "0313", "{name}: how PID {pid} ended is known now: {exit}");
+                }
+            }
             Note::NewLife => {
                 info!(target: "0106", "a new life begins: autoStart decides what starts")
             }

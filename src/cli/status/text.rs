@@ -180,7 +180,8 @@ fn about_server(text: &mut String, server: &ServerStatus, now: Timestamp) {
         counted(server.restarts, "restart"),
         counted(server.fail_count, "failure"),
     );
-    let adopted = server.adopted.then(|| "it runs since before the last takeover".to_owned());
+    let adopted = (server.adopted && server.pid.is_some())
+        .then(|| "it runs since before the last takeover".to_owned());
     let command = (!server.command.is_empty()).then(|| command_line(&server.command));
     let lines = [
         ("reason", server.reason.clone()),
