@@ -205,11 +205,15 @@ impl Keeper {
             if twin.alive && acts && (moves || late) {
                 self.served = now;
             }
-            if twin.alive && twin.role == TwinRole::Serving && moves {
+            if twin.role == TwinRole::Serving {
+                // Also when it is dead by now: the slots are cleared at every start, so it was the
+                // last one, and this keeper was late to see it serve.
                 self.has_served = true;
-                self.failures = 0;
                 if self.state == State::Starting {
                     self.state = State::Watching;
+                }
+                if twin.alive && moves {
+                    self.failures = 0;
                 }
             }
         }

@@ -92,9 +92,31 @@ impl Shell {
 
     pub(super) fn send_beat(&mut self) {
         self.beat_at = self.ctx.now();
+        self.keep_slot();
         self.ctx.pulse.beat(self.ctx.twin.slot());
         let counter = self.ctx.pulse.read(self.ctx.twin.slot()).counter;
         self.peers.send(&Message::Beat { counter });
+    }
+
+    /// The keeper may have taken this slot for a dead twin's: a fresh standby is alive a moment
+    /// before its slot says so. The lock ends what the keeper started then; the slot is taken back.
+    fn keep_slot(&mut self) {
+        let slot = self.ctx.twin.slot();
+        let seen = self.ctx.pulse.read(slot);
+        if (seen.pid, seen.start_ticks) == (self.own.pid, self.own.start_ticks) {
+            return;
+        }
+        self.ctx.pulse.write_identity(slot, self.own.pid, self.own.start_ticks);
+        self.ctx.pulse.set_role(
+            slot,
+            match self.node.role {
+                Role::Standby => pulse::Role::Standby,
+                Role::Promoting => pulse::Role::Promoting,
+                Role::Active => pulse::Role::Serving,
+                // What ends says so itself, when all that was to be done is done.
+                Role::Ended => pulse::Role::None,
+            },
+        );
     }
 
     fn look_at_ground(&mut self) {

@@ -70,6 +70,8 @@ pub struct Shell {
     reports: Option<OwnedFd>,
     lock: Option<Lock>,
     own: Identity,
+    /// Started by the keeper because nobody served any more.
+    revives: bool,
     /// This process has the listening sockets.
     is_bound: bool,
     /// Clients are served.
@@ -213,6 +215,7 @@ impl Shell {
             reports,
             lock: None,
             own,
+            revives: bequest.revives,
             is_bound: is_standby,
             is_serving: false,
             serves_since: Ms(0),

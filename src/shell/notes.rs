@@ -215,6 +215,10 @@ impl Shell {
         let path = super::lock_path(&self.ctx.config);
         let text = match error {
             Some(error) => format!("cannot take the lock {}: {error}", path.display()),
+            None if self.revives => format!(
+                "{} is held by PID {pid}: a twin was quicker, so this one is not needed",
+                path.display()
+            ),
             None => format!(
                 "{} is held by PID {pid}: another pair runs with this runDir",
                 path.display()

@@ -139,6 +139,14 @@ fn a_standby_that_beats_gets_as_long_as_its_own_timeout_can_grow_and_no_longer()
 }
 
 #[test]
+fn a_pair_that_served_and_died_before_it_was_looked_at_is_started_again() {
+    let mut watched = Watched::starting();
+    let out = watched.look([dead(TwinRole::Serving, 1), dead(TwinRole::Standby, 1)]);
+    assert_eq!(out, [Action::Start { revives: true }]);
+    assert_eq!(watched.hear(Event::StartedExited { code: 1 }), [], "that was the one before");
+}
+
+#[test]
 fn a_keeper_that_was_late_itself_does_not_judge() {
     let mut watched = Watched::serving();
     let still = [twin(TwinRole::Serving, 1), twin(TwinRole::Standby, 1)];

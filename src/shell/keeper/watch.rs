@@ -95,9 +95,7 @@ impl KeeperShell {
         for _ in 0..REAPS_PER_TURN {
             let Ok(Some((pid, exit))) = sys::waitid_any_nowait() else { return };
             let ticks = process::start_ticks(pid).unwrap_or(0);
-            if let Some((_, write)) = &self.reports
-                && self.has_served
-            {
+            if let Some((_, write)) = &self.reports {
                 let report = encode_report(pid, ticks, exit);
                 let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
                 if send(write.as_raw_fd(), &report, flags) == Err(nix::Error::EAGAIN) {
