@@ -103,20 +103,19 @@ impl Shell {
     fn keep_slot(&mut self) {
         let slot = self.ctx.twin.slot();
         let seen = self.ctx.pulse.read(slot);
-        if (seen.pid, seen.start_ticks) == (self.own.pid, self.own.start_ticks) {
-            return;
+        let is_own = (seen.pid, seen.start_ticks) == (self.own.pid, self.own.start_ticks);
+        let role = match self.node.role {
+            Role::Standby => pulse::Role::Standby,
+            Role::Active if self.is_serving => pulse::Role::Serving,
+            // What begins or ends says so itself, when all that was to be done is done.
+            _ if is_own => return,
+            Role::Promoting => pulse::Role::Promoting,
+            Role::Active | Role::Ended => pulse::Role::None,
+        };
+        if !is_own {
+            self.ctx.pulse.write_identity(slot, self.own.pid, self.own.start_ticks);
         }
-        self.ctx.pulse.write_identity(slot, self.own.pid, self.own.start_ticks);
-        self.ctx.pulse.set_role(
-            slot,
-            match self.node.role {
-                Role::Standby => pulse::Role::Standby,
-                Role::Promoting => pulse::Role::Promoting,
-                Role::Active => pulse::Role::Serving,
-                // What ends says so itself, when all that was to be done is done.
-                Role::Ended => pulse::Role::None,
-            },
-        );
+        self.ctx.pulse.set_role(slot, role);
     }
 
     fn look_at_ground(&mut self) {

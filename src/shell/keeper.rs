@@ -261,7 +261,7 @@ impl KeeperShell {
         match self.try_start(revives) {
             Ok((pid, ticks)) => {
                 self.started.push(pid);
-                self.pulse.write_identity(Slot::TwinA, pid, ticks);
+                self.pulse.claim_for_child(Slot::TwinA, pid, ticks);
             }
             Err(error) => {
                 error!(target: "0021", "cannot start the active: {error}");
@@ -294,7 +294,11 @@ impl KeeperShell {
         fds.extend(self.reports.as_ref().map(|(read, _)| at(read, bequest::REPORTS)));
         let stderr = Some(io::stderr().as_fd().as_raw_fd());
         let (pid, fd) = spawn_twin(&TwinSpec { argv, env, fds, stderr })?;
-        Ok((pid, pidfd::identify(pid, &fd)?.start_ticks))
+        let identity = pidfd::identify(pid, &fd).inspect_err(|_| {
+            // This start has failed, and the next one must not find a rival.
+            let _ = pidfd::signal(&fd, libc::SIGKILL);
+        })?;
+        Ok((pid, identity.start_ticks))
     }
 }
 

@@ -179,14 +179,14 @@ impl Servers {
         }
     }
 
-    /// Waits for a child that nobody wants, to reap it.
-    fn discard(&mut self, ctx: &mut Ctx, pidfd: OwnedFd) {
+    /// A child that is of no use and was killed, or ends by itself: it still has to be reaped.
+    pub fn discard(&mut self, ctx: &mut Ctx, pidfd: OwnedFd) {
         ctx.unwatch(&pidfd);
         let number = self.discarded_next;
         self.discarded_next += 1;
-        if ctx.watch(&pidfd, Source::Discarded(number)).is_ok() {
-            self.discarded.insert(number, pidfd);
-        }
+        // One that can't be watched is looked at in each turn.
+        let _ = ctx.watch(&pidfd, Source::Discarded(number));
+        self.discarded.insert(number, pidfd);
     }
 
     pub fn on_discarded(&mut self, ctx: &mut Ctx, number: usize) {

@@ -14,7 +14,7 @@ use crate::core::{Event, Identity};
 use crate::sys::spawn::{TwinSpec, spawn_twin};
 use crate::sys::{self, pidfd, ports};
 use crate::wire::Secret;
-use log::{error, warn};
+use log::warn;
 use mio::net::{TcpListener, UnixListener};
 use std::io;
 use std::net::Ipv4Addr;
@@ -61,9 +61,6 @@ impl Shell {
     pub(super) fn spawn_standby(&mut self) {
         match self.try_spawn_standby() {
             Ok((process, fd)) => {
-                if let Err(error) = self.ctx.watch(&fd, Source::OtherTwin) {
-                    error!(target: "0120", "cannot watch the standby: {error}");
-                }
                 self.other = Some((process, fd));
                 self.ctx.tell(Event::StandbySpawned { process });
             }
@@ -96,11 +93,28 @@ impl Shell {
             at(&active, bequest::ACTIVE),
         ];
         fds.extend(self.reports.as_ref().map(|fd| at(fd, bequest::REPORTS)));
+        // Its slot says nothing any more of the one before; what the child writes there stays.
+        self.ctx.pulse.write_identity(bequest.twin.slot(), 0, 0);
         let (pid, fd) = self.spawn("standby", fds).map_err(text)?;
-        let process = pidfd::identify(pid, &fd).map_err(text)?;
-        self.peers.secret = secret;
-        self.ctx.pulse.write_identity(bequest.twin.slot(), process.pid, process.start_ticks);
-        Ok((process, fd))
+        let started = pidfd::identify(pid, &fd).and_then(|process| {
+            self.ctx.watch(&fd, Source::OtherTwin)?;
+            Ok(process)
+        });
+        match started {
+            Ok(process) => {
+                self.peers.secret = secret;
+                let ticks = process.start_ticks;
+                self.ctx.pulse.claim_for_child(bequest.twin.slot(), process.pid, ticks);
+                Ok((process, fd))
+            }
+            Err(error) => {
+                // Nobody would see it die, and the next one would have a rival.
+                self.ctx.unwatch(&fd);
+                let _ = pidfd::signal(&fd, libc::SIGKILL);
+                self.servers.discard(&mut self.ctx, fd);
+                Err(format!("cannot watch it: {error}"))
+            }
+        }
     }
 
     pub(super) fn spawn(&self, role: &str, fds: Vec<(RawFd, RawFd)>) -> io::Result<(i32, OwnedFd)> {

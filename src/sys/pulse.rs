@@ -139,6 +139,15 @@ impl Pulse {
         cell.pid.store(u64::try_from(pid).unwrap_or(0), Ordering::SeqCst);
     }
 
+    /// Puts a child into its slot, which was emptied before the fork. The child does the same for
+    /// itself and may have been first: then its number, and the role that it has by now, stay.
+    pub fn claim_for_child(&self, slot: Slot, pid: i32, start_ticks: u64) {
+        let cell = self.cell(slot);
+        cell.start_ticks.store(start_ticks, Ordering::SeqCst);
+        let pid = u64::try_from(pid).unwrap_or(0);
+        let _ = cell.pid.compare_exchange(0, pid, Ordering::SeqCst, Ordering::SeqCst);
+    }
+
     /// Says what this process is doing.
     pub fn set_role(&self, slot: Slot, role: Role) {
         let number = ROLES.iter().position(|known| *known == role).unwrap_or(0);
@@ -238,6 +247,20 @@ mod tests {
         pulse.set_role(Slot::TwinA, Role::Serving);
         pulse.write_identity(Slot::TwinA, 2, 2);
         assert_eq!(pulse.read(Slot::TwinA).role, Role::None);
+    }
+
+    #[test]
+    fn a_child_that_was_quicker_than_its_parent_keeps_the_role_that_it_wrote() {
+        let pulse = Pulse::create().unwrap();
+        pulse.write_identity(Slot::TwinB, 0, 0);
+        pulse.write_identity(Slot::TwinB, 4711, 99);
+        pulse.set_role(Slot::TwinB, Role::Standby);
+        pulse.claim_for_child(Slot::TwinB, 4711, 99);
+        let seen = pulse.read(Slot::TwinB);
+        assert_eq!((seen.pid, seen.start_ticks, seen.role), (4711, 99, Role::Standby));
+        pulse.write_identity(Slot::TwinA, 0, 0);
+        pulse.claim_for_child(Slot::TwinA, 4712, 98);
+        assert_eq!((pulse.read(Slot::TwinA).pid, pulse.read(Slot::TwinA).start_ticks), (4712, 98));
     }
 
     #[test]

@@ -21,7 +21,7 @@ pub const LIMIT: Duration = Duration::from_secs(60);
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
-/// A node manager with its own home.
+/// A node manager with its own home. `NM_KEEP=1` keeps the home of a test that failed.
 pub struct Pair {
     pub home: PathBuf,
     pub port: u16,
@@ -285,6 +285,9 @@ impl Drop for Pair {
             println!("--- the active's log ends with\n{active}\n--- the standby's\n{standby}");
         }
         self.end_all();
+        if std::thread::panicking() && std::env::var_os("NM_KEEP").is_some() {
+            return println!("--- kept: {}", self.home.display());
+        }
         let _ = fs::remove_dir_all(&self.home);
     }
 }

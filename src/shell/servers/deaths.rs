@@ -70,6 +70,10 @@ impl Servers {
     /// Asks the pidfds of the dead for their status, again and for a bounded time.
     pub fn ask_again(&mut self, ctx: &mut Ctx) {
         let now = ctx.now();
+        let dead = self.discarded.iter().find(|(_, fd)| pidfd::is_dead(fd)).map(|(n, _)| *n);
+        if let Some(number) = dead {
+            self.on_discarded(ctx, number);
+        }
         if self.ask_next.is_none_or(|at| at > now) {
             return;
         }

@@ -1,0 +1,181 @@
+//! The pair is killed at every system call that it makes, and every call that can fail does.
+//!
+//! For each situation in `scenarios` the calls of one process are counted under ptrace(2); then, for
+//! one call after the other, the process is killed at it (or the call fails), and everything that
+//! must hold afterwards is checked.
+//!
+//! A plain `cargo test` takes samples of the calls of each situation. `NM_POINTS=all` takes every
+//! one (an hour or two); `NM_POINTS=40` so many of each; `NM_SCENARIO=rotate` only those with that
+//! in their name, `NM_AT=17` just that call, `NM_KIND=2` just that error; `NM_LOG=debug` shows more.
+//!
+//! Must not be run where ptrace(2) is forbidden: it says so then, and is skipped.
+
+#[cfg(not(target_arch = "x86_64"))]
+fn main() {}
+
+mod audit;
+#[cfg(target_arch = "x86_64")]
+mod errors;
+mod scenarios;
+#[path = "../support/mod.rs"]
+mod support;
+mod tracer;
+
+use audit::Before;
+use scenarios::{Scenario, Traced, World};
+use std::process::Child;
+use support::{Pair, SIGCONT, SIGKILL, signal};
+use tracer::{Fault, Seen, Trace};
+
+/// Points of each situation in a plain `cargo test`.
+const SAMPLE: usize = 8;
+/// A situation in which more calls are made than this never comes to an end.
+const CALLS_MAX: usize = 20_000;
+
+fn asked(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|text| !text.is_empty())
+}
+
+fn number(name: &str) -> Option<usize> {
+    asked(name).map(|text| text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")))
+}
+
+/// One pair of one scenario, and how many points it has seen.
+struct Stage<'a> {
+    scenario: &'a Scenario,
+    pair: Pair,
+    points: usize,
+}
+
+impl<'a> Stage<'a> {
+    fn new(scenario: &'a Scenario) -> Stage<'a> {
+        let level = asked("NM_LOG").unwrap_or_else(|| "info".to_string());
+        let node = "heartbeatInterval = \"50ms\"\nheartbeatTimeout = \"500ms\"\n";
+        let pair = Pair::new(&format!("{node}logLevel = \"{level}\""), &(scenario.servers)());
+        pair.start();
+        Stage { scenario, pair, points: 0 }
+    }
+
+    /// One point from beginning to end.
+    fn point(&mut self, fault: Fault) -> Seen {
+        if self.points == self.scenario.points_per_pair() {
+            *self = Stage::new(self.scenario);
+        }
+        self.points += 1;
+        let (pair, scenario) = (&self.pair, self.scenario);
+        audit::recover(pair, false);
+        (scenario.prepare)(pair);
+        let before = Before::look(pair);
+        if scenario.starts_the_pair() {
+            pair.ok(&["shutdown", "--keep-servers"]);
+            support::wait_until("the pair to be down", || scenarios::twins(pair).is_empty());
+        }
+        let run = scenario.starts_the_pair().then(|| scenarios::stopped_run(pair));
+        let root = run.as_ref().map_or_else(|| self.root(), pid_of_child);
+        let trace = Trace::start(root, scenario.whose(), scenario.from, fault);
+        if run.is_some() {
+            signal(root, SIGCONT);
+        }
+        let has_error = matches!(fault, Fault::Fail { .. });
+        let mut world = World { pair, trace: &trace, has_error, run };
+        (scenario.act)(&world);
+        let run = world.run.take();
+        let seen = trace.finish();
+        audit::recover(pair, scenario.may_need_run());
+        audit::check(pair, &before, scenario);
+        self.end_run(run);
+        seen
+    }
+
+    fn root(&self) -> i32 {
+        self.pair.pid_of(match self.scenario.traced {
+            Traced::Standby => "standby",
+            Traced::Keeper => "keeper",
+            _ => "active",
+        })
+    }
+
+    /// The shell that became the keeper is this process's child: it has to be reaped.
+    fn end_run(&self, run: Option<Child>) {
+        let Some(mut run) = run else { return };
+        self.pair.ok(&["shutdown", "--keep-servers"]);
+        signal(pid_of_child(&run), SIGKILL);
+        let _ = run.wait();
+        self.pair.start();
+    }
+}
+
+fn pid_of_child(child: &Child) -> i32 {
+    i32::try_from(child.id()).expect("a PID")
+}
+
+/// Which calls of so many are the points.
+fn points(calls: usize) -> Vec<usize> {
+    if let Some(at) = number("NM_AT") {
+        return vec![at];
+    }
+    let wanted = match asked("NM_POINTS").as_deref() {
+        Some("all") => calls,
+        _ => number("NM_POINTS").unwrap_or(SAMPLE),
+    };
+    let wanted = wanted.clamp(1, calls.max(1));
+    (0..wanted).map(|n| 1 + n * calls / wanted).collect()
+}
+
+/// Goes through a scenario with one kind of fault; gives how often it hit.
+fn go_through(scenario: &Scenario, fault_at: &dyn Fn(usize, usize) -> Fault, kinds: usize) -> usize {
+    let mut stage = Stage::new(scenario);
+    // A fault that never comes: the calls are counted.
+    let calls = stage.point(fault_at(usize::MAX, 0)).calls;
+    assert!(calls > 0, "{}: no call was seen", scenario.name);
+    assert!(calls < CALLS_MAX, "{}: {calls} calls", scenario.name);
+    let mut hits = 0;
+    for at in points(calls) {
+        for kind in 0..kinds {
+            let kind = number("NM_KIND").unwrap_or(if kinds == 1 { at } else { kind });
+            // A test's output is shown when it fails: the last point is the one that did.
+            println!("{}: {:?} of {calls}", scenario.name, fault_at(at, kind));
+            let seen = stage.point(fault_at(at, kind));
+            if let Some(hit) = &seen.hit {
+                println!("  hit {hit}, ended: {:?}", seen.ended);
+                hits += 1;
+            }
+            judge(scenario, &stage, &seen);
+        }
+    }
+    println!("== {}: {calls} calls, {hits} faults hit", scenario.name);
+    hits
+}
+
+/// A call that fails ends nobody.
+fn judge(scenario: &Scenario, stage: &Stage, seen: &Seen) {
+    let Some(ended) = &seen.ended else { return };
+    // Who was to end in this scenario, and who could not even begin, may; nobody panics.
+    let may_end = scenario.may_need_run() || scenario.traced == Traced::FreshStandby;
+    assert!(seen.was_killed || may_end, "{}: ended ({ended}) by {:?}", scenario.name, seen.hit);
+    let panicked = ended.contains("SIGABRT") || ended.contains("exit 101");
+    assert!(!panicked, "{}: {ended} by {:?}", stage.scenario.name, seen.hit);
+}
+
+fn run_all(what: &str, fault_at: &dyn Fn(usize, usize) -> Fault, kinds: usize) {
+    let only = asked("NM_SCENARIO");
+    let mut hits = 0;
+    for scenario in scenarios::ALL {
+        if only.as_ref().is_none_or(|only| scenario.name.contains(only.as_str())) {
+            hits += go_through(scenario, fault_at, kinds);
+        }
+    }
+    println!("{hits} {what}");
+    assert!(hits > 0, "no fault hit");
+}
+
+#[test]
+fn killed_at_any_system_call_the_pair_comes_back_and_nothing_is_lost_doubled_or_made_up() {
+    run_all("processes killed at a system call", &|at, _| Fault::Kill { at }, 1);
+}
+
+#[test]
+fn whatever_system_call_fails_nobody_ends_and_nothing_is_lost_doubled_or_made_up() {
+    let kinds = if asked("NM_POINTS").as_deref() == Some("all") { 5 } else { 1 };
+    run_all("system calls failed", &|at, kind| Fault::Fail { at, kind }, kinds);
+}
