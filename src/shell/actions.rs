@@ -136,7 +136,11 @@ impl Shell {
 
     fn take_lock(&mut self) {
         let path = lock_path(&self.ctx.config);
-        if let Err(error) = make_dirs(&self.ctx.config) {
+        // A start may fail. A takeover is tried until it works: nobody else is left to serve.
+        let is_start = self.node.promotion.as_ref().is_some_and(|one| one.cause.is_none());
+        if let Err(error) = make_dirs(&self.ctx.config)
+            && is_start
+        {
             return self.fail(78, &error);
         }
         let event = match Lock::try_take(&path) {
@@ -145,7 +149,7 @@ impl Shell {
                 Event::Locked
             }
             Ok(Attempt::HeldBy(pid)) => Event::LockHeld { pid },
-            Err(error) if self.node.promotion.as_ref().is_some_and(|p| p.cause.is_none()) => {
+            Err(error) if is_start => {
                 let text = format!("cannot take the lock {}: {error}", path.display());
                 return self.fail(78, &text);
             }
