@@ -133,7 +133,11 @@ impl KeeperShell {
             let fd = stream.as_raw_fd();
             poll.registry().register(&mut SourceFd(&fd), SIGNALS, Interest::READABLE)?;
         }
-        let originals = Originals { nofile: sys::raise_nofile()?, umask: sys::current_umask() };
+        let originals = Originals {
+            nofile: sys::raise_nofile()?,
+            umask: sys::current_umask(),
+            oom_score_adj: process::oom_score_adj(),
+        };
         let now = process::monotonic_ms();
         let (interval, timeout) =
             (config.node.heartbeat_interval_ms, config.node.heartbeat_timeout_ms);
