@@ -17,6 +17,7 @@ const USAGE: &str = "usage: old_kernel CALL=ERRNO... -- COMMAND [WORD]...
   CALL   clone3, close_range, pidfd_open, pidfd_send_signal, memfd_create, splice, tee, statx,
          fstatfs, waitid, getrandom, fallocate; or what a call is used for: group_signal, exit_info,
          waitid_pidfd, subreaper
+         pidfd_open:PID fails for that process alone
   ERRNO  its number";
 
 /// PR_SET_CHILD_SUBREAPER (linux/prctl.h).
@@ -63,6 +64,9 @@ fn rule(call: &str) -> Result<(i64, Vec<SeccompRule>), Box<dyn Error>> {
         SeccompRule::new(vec![condition]).map(|rule| vec![rule])
     };
     let dword = SeccompCmpArgLen::Dword;
+    if let Some(pid) = call.strip_prefix("pidfd_open:") {
+        return Ok((libc::SYS_pidfd_open, on(0, dword, SeccompCmpOp::Eq, pid.parse()?)?));
+    }
     Ok(match call {
         "clone3" => (libc::SYS_clone3, vec![]),
         "close_range" => (libc::SYS_close_range, vec![]),
