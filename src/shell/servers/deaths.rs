@@ -78,7 +78,7 @@ impl Servers {
         self.asks.retain(|ask| {
             let own = children.get(ask.server.0).filter(|own| own.process == Some(ask.process));
             let pidfd = ask.pidfd.as_ref().or_else(|| own.and_then(|own| own.pidfd.as_ref()));
-            match pidfd.and_then(|fd| pidfd::exit_info(fd)) {
+            match pidfd.and_then(pidfd::exit_info) {
                 Some(exit) => {
                     known.push((ask.process, exit));
                     false
