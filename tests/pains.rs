@@ -1,7 +1,8 @@
 //! What users of other supervisors met, tried here: docs/PAINS.md says which test stands for what.
 //!
 //! Real processes; as root, real shortage of memory and processes too. Must leave no cgroup, mount
-//! or namespace behind.
+//! or namespace behind. A test that takes half a minute by nature is left out unless asked for:
+//! `cargo test --test pains -- --ignored`.
 
 mod support;
 mod tools;
@@ -408,7 +409,6 @@ fn every_command_ends_in_its_time_while_both_twins_are_stopped() {
         &["start", "s", "--timeout", "1s"],
         &["stop", "s", "--timeout", "1s"],
         &["wait", "--up", "s", "--timeout", "1s"],
-        &["status"],
     ] {
         let output = finish(pair.command(words), &words.join(" "));
         assert!(!output.status.success(), "{words:?}: {}", both(&output));
@@ -416,6 +416,18 @@ fn every_command_ends_in_its_time_while_both_twins_are_stopped() {
     exits(&pair, &["logs", "s"], 0);
     [before.1, before.0].iter().for_each(|pid| signal(*pid, SIGCONT));
     pair.wait_whole();
+}
+
+#[test]
+#[ignore = "takes 30 s, the limit of a command that was given none"]
+fn a_command_without_a_limit_of_its_own_ends_while_both_twins_are_stopped() {
+    let pair = Pair::new("heartbeatTimeout = \"120s\"", &counted("s", "", ""));
+    pair.start();
+    let before = twins(&pair);
+    [before.0, before.1].iter().for_each(|pid| freeze(*pid));
+    let output = finish(pair.command(&["status"]), "status");
+    assert!(!output.status.success(), "{}", both(&output));
+    [before.1, before.0].iter().for_each(|pid| signal(*pid, SIGCONT));
 }
 
 // ---- 14: a pause is no hang
@@ -448,7 +460,7 @@ fn a_pause_of_the_whole_machine_is_taken_for_no_hang() {
 fn signals_to_servers_that_just_died_end_nobody() {
     let restart = "restart = { when = \"always\", delay = \"0s\", tries = 1000 }";
     let pair = Pair::new("", &counted("s", "--die-after 3", restart));
-    pair.run(&["run", "--detach"]);
+    pair.run(&["run", "--detach", "--timeout", "1s"]);
     let before = twins(&pair);
     for round in 0..40 {
         let words: &[&str] = match round % 4 {
