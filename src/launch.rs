@@ -11,6 +11,7 @@ use crate::core::Identity;
 use crate::output::tail::last_lines;
 use crate::shell;
 use crate::shell::keeper::{self, Pair};
+use crate::sys::kernel::{self, Missing};
 use crate::sys::lock::{self, Attempt};
 use crate::sys::process;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -73,6 +74,10 @@ pub fn run(config: Config, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
     if let Err(text) = check_fits(&config) {
         return Failure::new(exit::BAD_CONFIG, text).print(err);
     }
+    let missing = kernel::missing();
+    if let Some(text) = refusal(&missing) {
+        return Failure::new(exit::FAILED, text).print(err);
+    }
     if std::process::id() == 1 && config.node.on_term == OnTerm::KeepServers {
         let text = "onTerm = \"keep-servers\" can't be kept by PID 1: with it every process of the \
                     container ends; use \"stop-servers\"";
@@ -116,7 +121,26 @@ pub fn run(config: Config, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
         log.display()
     );
     print(out, &text, exit::DONE);
-    keeper::run(config, lock, pair)
+    keeper::run(config, lock, pair, missing)
+}
+
+/// Why nothing can work on this kernel, if that is so.
+fn refusal(missing: &[Missing]) -> Option<String> {
+    let needed = missing.iter().filter(|one| one.feature.instead().is_none());
+    let texts: Vec<String> = needed
+        .map(|Missing { feature, errno }| {
+            let (name, since) = feature.name();
+            format!("{name} (since Linux {since}; the kernel says {errno:?})")
+        })
+        .collect();
+    (!texts.is_empty()).then(|| {
+        format!(
+            "cannot start on Linux {}: it lacks {}; use Linux 5.10 or later, or allow the call in \
+             the container's seccomp profile",
+            kernel::release(),
+            texts.join(", ")
+        )
+    })
 }
 
 fn join(pid: i32) -> io::Result<crate::sys::pulse::Pulse> {
@@ -213,6 +237,9 @@ fn spawn(config: &Config) -> io::Result<Child> {
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     // A process group of its own: a terminal's Ctrl-C is not for it. It has no terminal to lose.
     command.process_group(0);
+    // Its own group changes nothing, but makes the standard library fork. Otherwise the C library
+    // would take clone3, and give up where an older container's filter denies it with EPERM.
+    command.gid(nix::unistd::getgid().as_raw());
     command.spawn()
 }
 

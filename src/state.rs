@@ -3,12 +3,15 @@
 //! Must not be written in the loop: the write is synced to the disk, and a disk can be slow. A
 //! text file, one server a line: `up web`, `down mailer`.
 
+use nix::fcntl::{Flock, FlockArg};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::Path;
 
 const FILE: &str = "wishes";
+/// Held by who writes: the saver of an active that died may still be at it.
+const LOCK: &str = "wishes.lock";
 /// Larger is no file of ours.
 const BYTES_MAX: u64 = 16 << 20;
 
@@ -19,12 +22,19 @@ pub struct Wishes(BTreeMap<String, bool>);
 impl Wishes {
     /// Reads the file; what can't be read is no wish.
     pub fn read(state_dir: &Path) -> Wishes {
-        let mut text = String::new();
-        let file = File::open(state_dir.join(FILE)).map(|file| file.take(BYTES_MAX));
-        if file.and_then(|mut file| file.read_to_string(&mut text)).is_err() {
-            return Wishes::default();
-        }
-        Wishes::parse(&text)
+        Wishes::try_read(state_dir).unwrap_or_default()
+    }
+
+    /// A file that is not there has no wish; one that can't be read may have many.
+    fn try_read(state_dir: &Path) -> io::Result<Wishes> {
+        let mut bytes = Vec::new();
+        match File::open(state_dir.join(FILE)) {
+            Ok(file) => file.take(BYTES_MAX).read_to_end(&mut bytes)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
+            Err(error) => return Err(error),
+        };
+        // A damaged line must not cost the others.
+        Ok(Wishes::parse(&String::from_utf8_lossy(&bytes)))
     }
 
     fn parse(text: &str) -> Wishes {
@@ -53,15 +63,21 @@ impl Wishes {
         self.0.iter().map(line).collect()
     }
 
-    /// Writes the file beside the old one, syncs it, and puts it in its place: whatever happens in
-    /// between, one of the two is whole.
+    /// Adds the wishes of `text` to the file. It is written beside the old one, synced, and put in
+    /// its place: whatever happens in between, one of the two is whole.
+    ///
+    /// Waits while another process writes, so it is not for the loop.
     ///
     /// # Errors
-    /// The directory can't be written; the old file stays.
-    pub fn write(text: &str, state_dir: &Path) -> io::Result<()> {
+    /// The file can't be read or the directory written; the old file stays.
+    pub fn add(text: &str, state_dir: &Path) -> io::Result<()> {
         let (path, new) = (state_dir.join(FILE), state_dir.join(format!("{FILE}.new")));
+        let lock = File::options().create(true).append(true).open(state_dir.join(LOCK))?;
+        let _lock = Flock::lock(lock, FlockArg::LockExclusive).map_err(|(_, errno)| errno)?;
+        let mut all = Wishes::try_read(state_dir)?;
+        all.0.extend(Wishes::parse(text).0);
         let mut file = File::create(&new)?;
-        file.write_all(text.as_bytes())?;
+        file.write_all(all.text().as_bytes())?;
         file.sync_all()?;
         std::fs::rename(&new, &path)?;
         File::open(state_dir)?.sync_all()
@@ -80,5 +96,21 @@ mod tests {
         assert_eq!(Wishes::parse(&wishes.text()), wishes);
         assert!(wishes.is_up("web@1") && !wishes.is_up("db") && !wishes.is_up("other"));
         assert_eq!(Wishes::parse("\0\u{1}garbage\n\nsideways web\n"), Wishes::default());
+    }
+
+    #[test]
+    fn wishes_are_added_to_those_in_the_file_and_an_unreadable_file_is_left_alone() {
+        let dir = std::env::temp_dir().join(format!("nm-wishes-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let file = dir.join(FILE);
+        Wishes::add("up web\ndown db\n", &dir).unwrap();
+        std::fs::write(&file, b"up web\n\xff torn\ndown db\n").unwrap();
+        Wishes::add("down web\nup mail\n", &dir).unwrap();
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "down db\nup mail\ndown web\n");
+        std::fs::remove_file(&file).unwrap();
+        // A directory can be opened, and not read.
+        std::fs::create_dir(&file).unwrap();
+        assert!(Wishes::add("up web\n", &dir).is_err() && file.is_dir());
+        std::fs::remove_dir_all(&dir).unwrap();
     }
 }

@@ -81,7 +81,14 @@ fn every_configuration_key_is_described_and_no_other() {
 #[test]
 fn every_file_that_a_document_names_exists() {
     let mut named = 0;
-    for document in ["README.md", "docs/INVARIANTS.md", "docs/CONFIGURATION.md", "docs/LINK.md"] {
+    for document in [
+        "README.md",
+        "docs/INVARIANTS.md",
+        "docs/CONFIGURATION.md",
+        "docs/LINK.md",
+        "docs/KERNELS.md",
+        "docs/PAINS.md",
+    ] {
         let text = read(document);
         let links = all_between(&text, "](", ')');
         let is_ours = |path: &&str| {
@@ -99,15 +106,48 @@ fn every_file_that_a_document_names_exists() {
 }
 
 #[test]
-fn every_test_that_shows_an_invariant_exists() {
+fn every_test_that_a_document_names_exists() {
     let code = sources(&root().join("tests")) + &sources(&root().join("src"));
-    let text = read("docs/INVARIANTS.md");
     let is_test = |word: &&str| {
-        word.matches('_').count() > 3 && word.chars().all(|c| c.is_ascii_lowercase() || c == '_')
+        let is_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+        word.matches('_').count() > 3 && word.chars().all(is_name)
     };
-    let tests: Vec<&str> = quoted(&text).into_iter().filter(is_test).collect();
-    assert!(tests.len() > 20, "only {} tests are named", tests.len());
-    for test in tests {
-        assert!(code.contains(&format!("fn {test}()")), "there is no test {test}");
+    for (document, least) in [("INVARIANTS.md", 20), ("PAINS.md", 60), ("KERNELS.md", 12)] {
+        let text = read(&format!("docs/{document}"));
+        let tests: Vec<&str> = quoted(&text).into_iter().filter(is_test).collect();
+        assert!(tests.len() >= least, "{document} names only {} tests", tests.len());
+        for test in tests {
+            assert!(code.contains(&format!("fn {test}()")), "{document}: there is no test {test}");
+        }
+    }
+}
+
+#[test]
+fn every_pain_has_its_test_or_says_with_what_it_comes() {
+    let text = read("docs/PAINS.md");
+    let rows: Vec<&str> = text
+        .lines()
+        .filter(|line| line.starts_with("| ") && !line.contains("the failure"))
+        .collect();
+    assert_eq!(rows.len(), 25 + 8);
+    for row in rows {
+        let tests = row.trim_end_matches('|').rsplit('|').next().unwrap_or_default();
+        assert!(tests.contains('`') || row.contains("comes with"), "no test, no promise: {row}");
+    }
+}
+
+/// What Linux lacks has a name in the code; the table has it too.
+#[test]
+fn every_feature_that_is_probed_is_in_the_table_of_kernels() {
+    let code = read("src/sys/kernel.rs");
+    let table = read("docs/KERNELS.md");
+    let versions = all_between(&code, "=> (\"", ')');
+    assert!(versions.len() >= 10, "the features are not where they were");
+    for feature in versions {
+        let version = feature.rsplit('"').nth(1).unwrap_or_default();
+        let name = feature.split([' ', '(', '"']).next().unwrap_or_default();
+        let is_row =
+            |row: &&str| row.starts_with("| ") && row.contains(name) && row.contains(version);
+        assert!(table.lines().any(|row| is_row(&row)), "docs/KERNELS.md lacks {name} ({version})");
     }
 }

@@ -2,9 +2,9 @@
 //!
 //! Only `splice` takes bytes out of the FIFO: the kernel puts them into the file before it takes
 //! them from the pipe, within one call that a kill does not cut, so a mover that is killed at any
-//! instant loses and doubles nothing. Must not read and write instead, must not block, and must
-//! not read a clock (the time is handed in). At most one process may move a FIFO's bytes: the
-//! caller holds the lock that says so.
+//! instant loses and doubles nothing. Must not read and write instead where there is splice, must
+//! not block, and must not read a clock (the time is handed in). At most one process may move a
+//! FIFO's bytes: the caller holds the lock that says so.
 
 use super::{Access, leads_to, open_log, rotate};
 use nix::errno::Errno;
@@ -192,7 +192,25 @@ impl Drain {
         }
         let mut offset = i64::try_from(size).map_err(|_| io::Error::from(Errno::EFBIG))?;
         let flags = SpliceFFlags::SPLICE_F_NONBLOCK | SpliceFFlags::SPLICE_F_MOVE;
-        none_if_empty(splice(&self.fifo, None, self.file()?, Some(&mut offset), want, flags))
+        match splice(&self.fifo, None, self.file()?, Some(&mut offset), want, flags) {
+            Err(Errno::EINVAL | Errno::ENOSYS | Errno::EPERM) => self.copy(size, want),
+            result => none_if_empty(result),
+        }
+    }
+
+    /// Where the log's file system knows no splice, or a filter of system calls forbids it. The
+    /// bytes are taken out only when they are written: a mover that is killed in between leaves
+    /// them to the next one, which writes them again.
+    fn copy(&self, offset: u64, want: usize) -> io::Result<usize> {
+        let bytes = self.look_ahead(want)?;
+        if bytes.is_empty() {
+            return Ok(0);
+        }
+        let written = self.file()?.write_at(&bytes, offset)?;
+        let mut taken = vec![0; written];
+        // This process alone reads the FIFO, so what was seen is what is taken out.
+        (&self.fifo).read_exact(&mut taken)?;
+        Ok(written)
     }
 
     fn file(&self) -> io::Result<&File> {
@@ -259,8 +277,14 @@ impl Drain {
                 Some(newline) => Ok(newline.saturating_add(1)),
                 None => Ok(bytes.len()),
             },
-            // No pipe can be had: better a line cut at the hard limit than a server that waits.
-            Err(error) if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => {
+            // No pipe can be had, or a filter of system calls forbids tee: better a line cut at
+            // the hard limit than a server that waits.
+            Err(error)
+                if matches!(
+                    error.raw_os_error(),
+                    Some(libc::EMFILE | libc::ENFILE | libc::ENOSYS | libc::EPERM)
+                ) =>
+            {
                 Ok(want)
             }
             Err(error) => Err(error),

@@ -63,6 +63,8 @@ pub struct Originals {
     /// RLIMIT_NOFILE, soft and hard.
     pub nofile: (u64, u64),
     pub umask: u32,
+    /// /proc/self/oom_score_adj, where it can be read.
+    pub oom_score_adj: Option<i32>,
 }
 
 /// All that a child of the pair needs to know.

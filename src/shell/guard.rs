@@ -16,6 +16,7 @@ use crate::sys::{pidfd, process};
 use crate::wire::Message;
 use log::{error, info, warn};
 use nix::sys::socket::{MsgFlags, recv};
+use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 /// Reports of exit statuses read in one turn.
@@ -124,9 +125,55 @@ impl Shell {
             self.rebuild_run_dir();
         } else if self.store.needs_open() {
             self.store.open(self.node.entries());
+        } else if self.is_serving {
+            self.look_at_socket();
         }
         self.look_at_keeper();
         self.outputs.check_paths(&self.ctx, false);
+    }
+
+    /// A cleaner of temporary files can take the socket alone: nobody could reach the pair then.
+    fn look_at_socket(&mut self) {
+        let path = self.ctx.config.node.control_socket();
+        let is_there = std::fs::symlink_metadata(&path)
+            .map_or_else(|error| error.kind() != io::ErrorKind::NotFound, |_| true);
+        if is_there {
+            return;
+        }
+        let is_new = !std::mem::replace(&mut self.socket_is_lost, true);
+        match self.try_bind_control() {
+            Ok(()) => {
+                warn!(target: "0118", "{} was removed, and is made again", path.display());
+                self.socket_is_lost = false;
+                self.replace_standby();
+            }
+            // Tried again at each heartbeat, and said once.
+            Err(error) if is_new => {
+                error!(target: "0118", "{} was removed, and cannot be made again: {error}", path.display());
+            }
+            Err(_) => {}
+        }
+    }
+
+    fn bind_control(&mut self) {
+        if let Err(error) = self.try_bind_control() {
+            let path = self.ctx.config.node.control_socket();
+            error!(target: "0118", "cannot bind {}: {error}", path.display());
+        }
+    }
+
+    fn try_bind_control(&mut self) -> io::Result<()> {
+        let node = &self.ctx.config.node;
+        let listener = control::bind(&node.control_socket(), node.control_mode)?;
+        self.control.set_listener(listener);
+        self.control.begin(&mut self.ctx)
+    }
+
+    /// The standby holds what was made anew as it was before: a fresh one gets the new.
+    fn replace_standby(&self) {
+        if let Some((_, fd)) = &self.other {
+            let _ = pidfd::signal(fd, libc::SIGKILL);
+        }
     }
 
     /// Somebody removed the run directory or the lock in it.
@@ -148,23 +195,10 @@ impl Shell {
             Err(error) => return error!(target: "0118", "cannot lock the new directory: {error}"),
         }
         self.store.open(self.node.entries());
-        let (path, mode) =
-            (self.ctx.config.node.control_socket(), self.ctx.config.node.control_mode);
-        match control::bind(&path, mode) {
-            Ok(listener) => {
-                self.control.set_listener(listener);
-                if let Err(error) = self.control.begin(&mut self.ctx) {
-                    error!(target: "0118", "cannot watch the control socket: {error}");
-                }
-            }
-            Err(error) => error!(target: "0118", "cannot bind {}: {error}", path.display()),
-        }
+        self.bind_control();
         self.outputs.renew(&mut self.ctx);
         self.write_pair_file("serving", None);
-        // The standby holds the sockets and FIFOs of the old directory: a fresh one gets the new.
-        if let Some((_, fd)) = &self.other {
-            let _ = pidfd::signal(fd, libc::SIGKILL);
-        }
+        self.replace_standby();
     }
 
     /// Is there a keeper, and which?

@@ -14,6 +14,7 @@ use crate::config::Config;
 use crate::core::Identity;
 use crate::core::keeper::{Action, Event, Keeper, Note};
 use crate::output::logger::{self, LogHandle};
+use crate::sys::kernel::{self, Feature, Missing};
 use crate::sys::lock::Lock;
 use crate::sys::pidfd::{self, Verified};
 use crate::sys::pulse::{Pulse, Role, Seen, Slot};
@@ -24,6 +25,7 @@ use log::{error, info, warn};
 use mio::net::UnixStream;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
+use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use std::collections::BTreeMap;
 use std::io;
@@ -73,10 +75,11 @@ pub fn lock_path(config: &Config) -> PathBuf {
     config.node.run_dir.join("keeper.lock")
 }
 
-/// Runs the keeper until the pair has ended; gives the exit status.
-pub fn run(config: Config, lock: Lock, pair: Pair) -> u8 {
+/// Runs the keeper until the pair has ended; gives the exit status. `missing`: what the kernel
+/// lacks.
+pub fn run(config: Config, lock: Lock, pair: Pair, missing: Vec<Missing>) -> u8 {
     let _ = sys::set_name("nm-keeper");
-    match KeeperShell::new(config, lock, pair) {
+    match KeeperShell::new(config, lock, pair, missing) {
         Ok(mut keeper) => keeper.run(),
         Err(error) => {
             notes::say(&format!("nodemanager: cannot start the keeper: {error}"));
@@ -111,12 +114,17 @@ pub fn keeper_of(pulse: &Pulse) -> Option<i32> {
 }
 
 impl KeeperShell {
-    fn new(config: Config, lock: Lock, pair: Pair) -> io::Result<KeeperShell> {
+    fn new(
+        config: Config,
+        lock: Lock,
+        pair: Pair,
+        missing: Vec<Missing>,
+    ) -> io::Result<KeeperShell> {
         let log = logger::init(&log_settings(&config, false)).map_err(|error| {
             let dir = config.node.log_dir.display();
             io::Error::other(format!("cannot write the log in {dir}: {error}"))
         })?;
-        sys::set_child_subreaper()?;
+        say_kernel(missing);
         let numbers = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGUSR1, libc::SIGCHLD];
         let signals = Signals::of(&numbers)?;
         sys::ignore_signals(&[libc::SIGTSTP, libc::SIGQUIT, libc::SIGXFSZ])?;
@@ -125,7 +133,11 @@ impl KeeperShell {
             let fd = stream.as_raw_fd();
             poll.registry().register(&mut SourceFd(&fd), SIGNALS, Interest::READABLE)?;
         }
-        let originals = Originals { nofile: sys::raise_nofile()?, umask: sys::current_umask() };
+        let originals = Originals {
+            nofile: sys::raise_nofile()?,
+            umask: sys::current_umask(),
+            oom_score_adj: process::oom_score_adj(),
+        };
         let now = process::monotonic_ms();
         let (interval, timeout) =
             (config.node.heartbeat_interval_ms, config.node.heartbeat_timeout_ms);
@@ -304,6 +316,29 @@ impl KeeperShell {
 
 fn report_pair() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?)
+}
+
+/// Becomes the one under which orphans land, and says what the kernel lacks, in one line.
+fn say_kernel(mut missing: Vec<Missing>) {
+    if let Err(error) = sys::set_child_subreaper() {
+        let feature = Feature::Subreaper;
+        missing.retain(|one| one.feature != feature);
+        let errno = Errno::from_raw(error.raw_os_error().unwrap_or(libc::EINVAL));
+        missing.push(Missing { feature, errno });
+    }
+    let describe = |Missing { feature, errno }: &Missing| {
+        let (name, since) = feature.name();
+        let instead = feature.instead().unwrap_or("nothing");
+        format!("{name} (Linux {since}; {errno:?}): {instead}")
+    };
+    let release = kernel::release();
+    match missing.is_empty() {
+        true => info!(target: "0027", "Linux {release} has all that is used"),
+        false => {
+            let texts: Vec<String> = missing.iter().map(describe).collect();
+            info!(target: "0027", "Linux {release} lacks, and what is done instead: {}", texts.join("; "));
+        }
+    }
 }
 
 fn say(note: Note) {

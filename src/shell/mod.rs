@@ -89,6 +89,8 @@ pub struct Shell {
     exit: Option<u8>,
     exit_at: Option<Ms>,
     stderr_is_open: bool,
+    /// The control socket was removed, and could not be made again yet.
+    socket_is_lost: bool,
 }
 
 /// Which twin a process begins as.
@@ -224,11 +226,12 @@ impl Shell {
             beat_at: Ms(0),
             asked: BTreeMap::new(),
             mover: None,
-            wishes: wishes::WishSaver::new(wishes),
+            wishes: wishes::WishSaver::default(),
             pair_file,
             exit: None,
             exit_at: None,
             stderr_is_open,
+            socket_is_lost: false,
         })
     }
 

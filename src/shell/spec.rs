@@ -5,6 +5,7 @@
 
 use super::ctx::Ctx;
 use crate::config::{OutputTo, ServerConfig};
+use crate::sys::process;
 use crate::sys::spawn::{ServerSpec, Stdout};
 use std::collections::BTreeMap;
 use std::ffi::{CString, OsString};
@@ -47,8 +48,15 @@ pub fn spec(ctx: &Ctx, server: &ServerConfig, start_number: u64) -> Result<Serve
         stdout,
         umask: ctx.originals.umask,
         nofile: Some(ctx.originals.nofile),
-        oom_score_adj: None,
+        oom_score_adj: oom_score_adj(ctx),
     })
+}
+
+/// Somebody can protect a twin, or offer it first, while it runs: that is not for its servers.
+fn oom_score_adj(ctx: &Ctx) -> Option<CString> {
+    let original = ctx.originals.oom_score_adj?;
+    let is_changed = process::oom_score_adj().is_some_and(|own| own != original);
+    is_changed.then(|| CString::new(original.to_string()).ok()).flatten()
 }
 
 fn environment(

@@ -16,7 +16,10 @@ use std::io;
 use std::os::fd::OwnedFd;
 
 /// The wishes, and who waits for them.
+#[derive(Default)]
 pub struct WishSaver {
+    /// Those that this active was told. The file has others as well, which the actives before it
+    /// were told, so it is never written from memory alone.
     wishes: Wishes,
     saver: Option<OwnedFd>,
     /// For the process that is writing now, and for the next one.
@@ -24,17 +27,11 @@ pub struct WishSaver {
     waits_next: Vec<Ask>,
 }
 
-impl WishSaver {
-    pub fn new(wishes: Wishes) -> WishSaver {
-        WishSaver { wishes, saver: None, waits: Vec::new(), waits_next: Vec::new() }
-    }
-}
-
 /// The process that writes; gives its exit status.
 pub fn run() -> u8 {
     let _ = sys::set_name("nm-saver");
     let written = Bequest::unpack()
-        .and_then(|bequest| Wishes::write(&bequest.wishes, &bequest.config.node.state_dir));
+        .and_then(|bequest| Wishes::add(&bequest.wishes, &bequest.config.node.state_dir));
     u8::from(written.is_err())
 }
 
@@ -94,7 +91,7 @@ impl Shell {
         let exit = pidfd::reap(fd).ok().flatten();
         if exit != Some(crate::core::Exit::Code(0)) {
             let dir = self.ctx.config.node.state_dir.display();
-            warn!(target: "0142", "cannot write {dir}/wishes: a wish is done, and forgotten at a reboot");
+            warn!(target: "0142", "cannot read or write {dir}/wishes: a wish is done, and forgotten at a reboot");
         }
         if let Some(fd) = self.wishes.saver.take() {
             self.ctx.close(fd);

@@ -47,7 +47,7 @@ pub fn identify(pid: i32, pidfd: &impl AsFd) -> io::Result<Identity> {
     if !has_number(pidfd) {
         return Err(Errno::ESRCH.into());
     }
-    Ok(Identity { pid, start_ticks, inode: inode(pidfd)? })
+    Ok(Identity { pid, start_ticks, inode: inode(pidfd) })
 }
 
 /// Finds the process on record again.
@@ -67,7 +67,7 @@ pub fn open_verified(identity: &Identity) -> Result<Verified, io::Error> {
             _ => return Err(e),
         },
     };
-    let found = inode(&pidfd)?;
+    let found = inode(&pidfd);
     let comparable = identity.inode != 0 && found != 0;
     let same = match process::start_ticks(identity.pid) {
         Ok(ticks) => ticks == identity.start_ticks && (!comparable || found == identity.inode),
@@ -113,12 +113,18 @@ pub fn signal_group(
     sig: i32,
     leader_may_be_unreaped: bool,
 ) -> io::Result<()> {
-    match send(fd, sig, libc::PIDFD_SIGNAL_PROCESS_GROUP) {
-        // The flag is unknown before Linux 6.9 (or the signal, which the calls below say again).
-        Err(e) if e.raw_os_error() == Some(libc::EINVAL) => {}
+    match signal_group_by_flag(fd, sig) {
+        // EINVAL: the flag is unknown before Linux 6.9. A filter of system calls can say the
+        // others. Where it is the signal, or not allowed indeed, the calls below say so again.
+        Err(e) if matches!(e.raw_os_error(), Some(libc::EINVAL | libc::ENOSYS | libc::EPERM)) => {}
         other => return other,
     }
     signal_group_without_flag(fd, pid, sig, leader_may_be_unreaped)
+}
+
+/// By PIDFD_SIGNAL_PROCESS_GROUP (Linux 6.9).
+pub(super) fn signal_group_by_flag(fd: &impl AsFd, sig: i32) -> io::Result<()> {
+    send(fd, sig, libc::PIDFD_SIGNAL_PROCESS_GROUP)
 }
 
 /// The way before Linux 6.9.
@@ -172,34 +178,34 @@ pub fn reap(fd: &impl AsFd) -> io::Result<Option<Exit>> {
 /// exit status since Linux 6.15).
 ///
 /// `None`: not known yet (it is known once whoever is its parent has reaped it, and for a short
-/// time the kernel may say ESRCH), or the kernel can't say. `fd` must have been opened before
-/// the death. Ask again for a few seconds.
-///
-/// # Errors
-/// What ioctl(2) says other than ENOTTY, EINVAL and ESRCH.
-pub fn exit_info(fd: &impl AsFd) -> io::Result<Option<Exit>> {
+/// time the kernel may say ESRCH), or the kernel can't say, or a filter keeps it from saying. `fd`
+/// must have been opened before the death. Ask again for a few seconds.
+pub fn exit_info(fd: &impl AsFd) -> Option<Exit> {
+    let info = get_info(fd).ok()?;
+    let is_told = info.mask & u64::from(libc::PIDFD_INFO_EXIT) != 0;
+    is_told.then(|| wait::exit_of_status(info.exit_code))
+}
+
+/// What the kernel says of a process, its exit status above all (Linux 6.13).
+pub(super) fn get_info(fd: &impl AsFd) -> nix::Result<libc::pidfd_info> {
     // SAFETY: pidfd_info consists of integers; all zeroes is a valid value of it.
     let mut info: libc::pidfd_info = unsafe { std::mem::zeroed() };
-    let wanted = u64::from(libc::PIDFD_INFO_EXIT);
-    info.mask = wanted;
+    info.mask = u64::from(libc::PIDFD_INFO_EXIT);
     // SAFETY: the request carries the size of pidfd_info, `info` is one that lives through the
     // call, and the kernel writes no more than that size.
     let result = unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), libc::PIDFD_GET_INFO, &mut info) };
-    match Errno::result(result) {
-        Ok(_) if info.mask & wanted != 0 => Ok(Some(wait::exit_of_status(info.exit_code))),
-        Ok(_) | Err(Errno::ENOTTY | Errno::EINVAL | Errno::ESRCH) => Ok(None),
-        Err(e) => Err(e.into()),
-    }
+    Errno::result(result).map(|_| info)
 }
 
-/// The inode of a pidfd where it is unique in a boot, else 0.
-fn inode(fd: &impl AsFd) -> io::Result<u64> {
+/// The inode of a pidfd where it is unique in a boot, else 0 (also where that can't be asked).
+pub(super) fn inode(fd: &impl AsFd) -> u64 {
+    let Ok(found) = fstatfs(fd) else { return 0 };
     #[allow(clippy::unnecessary_cast)] // the type differs between libcs
-    let magic = fstatfs(fd)?.filesystem_type().0 as i64;
-    if magic != PID_FS_MAGIC {
-        return Ok(0);
+    let magic = found.filesystem_type().0 as i64;
+    match fstat(fd) {
+        Ok(found) if magic == PID_FS_MAGIC => found.st_ino,
+        _ => 0,
     }
-    Ok(fstat(fd)?.st_ino)
 }
 
 /// The process is not reaped: its number is its own. EPERM also says so.

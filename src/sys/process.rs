@@ -98,6 +98,11 @@ pub fn ticks_to_boot_ms(ticks: u64) -> u64 {
     ticks.saturating_mul(1000) / per_second
 }
 
+/// How gladly the kernel ends this process when memory is short; `None`: it can't be read.
+pub fn oom_score_adj() -> Option<i32> {
+    std::fs::read_to_string("/proc/self/oom_score_adj").ok()?.trim().parse().ok()
+}
+
 /// The name of the process's program, at most 15 bytes, without control characters.
 ///
 /// # Errors

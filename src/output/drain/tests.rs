@@ -52,6 +52,17 @@ fn helper(role: &str, before: &[&str], dir: &Path) -> Command {
 }
 
 #[test]
+fn where_splice_is_forbidden_a_copy_takes_out_what_it_wrote() {
+    let dir = TestDir::new();
+    let (drain, mut writer) = drain_in(&dir, PLENTY);
+    writer.write_all(b"one\ntwo\nthree\n").unwrap();
+    assert_eq!(drain.copy(0, 8).unwrap(), 8);
+    assert_eq!(drain.copy(8, 1000).unwrap(), 6);
+    assert_eq!(drain.copy(14, 1000).unwrap(), 0);
+    assert_eq!(fs::read(dir.path("web.out")).unwrap(), b"one\ntwo\nthree\n");
+}
+
+#[test]
 fn numbered_lines_of_a_child_are_complete_and_in_order_over_many_rotations() {
     let dir = TestDir::new();
     let limits = Limits { max_size: 10_000, max_files: 1_000 };

@@ -42,7 +42,7 @@ impl Servers {
             // It died while nobody could see it. Its status may be known all the same.
             true => {
                 let held = self.children.get(server.0).and_then(|child| child.pidfd.as_ref());
-                let exit = held.and_then(|fd| pidfd::exit_info(fd).ok().flatten());
+                let exit = held.and_then(pidfd::exit_info);
                 self.tell_death(ctx, server, process, exit);
             }
             false => ctx.tell(Event::Verified { server, process, found }),

@@ -21,7 +21,7 @@ impl Servers {
         ctx.unwatch(fd);
         let exit = match child.is_ours {
             true => pidfd::exit_of_child(fd).ok().flatten(),
-            false => pidfd::exit_info(fd).ok().flatten(),
+            false => pidfd::exit_info(fd),
         };
         // News from the gate counts before the death: it may say why it died.
         self.on_gate(ctx, number);
@@ -82,7 +82,7 @@ impl Servers {
         self.asks.retain(|ask| {
             let own = children.get(ask.server.0).filter(|own| own.process == Some(ask.process));
             let pidfd = ask.pidfd.as_ref().or_else(|| own.and_then(|own| own.pidfd.as_ref()));
-            match pidfd.and_then(|fd| pidfd::exit_info(fd).ok().flatten()) {
+            match pidfd.and_then(pidfd::exit_info) {
                 Some(exit) => {
                     known.push((ask.process, exit));
                     false
