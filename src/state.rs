@@ -84,5 +84,7 @@ mod tests {
         assert_eq!(Wishes::parse(&wishes.text()), wishes);
         assert!(wishes.is_up("web@1") && !wishes.is_up("db") && !wishes.is_up("other"));
         assert_eq!(Wishes::parse("\0\u{1}garbage\n\nsideways web\n"), Wishes::default());
+        // Written and read again, this name would be the empty one.
+        assert_eq!(Wishes::parse("up \r"), Wishes::default());
     }
 }

@@ -252,3 +252,35 @@ fn a_nonsense_length_is_refused_before_anything_is_read_for_it() {
     assert!(found.damage.is_some());
     assert_eq!(endless.0, 8);
 }
+
+#[test]
+fn a_zeroed_header_beside_a_sound_one_is_damage_and_a_fresh_journal_has_none() {
+    let dir = Scratch::new();
+    let mut journal = create(dir.path(), MIN_FILE, &["older"]);
+    assert_eq!(contents(dir.path()).damage, None, "the second file was never used");
+    journal.compact(&mut payloads(&["newer"]).into_iter()).unwrap();
+    let path = dir.path().join("journal.b");
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[..HEADER_LEN].fill(0);
+    fs::write(&path, bytes).unwrap();
+    let found = contents(dir.path());
+    assert_eq!((found.generation, found.payloads), (1, payloads(&["older"])));
+    assert_eq!(found.damage.unwrap().file, path);
+}
+
+#[test]
+fn two_sound_files_that_are_no_neighbours_are_damage() {
+    let file = |generation| {
+        let key = Key { generation, salt: generation };
+        let header = Header { key, origin: origin(), payload_start: HEADER_LEN as u64 };
+        let mut bytes = header.encode().unwrap();
+        key.push_end(&mut bytes);
+        bytes
+    };
+    for (a, b, is_damaged) in
+        [(7, 8, false), (8, 7, false), (7, 7, true), (7, 9, true), (9, 1, true)]
+    {
+        let found = look_at(&file(a), &file(b)).unwrap().unwrap();
+        assert_eq!((found.generation, found.damage.is_some()), (a.max(b), is_damaged), "{a}, {b}");
+    }
+}
