@@ -1,6 +1,7 @@
 //! Every libFuzzer binary: the name that it is built with says which target it runs.
 #![no_main]
 
+#[allow(dead_code, reason = "words and seeds are for cargo test")]
 #[path = "../targets/mod.rs"]
 mod targets;
 

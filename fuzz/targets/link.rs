@@ -143,9 +143,9 @@ fn is_believed(messages: Vec<Message>) {
             }
             Ok(Worth::Welcome) => assert!(is_proved && matches!(message, Message::Welcome { .. })),
             Ok(Worth::Said(said)) => {
-                assert!(is_proved && said == message);
-                let both = [true, false].map(|is_active| message_event(said.clone(), is_active));
-                let is_beat = matches!(said, Message::Beat { .. });
+                assert!(is_proved && *said == message);
+                let both = [true, false].map(|is_active| message_event((*said).clone(), is_active));
+                let is_beat = matches!(*said, Message::Beat { .. });
                 assert!(is_beat || both.iter().flatten().count() < 2, "said to both: {said:?}");
             }
             Err(reason) => {

@@ -79,7 +79,7 @@ pub enum Worth {
     /// The active believes us.
     Welcome,
     /// Something to be acted on, from who proved the secret.
-    Said(Message),
+    Said(Box<Message>),
 }
 
 /// Nothing counts before the hello, and the hello only with the secret.
@@ -100,7 +100,7 @@ pub fn judge(message: Message, is_proved: bool, expected: &Secret) -> Result<Wor
         _ if !is_proved => Err("it did not say hello first".to_string()),
         Message::Welcome { .. } => Ok(Worth::Welcome),
         Message::Refused { reason } => Err(reason),
-        message => Ok(Worth::Said(message)),
+        message => Ok(Worth::Said(Box::new(message))),
     }
 }
 
@@ -286,7 +286,7 @@ impl Peers {
                 }
                 Worth::Welcome => news.push(News::Welcomed),
                 Worth::Said(message) if self.main == Some(number) => {
-                    news.push(News::Message(Box::new(message)));
+                    news.push(News::Message(message));
                 }
                 // An older connection of the same standby.
                 Worth::Said(_) => {}
