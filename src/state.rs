@@ -37,8 +37,12 @@ impl Wishes {
         Ok(Wishes::parse(&String::from_utf8_lossy(&bytes)))
     }
 
-    fn parse(text: &str) -> Wishes {
+    /// The wishes in the file's text; what is none is left out.
+    pub fn parse(text: &str) -> Wishes {
         let wish = |line: &str| match line.split_once(' ') {
+            // No server is called that, and a name with an end of line in it would be another
+            // when it is written and read again.
+            Some((_, name)) if name.contains(char::is_control) => None,
             Some(("up", name)) => Some((name.to_string(), true)),
             Some(("down", name)) => Some((name.to_string(), false)),
             _ => None,
@@ -96,6 +100,8 @@ mod tests {
         assert_eq!(Wishes::parse(&wishes.text()), wishes);
         assert!(wishes.is_up("web@1") && !wishes.is_up("db") && !wishes.is_up("other"));
         assert_eq!(Wishes::parse("\0\u{1}garbage\n\nsideways web\n"), Wishes::default());
+        // Written and read again, this name would be the empty one.
+        assert_eq!(Wishes::parse("up \r"), Wishes::default());
     }
 
     #[test]

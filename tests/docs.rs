@@ -88,11 +88,12 @@ fn every_file_that_a_document_names_exists() {
         "docs/LINK.md",
         "docs/KERNELS.md",
         "docs/PAINS.md",
+        "docs/FUZZING.md",
     ] {
         let text = read(document);
         let links = all_between(&text, "](", ')');
         let is_ours = |path: &&str| {
-            ["src/", "tests/", "docs/", "conf/", "bin/", ".ci/"]
+            ["src/", "tests/", "docs/", "fuzz/", "conf/", "bin/", ".ci/"]
                 .iter()
                 .any(|dir| path.starts_with(dir))
         };

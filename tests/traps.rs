@@ -200,6 +200,67 @@ fn a_damaged_journal_is_cut_with_a_warning_and_nothing_is_started_twice() {
     assert_eq!(pair.pids(), before);
 }
 
+/// One way to damage a file of the journal.
+type Damage = (&'static str, fn(&mut Vec<u8>));
+
+/// What the journal's writer left behind the header: the records.
+const RECORDS: usize = 4096;
+
+const DAMAGES: [Damage; 10] = [
+    ("cut to nothing", |file| file.clear()),
+    ("cut within the header", |file| file.truncate(100)),
+    ("cut behind the header", |file| file.truncate(RECORDS)),
+    ("cut within a record", |file| file.truncate(RECORDS + 333)),
+    ("a bit of the header", |file| file[20] ^= 1),
+    ("a bit of a record's length", |file| file[RECORDS] ^= 4),
+    ("a bit of a record's text", |file| file[RECORDS + 40] ^= 1),
+    ("a zeroed first page", |file| file[..4096].fill(0)),
+    ("a zeroed second page", |file| file[4096..8192].fill(0)),
+    ("a doubled page", |file| {
+        let page = file[4096..8192].to_vec();
+        file.splice(4096..4096, page);
+    }),
+];
+
+#[test]
+fn twenty_damages_of_one_journal_start_no_server_twice() {
+    let wiped = "exec env -i sleep 1001";
+    let servers = sleeper("a", "") + &sleeper("b", "") + &shell("wiped", wiped, "");
+    let pair = Pair::new("", &servers);
+    pair.start();
+    let before = pair.pids();
+    let _ended = EndedPid(before["wiped"]);
+    for (what, damage) in DAMAGES {
+        for names in [&["journal.a", "journal.b"][..], &["newest"]] {
+            exits(&pair, &["shutdown"], 0);
+            for path in names.iter().map(|name| journal_file(&pair, name)) {
+                let mut bytes = fs::read(&path).unwrap();
+                damage(&mut bytes);
+                fs::write(&path, bytes).unwrap();
+            }
+            pair.start();
+            assert_eq!(pair.pids(), before, "{what}, in {names:?}");
+            let restarts = |name: &str| pair.server(name)["restarts"].clone();
+            assert_eq!([restarts("a"), restarts("wiped")], [0, 0], "{what}, in {names:?}");
+        }
+    }
+    exits(&pair, &["stop", "all"], 0);
+    assert!(before.values().all(|pid| !is_alive(*pid)));
+}
+
+/// A file of the journal by its name, or the one that counts.
+fn journal_file(pair: &Pair, name: &str) -> std::path::PathBuf {
+    let path = |name: &str| pair.home.join("run").join(name);
+    if name != "newest" {
+        return path(name);
+    }
+    let generation = |name: &&str| {
+        let bytes = fs::read(path(name)).unwrap_or_default();
+        bytes.get(16..24).map(|bytes| u64::from_le_bytes(bytes.try_into().unwrap()))
+    };
+    path(["journal.a", "journal.b"].iter().max_by_key(|name| generation(name)).unwrap())
+}
+
 #[test]
 fn a_journal_of_a_newer_version_is_refused_and_left_as_it_is() {
     let pair = Pair::new("", &sleeper("a", ""));

@@ -245,7 +245,8 @@ impl Client {
                 Err(Errno::EAGAIN | Errno::EINTR) => {}
                 Err(error) => return Err(self.broken(error)),
             }
-            if let Some(response) = take_response(&answer)? {
+            let protocol = |text| Trouble::Final(CallError::Protocol(text));
+            if let Some(response) = parse_answer(&answer).map_err(protocol)? {
                 return Ok(response);
             }
         }
@@ -293,7 +294,7 @@ impl Client {
     fn read_pair_file(&self) -> Option<PairFile> {
         let mut bytes = Vec::new();
         File::open(&self.pair_file).ok()?.take(PAIR_FILE_MAX).read_to_end(&mut bytes).ok()?;
-        serde_json::from_slice(&bytes).ok()
+        parse_pair_file(&bytes)
     }
 }
 
@@ -405,8 +406,17 @@ fn send_all(socket: &OwnedFd, bytes: &[u8], deadline: Instant) -> Result<(), Tro
     Ok(())
 }
 
-fn take_response(answer: &[u8]) -> Result<Option<Response>, Trouble> {
-    let wrong = |text: &str| Trouble::Final(CallError::Protocol(text.to_owned()));
+/// What `run/pair.json` says; `None` for what is no such file.
+pub fn parse_pair_file(bytes: &[u8]) -> Option<PairFile> {
+    serde_json::from_slice(bytes).ok()
+}
+
+/// The answer, as soon as it is whole.
+///
+/// # Errors
+/// These bytes can't become one.
+pub fn parse_answer(answer: &[u8]) -> Result<Option<Response>, String> {
+    let wrong = str::to_owned;
     let mut headers = [httparse::EMPTY_HEADER; 64];
     let mut head = httparse::Response::new(&mut headers);
     let head_part = answer.get(..ANSWER_HEAD_MAX.min(answer.len())).unwrap_or_default();

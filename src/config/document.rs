@@ -84,15 +84,17 @@ impl<'a> Document<'a> {
     /// The text as TOML; `None` when it is not, after noting why. A mistake makes the parser
     /// stumble over what follows, so of each line only the first one counts.
     pub fn parse<'t>(&self, text: &'t str) -> Option<Spanned<DeTable<'t>>> {
-        let syntax_errors = match DeTable::parse(text) {
+        let syntax_errors = match syntax_errors(text) {
             Ok(table) => return Some(table),
-            Err(_) if text.len() <= MAX_TEXT_FOR_ALL_ERRORS => DeTable::parse_recoverable(text).1,
-            Err(first) => vec![first],
+            Err(errors) => errors,
         };
         let mut last = None;
         for error in &syntax_errors {
-            let line = error.span().map(|span| self.line(span.start));
-            if line.is_none() || line != last {
+            let line = match error.span() {
+                Some(span) => Some(self.line(span.start)),
+                None => Some(self.line_of_the_placeless(text)),
+            };
+            if line != last {
                 let at = error.span().and_then(|span| text.get(span)).unwrap_or_default().trim();
                 let at = if at.is_empty() { String::new() } else { format!(" at {}", quoted(at)) };
                 self.error(line, format!("not valid TOML{at}: {}", error.message()));
@@ -100,6 +102,17 @@ impl<'a> Document<'a> {
             last = line;
         }
         None
+    }
+
+    /// The parser gives no place for what is nested too deep: it is the line with which such an
+    /// error first comes.
+    fn line_of_the_placeless(&self, text: &str) -> u32 {
+        let is_hit = |end: usize| {
+            let part = syntax_errors(text.get(..end).unwrap_or_default());
+            part.is_err_and(|errors| errors.iter().any(|error| error.span().is_none()))
+        };
+        let before = self.line_ends.partition_point(|end| !is_hit(*end));
+        u32::try_from(before).unwrap_or(u32::MAX).saturating_add(1)
     }
 
     /// Refuses NUL in every key and string: it would end them early in a system call. The depth is
@@ -124,5 +137,14 @@ impl<'a> Document<'a> {
             DeValue::Table(table) => self.refuse_nul(table),
             _ => {}
         }
+    }
+}
+
+/// The table, or all that is wrong with its syntax; of a long text the first error only.
+fn syntax_errors(text: &str) -> Result<Spanned<DeTable<'_>>, Vec<toml::de::Error>> {
+    match DeTable::parse(text) {
+        Ok(table) => Ok(table),
+        Err(_) if text.len() <= MAX_TEXT_FOR_ALL_ERRORS => Err(DeTable::parse_recoverable(text).1),
+        Err(first) => Err(vec![first]),
     }
 }

@@ -41,8 +41,7 @@ pub fn home_of(file: &Path) -> PathBuf {
 /// Reads and checks the configuration in `path`. All errors come at once.
 pub fn load(path: &Path) -> Result<Config, ConfigErrors> {
     let bytes = read(path).map_err(|cause| unreadable(path, &cause))?;
-    let text = String::from_utf8(bytes).map_err(|error| not_utf8(path, &error))?;
-    let mut config = parse(&text, path, &home_of(path))?;
+    let mut config = parse_bytes(bytes, path, &home_of(path))?;
     config.file = absolute(path);
     if config.file.to_str().is_none() {
         let text = "the path of the configuration is not UTF-8: rename it".to_owned();
@@ -51,6 +50,15 @@ pub fn load(path: &Path) -> Result<Config, ConfigErrors> {
     let range = fs::read_to_string(EPHEMERAL_PORTS).unwrap_or_default();
     config.warnings.extend(ephemeral_port_warning(&config, path, &range));
     Ok(config)
+}
+
+/// Checks the bytes of a configuration, as `parse` does a text.
+///
+/// # Errors
+/// They are no UTF-8, or no configuration: all errors at once.
+pub fn parse_bytes(bytes: Vec<u8>, file: &Path, home: &Path) -> Result<Config, ConfigErrors> {
+    let text = String::from_utf8(bytes).map_err(|error| not_utf8(file, &error))?;
+    parse(&text, file, home)
 }
 
 /// A variable of the environment that is set to something.

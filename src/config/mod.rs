@@ -18,7 +18,7 @@ mod random_tests;
 mod tests;
 
 pub use error::{ConfigError, ConfigErrors};
-pub use file::{find_file, home_of, load};
+pub use file::{find_file, home_of, load, parse_bytes};
 pub use sections::parse;
 
 use crate::core::restart::Policy;

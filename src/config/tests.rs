@@ -374,3 +374,12 @@ fn the_effective_lines_show_the_resolved_paths_and_each_server() {
     let text = "[[server]]\nname = \"a\"\ncommand = [\"x\", \"1\\n2\"]";
     assert_eq!(effective_lines(&parsed(text).unwrap()).lines().count(), 8);
 }
+
+#[test]
+fn what_is_nested_too_deep_is_refused_with_its_line() {
+    let keys = "a.".repeat(200);
+    let text = format!("# 1\n[nodeManager]\n{keys}b = 1\nstandbyPort = 1\n");
+    assert_refused(&text, 3, "recursion limit");
+    let lists = format!("[nodeManager]\nname = {}1{}\n", "[".repeat(200), "]".repeat(200));
+    assert_eq!(parsed(&lists).unwrap_err().0[0].line, Some(2));
+}

@@ -4,7 +4,7 @@
 //! may still act. Lock before journal: who holds the lock is the only writer, so what is read
 //! then is all there is.
 
-use super::record::{Cause, Entry, Record, ServerRecord, Wanted, Why};
+use super::record::{Cause, Entry, Identity, Record, ServerRecord, Wanted, Why};
 use super::time::Ms;
 use super::{Action, NodeRecord, Note, Phase, Recovered, Survivor};
 use std::collections::BTreeMap;
@@ -207,12 +207,21 @@ fn add_survivors(record: &mut ServerRecord, survivors: &[&Survivor], incomplete:
     }
 }
 
+/// The process that the record is about, also when it says that it is dead: what is newer was started
+/// after the record was written.
+fn last_process(phase: &Phase) -> Option<Identity> {
+    match phase {
+        Phase::Reaping { process, .. } | Phase::Stopping { process, .. } => Some(*process),
+        phase => phase.process(),
+    }
+}
+
 /// A leader whose mark is gone, so that its place among the starts can't be known. It is the
 /// server itself, if the record has nothing, or a process that is older and lives no more. The
 /// first one counts: a later leader is something that it started.
 fn unmarked_leader<'a>(record: &ServerRecord, survivors: &[&'a Survivor]) -> Option<&'a Survivor> {
     let has_none = record.phase.is_gone() || matches!(record.phase, Phase::Spawning { .. });
-    let own = record.phase.process();
+    let own = last_process(&record.phase);
     if own.is_some_and(|own| survivors.iter().any(|survivor| survivor.process == own)) {
         return None;
     }

@@ -1,7 +1,7 @@
 //! The journal after a kill at any step, and after writes that fail half-way.
 
 use super::files::Slots;
-use super::format::{Decoded, Header};
+use super::format::{Decoded, FREE_AT, Header};
 use super::reader::look;
 use super::tests::{origin, payloads};
 use super::writer::Writer;
@@ -143,7 +143,7 @@ fn a_kill_after_any_byte_of_any_write_leaves_the_old_or_the_new_content() {
                     apply(&mut files, *slot, offset + at as u64, &[*byte]);
                     let seen = found(&files);
                     assert!(seen == old || seen == new, "step {count}, byte {at}: {seen:?}");
-                    let in_head = bytes.len() <= 8 || at >= 4092;
+                    let in_head = bytes.len() <= 8 || at >= FREE_AT;
                     let damage = contents(&files).and_then(|contents| contents.damage);
                     assert!(in_head || damage.is_none(), "step {count}, byte {at}: {damage:?}");
                     states += 1;

@@ -1,6 +1,6 @@
 //! What a reader makes of damaged files: it keeps what was before, says so, and invents nothing.
 
-use super::format::{Decoded, HEADER_LEN, Header, Key, scan};
+use super::format::{Decoded, FREE, FREE_AT, HEADER_LEN, Header, Key, scan};
 use super::reader::{look, read_settled};
 use super::tests::{Scratch, Xorshift, contents, create, flip, origin, payloads};
 use super::*;
@@ -22,13 +22,20 @@ fn image() -> (Vec<u8>, Vec<usize>) {
     (bytes, ends)
 }
 
+/// A file that was never used.
+fn unused() -> Vec<u8> {
+    let mut block = vec![0; FREE_AT];
+    block.extend_from_slice(&FREE);
+    block
+}
+
 fn look_at(a: &[u8], b: &[u8]) -> Result<Option<Contents>, ReadError> {
     look([Some(a), Some(b)], Path::new("run")).result
 }
 
 /// Damage at `at` leaves exactly the records that end there or before.
 fn expect_kept(bytes: &[u8], ends: &[usize], at: usize) {
-    let unused = vec![0; HEADER_LEN];
+    let unused = unused();
     match look_at(bytes, &unused) {
         Ok(Some(found)) => {
             let kept = ends.iter().filter(|end| **end <= at).count();
@@ -60,7 +67,7 @@ fn a_flipped_bit_anywhere_keeps_the_records_before_and_is_reported() {
             bytes[at] ^= 1 << bit;
         }
     }
-    assert_eq!(look_at(&bytes, &[0; HEADER_LEN]).unwrap().unwrap().damage, None);
+    assert_eq!(look_at(&bytes, &unused()).unwrap().unwrap().damage, None);
 }
 
 /// What a reader finds while the files change from one opening to the next; the last stays.
@@ -77,7 +84,7 @@ fn read_while_changing(states: &[[&[u8]; 2]]) -> Contents {
 #[test]
 fn damage_that_is_gone_at_the_next_reading_was_a_write_on_its_way() {
     let (bytes, ends) = image();
-    let (unused, mut torn) = (vec![0; HEADER_LEN], bytes.clone());
+    let (unused, mut torn) = (unused(), bytes.clone());
     torn[ends[3]] ^= 1;
     let (before, after) = ([torn.as_slice(), &unused], [bytes.as_slice(), &unused]);
     let found = read_while_changing(&[before, before, after]);
@@ -95,7 +102,7 @@ fn a_compaction_that_ends_during_a_reading_is_read() {
     let mut newer = header.encode().unwrap();
     key.push_record(b"compacted", &mut newer).unwrap();
     key.push_end(&mut newer);
-    let unused = vec![0; HEADER_LEN];
+    let unused = unused();
     let found = read_while_changing(&[[&bytes, &unused], [&bytes, &newer]]);
     assert_eq!((found.generation, found.payloads), (8, payloads(&["compacted"])));
 }
@@ -107,7 +114,7 @@ fn zeros_in_the_place_of_records_are_no_end() {
     for end in ends {
         let mut cut = bytes.clone();
         cut[end..].fill(0);
-        assert!(look_at(&cut, &[0; HEADER_LEN]).unwrap().unwrap().damage.is_some());
+        assert!(look_at(&cut, &unused()).unwrap().unwrap().damage.is_some());
     }
 }
 
@@ -244,4 +251,36 @@ fn a_nonsense_length_is_refused_before_anything_is_read_for_it() {
     let found = scan(&mut endless, Key { generation: 1, salt: 1 }, 4096);
     assert!(found.damage.is_some());
     assert_eq!(endless.0, 8);
+}
+
+#[test]
+fn a_zeroed_header_beside_a_sound_one_is_damage_and_a_fresh_journal_has_none() {
+    let dir = Scratch::new();
+    let mut journal = create(dir.path(), MIN_FILE, &["older"]);
+    assert_eq!(contents(dir.path()).damage, None, "the second file was never used");
+    journal.compact(&mut payloads(&["newer"]).into_iter()).unwrap();
+    let path = dir.path().join("journal.b");
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[..HEADER_LEN].fill(0);
+    fs::write(&path, bytes).unwrap();
+    let found = contents(dir.path());
+    assert_eq!((found.generation, found.payloads), (1, payloads(&["older"])));
+    assert_eq!(found.damage.unwrap().file, path);
+}
+
+#[test]
+fn two_sound_files_that_are_no_neighbours_are_damage() {
+    let file = |generation| {
+        let key = Key { generation, salt: generation };
+        let header = Header { key, origin: origin(), payload_start: HEADER_LEN as u64 };
+        let mut bytes = header.encode().unwrap();
+        key.push_end(&mut bytes);
+        bytes
+    };
+    for (a, b, is_damaged) in
+        [(7, 8, false), (8, 7, false), (7, 7, true), (7, 9, true), (9, 1, true)]
+    {
+        let found = look_at(&file(a), &file(b)).unwrap().unwrap();
+        assert_eq!((found.generation, found.damage.is_some()), (a.max(b), is_damaged), "{a}, {b}");
+    }
 }

@@ -11,8 +11,13 @@ pub(super) const VERSION: u32 = 1;
 /// In every version the first block has this size, begins with magic and version, and ends with
 /// its checksum.
 pub(super) const HEADER_LEN: usize = 4096;
-/// Where the header's checksum is. Zero stands for none, which makes the file unused.
-pub(super) const CRC_AT: usize = HEADER_LEN - 4;
+/// Where the header's checksum is.
+const CRC_AT: usize = HEADER_LEN - 4;
+/// Where `FREE` is in the header of a file that is not used.
+pub(super) const FREE_AT: usize = HEADER_LEN - 8;
+/// Says, in the place of the checksum and of zeros before it, that the file is not used. Zeros
+/// alone do not say so: they may be all that is left of a header.
+pub(super) const FREE: [u8; 8] = *b"FREE\0\0\0\0";
 /// Length and checksum in front of a payload; an end mark is this with a length of zero.
 pub(super) const RECORD_HEAD: usize = 8;
 
@@ -76,7 +81,9 @@ pub(super) struct Header {
 /// What the first block of a file turned out to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Decoded {
-    /// Never used, or its next use was not finished: no checksum was written.
+    /// Missing, cut to nothing, or zeros: never written, or lost.
+    Blank,
+    /// Its first or next use was not finished.
     Unused,
     Damaged(&'static str),
     /// Sound, and in a format that this program does not know.
@@ -108,17 +115,16 @@ impl Header {
     /// Reads the first block of a file; a file that is shorter gives what it has.
     pub fn decode(block: &[u8]) -> Decoded {
         if block.iter().all(|byte| *byte == 0) {
-            return Decoded::Unused;
+            return Decoded::Blank;
         }
         if block.len() < HEADER_LEN {
             return Decoded::Damaged("the file ends within its header");
         }
-        let stored = u32_at(block, CRC_AT);
-        if block.get(..CRC_AT).map(crc32fast::hash) != stored {
-            return match stored {
-                Some(0) => Decoded::Unused,
-                _ => Decoded::Damaged("the header does not match its checksum"),
-            };
+        if block.get(FREE_AT..HEADER_LEN) == Some(&FREE) {
+            return Decoded::Unused;
+        }
+        if block.get(..CRC_AT).map(crc32fast::hash) != u32_at(block, CRC_AT) {
+            return Decoded::Damaged("the header does not match its checksum");
         }
         if !block.starts_with(&MAGIC) {
             return Decoded::Damaged("the header does not begin like a journal");

@@ -15,7 +15,7 @@ mod damage_tests;
 #[cfg(test)]
 mod tests;
 
-pub use reader::read;
+pub use reader::{read, read_once};
 
 use files::Files;
 use std::fmt;

@@ -14,8 +14,11 @@ const ATTEMPTS: u32 = 10;
 /// Damage counts when so many readings in a row found the same: a head of a record or file that
 /// is just being written looks like damage for a moment.
 const SIGHTINGS: u32 = 3;
-/// The writer makes both files long before the first header is written.
-const CUT: &str = "the file is missing, or was cut to nothing; it may have been the newer one";
+/// The writer marks both files before the first header is written.
+const BLANK: &str = "the file is missing, or nothing but zeros; it may have been the newer one";
+
+/// Generations rise by one, in turn: two sound files that are no neighbours were never used together.
+const STRANGE: &str = "the two files are not of one journal; either may be the true one";
 
 /// What the journal in `run_dir` holds; `None` when there is none, or none that was ever
 /// finished. Never writes.
@@ -51,6 +54,14 @@ pub(super) fn read_settled<R: Read>(
         attempt += 1;
         std::thread::yield_now();
     }
+}
+
+/// What these two files hold, `journal.a` first, by one look at them; `None` for one that is missing.
+///
+/// # Errors
+/// See `ReadError`.
+pub fn read_once<R: Read>(files: [Option<R>; 2]) -> Result<Option<Contents>, ReadError> {
+    look(files, Path::new("")).result
 }
 
 /// The first block of each file, or why it can't be read.
@@ -121,24 +132,26 @@ pub(super) struct Choice {
 /// not decide by the other file, nor overwrite one of them.
 pub(super) fn choose(heads: &Heads, run_dir: &Path) -> Result<Choice, ReadError> {
     let mut choice = Choice { newest: None, damage: None };
-    let mut cut = None;
+    let mut doubt = None;
     for (slot, head) in Slot::BOTH.into_iter().zip(heads) {
         let file = slot.path(run_dir);
         let text = match head {
             Err(text) => text.clone(),
             Ok(block) => match Header::decode(block) {
-                Decoded::Unused => {
-                    if block.len() < HEADER_LEN {
-                        cut = Some(Damage { file, offset: 0, text: CUT.to_string() });
-                    }
+                Decoded::Unused => continue,
+                Decoded::Blank => {
+                    doubt = Some(Damage { file, offset: 0, text: BLANK.to_string() });
                     continue;
                 }
                 Decoded::Newer(version) => return Err(ReadError::NewerVersion { file, version }),
                 Decoded::Damaged(text) => text.to_string(),
                 Decoded::Sound(header) => {
                     let generation = header.key.generation;
-                    let older = choice.newest.as_ref().map(|(_, other)| other.key.generation);
-                    if older.is_none_or(|older| older < generation) {
+                    let other = choice.newest.as_ref().map(|(_, other)| other.key.generation);
+                    if other.is_some_and(|other| other.abs_diff(generation) != 1) {
+                        doubt = Some(Damage { file, offset: 0, text: STRANGE.to_string() });
+                    }
+                    if other.is_none_or(|other| other < generation) {
                         choice.newest = Some((slot, header));
                     }
                     continue;
@@ -148,7 +161,7 @@ pub(super) fn choose(heads: &Heads, run_dir: &Path) -> Result<Choice, ReadError>
         choice.damage.get_or_insert(Damage { file, offset: 0, text });
     }
     if choice.newest.is_some() && choice.damage.is_none() {
-        choice.damage = cut;
+        choice.damage = doubt;
     }
     Ok(choice)
 }

@@ -3,7 +3,7 @@
 //! Must not touch a file but through `Slots`, so that every order of steps can be tested.
 
 use super::files::{Newest, Slots};
-use super::format::{CRC_AT, HEADER_LEN, Header, Key, RECORD_HEAD};
+use super::format::{FREE, FREE_AT, HEADER_LEN, Header, Key, RECORD_HEAD};
 use super::{Appended, MAX_FILE, MIN_FILE, Origin, Slot};
 use std::io;
 
@@ -105,6 +105,11 @@ impl<S: Slots> Writer<S> {
         // header is sound, a file without its first block is one that somebody cut.
         self.capacity = self.capacity.max(self.slots.reserved(target));
         self.prefer(self.current, self.capacity);
+        if self.key.generation == 0 {
+            // Beside a sound header, a blank one counts as lost. Where this fails, readers look
+            // for survivors without need.
+            let _ = self.disuse(self.current);
+        }
         if let Err(error) = self.write(target, 0, &header) {
             self.unsure = self.disuse(target).is_err();
             return Err(error);
@@ -121,7 +126,7 @@ impl<S: Slots> Writer<S> {
 
     /// Takes the checksum out of a file's header: from then on the file is unused.
     fn disuse(&mut self, slot: Slot) -> io::Result<()> {
-        self.write(slot, CRC_AT as u64, &[0; HEADER_LEN - CRC_AT])
+        self.write(slot, FREE_AT as u64, &FREE)
     }
 
     /// Writes the snapshot and the end mark; returns where the end mark is.

@@ -96,7 +96,7 @@ impl Bequest {
     /// No descriptor or no memory was left.
     pub fn pack(&self) -> io::Result<OwnedFd> {
         let mut file = File::from(memfd_create(c"nodemanager-bequest", MFdFlags::MFD_CLOEXEC)?);
-        file.write_all(&serde_json::to_vec(self)?)?;
+        file.write_all(&self.to_bytes()?)?;
         file.rewind()?;
         Ok(file.into())
     }
@@ -109,7 +109,23 @@ impl Bequest {
         let file = File::from(sys::inherited(BEQUEST)?);
         let mut text = Vec::new();
         file.take(BYTES_MAX).read_to_end(&mut text)?;
-        Ok(serde_json::from_slice(&text)?)
+        Bequest::from_bytes(&text)
+    }
+
+    /// What is in the memory that is handed on.
+    ///
+    /// # Errors
+    /// A path is not UTF-8.
+    pub fn to_bytes(&self) -> io::Result<Vec<u8>> {
+        Ok(serde_json::to_vec(self)?)
+    }
+
+    /// The bequest that these bytes are.
+    ///
+    /// # Errors
+    /// They are none.
+    pub fn from_bytes(bytes: &[u8]) -> io::Result<Bequest> {
+        Ok(serde_json::from_slice(bytes)?)
     }
 }
 

@@ -59,6 +59,9 @@ pub fn encode_report(pid: i32, start_ticks: u64, exit: Exit) -> [u8; REPORT_BYTE
 
 /// A report from its bytes; `None` for what no keeper sends.
 pub fn decode_report(bytes: &[u8]) -> Option<(i32, u64, Exit)> {
+    if bytes.len() != REPORT_BYTES {
+        return None;
+    }
     let word = |at: usize| bytes.get(at..at + 4)?.try_into().ok().map(i32::from_ne_bytes);
     let ticks = u64::from_ne_bytes(bytes.get(16..24)?.try_into().ok()?);
     let exit = match (word(4)?, word(8)?) {
@@ -248,7 +251,8 @@ impl Shell {
         for _ in 0..REPORTS_PER_TURN {
             let Some(reports) = &self.reports else { return };
             let mut bytes = [0; REPORT_BYTES];
-            let look = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+            // With MSG_TRUNC the true length comes back, also of what is longer than a report.
+            let look = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_TRUNC;
             match recv(reports.as_raw_fd(), &mut bytes, look) {
                 Ok(0) => {
                     // The keeper's end is closed: it will never say anything again.
@@ -257,8 +261,9 @@ impl Shell {
                     }
                     return;
                 }
-                Ok(_) => {
-                    if let Some((pid, start_ticks, exit)) = decode_report(&bytes) {
+                Ok(count) => {
+                    let report = bytes.get(..count).and_then(decode_report);
+                    if let Some((pid, start_ticks, exit)) = report {
                         self.servers.on_report(&mut self.ctx, pid, start_ticks, exit);
                         self.empty_inbox();
                     }
@@ -286,6 +291,8 @@ mod tests {
             assert_eq!(decode_report(&encode_report(7, 8, exit)), Some((7, 8, exit)));
         }
         assert_eq!(decode_report(&[0xff; REPORT_BYTES]), None);
-        assert_eq!(decode_report(&[0; 3]), None);
+        for len in [0, 3, REPORT_BYTES - 1, REPORT_BYTES + 1] {
+            assert_eq!(decode_report(&vec![0; len]), None);
+        }
     }
 }

@@ -4,16 +4,16 @@
 //! fence before lock, lock before serving); results go back as events. Nothing here blocks.
 
 mod actions;
-mod bequest;
+pub mod bequest;
 mod control;
 mod ctx;
-mod guard;
+pub mod guard;
 pub mod keeper;
 pub mod mover;
 mod notes;
 mod outputs;
-mod peer;
-mod requests;
+pub mod peer;
+pub mod requests;
 mod servers;
 mod signals;
 mod spec;

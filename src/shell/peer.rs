@@ -71,6 +71,39 @@ pub enum News {
     Lost,
 }
 
+/// What a message is worth on a connection.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Worth {
+    /// A hello with the secret: from now on the connection is believed.
+    Proof,
+    /// The active believes us.
+    Welcome,
+    /// Something to be acted on, from who proved the secret.
+    Said(Box<Message>),
+}
+
+/// Nothing counts before the hello, and the hello only with the secret.
+///
+/// # Errors
+/// Why the connection is to be dropped.
+pub fn judge(message: Message, is_proved: bool, expected: &Secret) -> Result<Worth, String> {
+    match message {
+        Message::Hello { protocol, secret, pid, .. } if !is_proved => {
+            if protocol != PROTOCOL {
+                return Err(format!("it speaks protocol {protocol}, not {PROTOCOL}"));
+            }
+            match secret_matches(&secret, expected) {
+                true => Ok(Worth::Proof),
+                false => Err(format!("wrong secret (it says it is PID {pid})")),
+            }
+        }
+        _ if !is_proved => Err("it did not say hello first".to_string()),
+        Message::Welcome { .. } => Ok(Worth::Welcome),
+        Message::Refused { reason } => Err(reason),
+        message => Ok(Worth::Said(Box::new(message))),
+    }
+}
+
 impl Peers {
     pub fn new(own: (i32, u64), listener: Option<TcpListener>) -> Peers {
         Peers {
@@ -238,14 +271,8 @@ impl Peers {
             let Some(message) = conn.decoder.next().map_err(|error| error.to_string())? else {
                 return Ok(());
             };
-            match message {
-                Message::Hello { protocol, secret, pid, .. } if !conn.is_proved => {
-                    if protocol != PROTOCOL {
-                        return Err(format!("it speaks protocol {protocol}, not {PROTOCOL}"));
-                    }
-                    if !secret_matches(&secret, &self.secret) {
-                        return Err(format!("wrong secret (it says it is PID {pid})"));
-                    }
+            match judge(message, conn.is_proved, &self.secret)? {
+                Worth::Proof => {
                     conn.is_proved = true;
                     conn.until = None;
                     conn.decoder.set_limit(wire::MAX_FRAME);
@@ -253,15 +280,16 @@ impl Peers {
                     self.main = Some(number);
                     let (pid, start_ticks) = self.own;
                     let version = env!("CARGO_PKG_VERSION").to_string();
+                    let protocol = PROTOCOL;
                     self.send(&Message::Welcome { protocol, version, pid, start_ticks });
                     news.push(News::Connected);
                 }
-                _ if !conn.is_proved => return Err("it did not say hello first".to_string()),
-                Message::Welcome { .. } => news.push(News::Welcomed),
-                Message::Refused { reason } => return Err(reason),
-                message if self.main == Some(number) => news.push(News::Message(Box::new(message))),
+                Worth::Welcome => news.push(News::Welcomed),
+                Worth::Said(message) if self.main == Some(number) => {
+                    news.push(News::Message(message));
+                }
                 // An older connection of the same standby.
-                _ => {}
+                Worth::Said(_) => {}
             }
         }
     }

@@ -22,7 +22,7 @@ const LAST_LINES: usize = 5;
 const LAST_LINES_BYTES: usize = 4096;
 
 /// Why a request can't be taken: HTTP status, exit status, text.
-type Refused = (u16, u8, String);
+pub type Refused = (u16, u8, String);
 
 impl Shell {
     pub(super) fn on_request(&mut self, client: ClientId, request: Request) {
@@ -67,10 +67,7 @@ impl Shell {
     }
 
     fn on_servers(&mut self, client: ClientId, verb: &str, body: &[u8]) -> Result<(), Refused> {
-        let ask: api::Ask = serde_json::from_slice(body)
-            .map_err(|error| (400, 64, format!("cannot read the request: {error}")))?;
-        check_id(&ask.id)?;
-        let verb = core_verb(verb, &ask)?;
+        let (ask, verb) = parse_ask(verb, body)?;
         let known: Vec<&str> =
             self.node.servers.iter().map(|server| server.rec.name.as_str()).collect();
         let chosen = names::select(&ask.names, &known).map_err(|text| (404, 4, text))?;
@@ -82,9 +79,7 @@ impl Shell {
     }
 
     fn on_shutdown(&mut self, client: ClientId, body: &[u8]) -> Result<(), Refused> {
-        let ask: ShutdownAsk = serde_json::from_slice(body)
-            .map_err(|error| (400, 64, format!("cannot read the request: {error}")))?;
-        check_id(&ask.id)?;
+        let ask = parse_shutdown(body)?;
         let verb = Verb::Shutdown { stop_servers: ask.stop_servers, force: ask.force };
         self.asked.insert(client, verb);
         let servers = Vec::new();
@@ -180,7 +175,8 @@ impl Shell {
     }
 }
 
-fn message_event(message: Message, is_active: bool) -> Option<Event> {
+/// What a message of the link tells the core; `None`: nothing to this twin.
+pub fn message_event(message: Message, is_active: bool) -> Option<Event> {
     Some(match (message, is_active) {
         (Message::Beat { .. }, true) => Event::StandbyHeard,
         (Message::Beat { .. }, false) => Event::ActiveHeard,
@@ -192,6 +188,31 @@ fn message_event(message: Message, is_active: bool) -> Option<Event> {
         // Said in the hello, or by a later version.
         _ => return None,
     })
+}
+
+/// The body of a request about servers, with what it asks of the core.
+///
+/// # Errors
+/// It is none, or names no signal or goal where one is needed.
+pub fn parse_ask(verb: &str, body: &[u8]) -> Result<(api::Ask, Verb), Refused> {
+    let ask: api::Ask = serde_json::from_slice(body).map_err(|error| unreadable(&error))?;
+    check_id(&ask.id)?;
+    let verb = core_verb(verb, &ask)?;
+    Ok((ask, verb))
+}
+
+/// The body of a request to end the pair.
+///
+/// # Errors
+/// It is none.
+pub fn parse_shutdown(body: &[u8]) -> Result<ShutdownAsk, Refused> {
+    let ask: ShutdownAsk = serde_json::from_slice(body).map_err(|error| unreadable(&error))?;
+    check_id(&ask.id)?;
+    Ok(ask)
+}
+
+fn unreadable(error: &serde_json::Error) -> Refused {
+    (400, 64, format!("cannot read the request: {error}"))
 }
 
 fn check_id(id: &str) -> Result<(), Refused> {

@@ -46,14 +46,19 @@ pub struct Usage {
 }
 
 /// The fields of /proc/PID/stat that are used (proc_pid_stat(5)).
-struct Stat {
-    comm: String,
-    state: u8,
-    group: i32,
-    session: i32,
-    cpu_ticks: u64,
-    start_ticks: u64,
-    rss_pages: u64,
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stat {
+    /// The name, without control characters.
+    pub comm: String,
+    /// A letter; see the head of this file.
+    pub state: u8,
+    pub group: i32,
+    pub session: i32,
+    /// User and kernel mode together.
+    pub cpu_ticks: u64,
+    /// Since the boot.
+    pub start_ticks: u64,
+    pub rss_pages: u64,
 }
 
 /// The id of this boot, new with each one.
@@ -257,7 +262,7 @@ fn stat(pid: i32) -> io::Result<Stat> {
 
 /// The name stands in brackets and can hold any byte but NUL, brackets and blanks included, so
 /// the fields are counted from the last closing bracket.
-fn parse_stat(line: &[u8]) -> Option<Stat> {
+pub fn parse_stat(line: &[u8]) -> Option<Stat> {
     let start = line.iter().position(|byte| *byte == b'(')?;
     let end = line.iter().rposition(|byte| *byte == b')')?;
     let name = String::from_utf8_lossy(line.get(start + 1..end)?);
@@ -292,7 +297,8 @@ fn read_mark(pid: i32, node: &str) -> io::Result<Option<(String, u64)>> {
     Ok(mark.and_then(|mark| parse_mark(&mark, node)))
 }
 
-fn parse_mark(mark: &str, node: &str) -> Option<(String, u64)> {
+/// Server and start number of a mark, if it is one of this node.
+pub fn parse_mark(mark: &str, node: &str) -> Option<(String, u64)> {
     let (name, number) = mark.strip_prefix(node)?.strip_prefix('/')?.rsplit_once('/')?;
     Some((name.to_owned(), number.parse().ok()?))
 }
@@ -303,7 +309,8 @@ fn environ(path: &str) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn mark_in(environ: &[u8]) -> Option<String> {
+/// The mark in the text of an environment.
+pub fn mark_in(environ: &[u8]) -> Option<String> {
     let value = environ.split(|byte| *byte == 0).find_map(|entry| entry.strip_prefix(MARK))?;
     String::from_utf8(value.to_vec()).ok()
 }

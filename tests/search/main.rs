@@ -2,8 +2,8 @@
 //!
 //! The core runs here unchanged. What may go wrong on one path is a `Budget`; each test below
 //! spends one kind of budget, and `NM_SEARCH_DEPTH=N` adds N to every kind that it spends, for a
-//! longer run; the last test mixes them. To widen the search, add a field to `Budget` and the step
-//! that spends it. What is wrong is told with the shortest way there.
+//! longer run; the last test mixes them. To widen the search (a switchover would be one more verb that
+//! people ask for), add a field to `Budget` and the step that spends it. What is wrong is told with the shortest way there.
 
 mod acts;
 mod explore;
@@ -24,17 +24,40 @@ const PAIR: Setting = Setting { has_standby: true, link: LinkPace::AtOnce };
 const LATE: Setting = Setting { has_standby: true, link: LinkPace::Late };
 const ONE_BY_ONE: Setting = Setting { has_standby: true, link: LinkPace::OneByOne };
 
+/// How deep a run goes.
+fn depth() -> u8 {
+    std::env::var("NM_SEARCH_DEPTH").ok().and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
 fn search(name: &str, setting: Setting, mut budget: Budget, sights: &[&str]) {
-    let depth = std::env::var("NM_SEARCH_DEPTH").ok().and_then(|text| text.parse().ok());
-    budget.deepen(depth.unwrap_or(0));
+    let depth = depth();
+    budget.deepen(depth);
     let Report { states, sights: seen } = match explore(Pair::new(setting, budget), STATES_MAX) {
         Ok(report) => report,
         Err(story) => panic!("{name}: {story}"),
     };
-    println!("{name}: {states} states, {budget:?}");
+    println!("| {name} | {} | {states} |", budget.told());
     for sight in sights {
         assert!(seen.contains(sight), "{name}: no state shows that {sight}; seen: {seen:?}");
     }
+    if depth <= 1 {
+        documented(name, depth, states);
+    }
+}
+
+/// docs/SEARCH.md says how many states each scenario has. Another number means that the core decides
+/// differently: look why, then write the new one there.
+fn documented(name: &str, depth: u8, states: usize) {
+    let document = include_str!("../../docs/SEARCH.md");
+    let row = document.lines().find_map(|line| line.strip_prefix(&format!("| {name} | ")));
+    let cells: Vec<&str> = row.unwrap_or_default().split(" | ").collect();
+    let told = cells.get(1 + usize::from(depth)).unwrap_or(&"").trim_end_matches(" |");
+    if told == "-" {
+        // Too many to be searched in reasonable time.
+        return;
+    }
+    let told = told.replace(',', "");
+    assert_eq!(told, states.to_string(), "{name}: docs/SEARCH.md tells another number of states");
 }
 
 const NOTHING: Budget = Budget::NOTHING;
@@ -69,10 +92,25 @@ fn every_death_of_a_twin_is_survived() {
 }
 
 #[test]
+fn every_death_of_a_standby_is_survived_whatever_it_knew() {
+    let budget = Budget { kills: 1, standby_hangs: 1, ..NOTHING };
+    let sights = ["a standby was replaced", "one takeover", "both twins are dead"];
+    search("standby death", PAIR, budget, &sights);
+}
+
+#[test]
 fn every_second_death_is_survived_also_during_a_takeover() {
     let budget = Budget { kills: 2, ..NOTHING };
-    let sights = ["a takeover after a takeover", "both twins are dead", "a takeover is on its way"];
+    let sights = [
+        "a takeover after a takeover",
+        "a takeover on its way may still die",
+        "a standby takes over before it knew all",
+        "both twins are dead",
+    ];
     search("two deaths", PAIR, budget, &sights);
+    let budget = Budget { hangs: 1, kills: 1, ..NOTHING };
+    let sights = ["a takeover after a hang", "a takeover on its way may still die"];
+    search("hang and death", PAIR, budget, &sights);
 }
 
 #[test]
@@ -129,8 +167,9 @@ fn a_second_start_beside_a_living_pair_changes_nothing() {
 #[test]
 #[ignore = "takes minutes: what the others try one by one, together"]
 fn troubles_that_come_together_are_survived() {
-    let budget = Budget { hangs: 1, kills: 1, ..NOTHING };
-    search("hang and death", PAIR, budget, &["a takeover after a hang"]);
+    let budget = Budget { kills: 2, ..NOTHING };
+    let sights = ["a standby was replaced", "a standby takes over before it knew all"];
+    search("standby death, slow link", LATE, budget, &sights);
     let budget = Budget { asks: 1, shutdowns: 1, deaf: 1, ..NOTHING };
     search("orders and the end", PAIR, budget, &["the pair ended"]);
     let budget = Budget { exits: 1, members: 1, deaf: 1, kills: 1, ..NOTHING };

@@ -4,6 +4,7 @@ use crate::world::{Life, Pair, Process, Twin};
 use nodemanager::core::node::{Role, Timer};
 use nodemanager::core::promotion::Step;
 use nodemanager::core::{Exit, Phase, Record, ServerRecord, Wanted};
+use std::rc::Rc;
 
 pub fn check(pair: &Pair) -> Result<(), String> {
     if let Some(error) = &pair.broken {
@@ -128,7 +129,17 @@ pub fn sights(pair: &Pair) -> Vec<&'static str> {
     see(pair.twins.is_empty() && !pair.has_ended, "both twins are dead");
     let promoting = pair.twins.iter().any(|twin| twin.node.role == Role::Promoting);
     see(promoting && pair.lock.is_none() && pair.generations > 1, "a takeover is on its way");
+    let on_its_way = |twin: &&Rc<Twin>| {
+        twin.node.promotion.as_ref().is_some_and(|promotion| promotion.cause.is_some())
+    };
+    let taker = pair.twins.iter().find(on_its_way);
+    see(taker.is_some() && pair.budget.kills > 0, "a takeover on its way may still die");
+    let knows_little = taker.is_some_and(|taker| !taker.node.watch.was_complete);
+    see(knows_little, "a standby takes over before it knew all");
     let Some(active) = pair.active() else { return seen };
+    let is_newer = |twin: &Rc<Twin>| twin.generation > active.generation + 1;
+    let is_replaced = active.node.standby.is_watching() && pair.twins.iter().any(is_newer);
+    see(is_replaced, "a standby was replaced");
     see(active.is_dying, "a killed active is not dead");
     let takeovers = active.node.record.takeovers;
     see(takeovers == 1, "one takeover");

@@ -451,6 +451,13 @@ impl Budget {
         undying: 0,
     };
 
+    /// What there is of it, for people.
+    pub fn told(&self) -> String {
+        let all = format!("{self:?}").replace("Budget { ", "").replace(" }", "");
+        let parts: Vec<&str> = all.split(", ").filter(|part| !part.ends_with(": 0")).collect();
+        parts.join(", ").replace(['_', ':'], " ").replace("  ", " ")
+    }
+
     /// More of everything that there is.
     pub fn deepen(&mut self, by: u8) {
         let all = [

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::core::node::Timer;
-use crate::core::promotion::{FENCE_AGAIN_MS, LOCK_AGAIN_MS, merge, new_life};
-use crate::core::record::{Cause, NodeRecord};
+use crate::core::promotion::{FENCE_AGAIN_MS, LOCK_AGAIN_MS, know, merge, new_life};
+use crate::core::record::{Cause, NodeRecord, Why};
 use std::collections::BTreeMap;
 
 /// A standby that has a copy of one running server.
@@ -206,4 +206,29 @@ fn a_new_life_keeps_processes_and_forgets_wishes_and_counts() {
     assert_eq!((new.restarts, new.failures_in_row, new.start_number), (0, 0, 4));
     let failed = new_life(server_in(Phase::Failed).rec, false);
     assert_eq!((failed.phase, failed.wanted), (Phase::Down, Wanted::Down));
+}
+
+#[test]
+fn an_unmarked_process_newer_than_the_dead_one_of_a_cut_journal_is_adopted() {
+    let (old, new) = (process(120), Identity { start_ticks: 1_210, ..process(121) });
+    let until = Ms(1);
+    let why = Why::Ended;
+    for phase in [
+        Phase::Reaping { process: old, until, at_gate: false },
+        Phase::Stopping { process: old, why, leader_dead: true, killed: false, until },
+        Phase::Up { process: old },
+    ] {
+        let record =
+            ServerRecord { phase, start_number: 1, ..ServerRecord::new("web", Wanted::Up) };
+        let survivor =
+            Survivor { name: "web".to_string(), start_number: 0, process: new, leads: true };
+        let recovered = Recovered {
+            entries: vec![Entry { seq: 1, record: Record::Server(record) }],
+            same_boot: true,
+            incomplete: true,
+            survivors: vec![survivor],
+        };
+        let known = know(recovered, BTreeMap::new());
+        assert_eq!(known.servers["web"].phase, Phase::Up { process: new });
+    }
 }
