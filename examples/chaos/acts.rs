@@ -50,6 +50,7 @@ pub const ACTS: &[Act] = &[
     act(3, "stop: servers, for a while", faults::stop_servers),
     act(2, "stop: keeper, for a while", faults::stop_keeper),
     act(4, "disk: full, for a while", faults::fill_disk),
+    act(1, "disk: run directory emptied", faults::empty_run_dir),
     act(3, "descriptors: few, for a while", faults::take_descriptors),
     act(3, "clock: jumps", faults::move_clock),
     act(2, "processor: starved", faults::starve),

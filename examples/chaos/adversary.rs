@@ -151,6 +151,9 @@ pub fn kill_children(world: &mut World) -> Held {
 }
 
 pub fn stop_active(world: &mut World) -> Held {
+    if !world.wants_hang() {
+        return Ok(());
+    }
     let active = world.pid_of("active")?;
     let after = if world.is_calm() { After::Hang } else { After::HangInTrouble };
     let since = Instant::now();

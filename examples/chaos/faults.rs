@@ -199,6 +199,17 @@ fn fill(path: &Path) -> Held {
     Ok(())
 }
 
+/// Somebody empties `run/` under the pair: it must build it again, and nobody else may get in.
+pub fn empty_run_dir(world: &mut World) -> Held {
+    world.undo_all()?;
+    let entries = fs::read_dir(world.home.join("run")).map_err(|error| error.to_string())?;
+    for path in entries.flatten().map(|entry| entry.path()) {
+        // What was made again meanwhile may stay.
+        let _ = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+    }
+    Ok(())
+}
+
 /// Lowers the active's limit of descriptors to about what it has.
 pub fn take_descriptors(world: &mut World) -> Held {
     if world.faults.descriptors.is_some() {

@@ -22,6 +22,9 @@ enum Beside {
     BothDie,
 }
 
+/// A command that nobody answers gives up after 30 s; it began a little before the fault.
+const COMMAND_PATIENCE: Duration = Duration::from_secs(25);
+
 /// A command for one server.
 #[derive(Clone, Debug)]
 struct Order {
@@ -262,6 +265,9 @@ pub fn under_kill_of_active(world: &mut World) -> Held {
 }
 
 pub fn under_stop_of_active(world: &mut World) -> Held {
+    if !world.wants_hang() {
+        return Ok(());
+    }
     under_fire(world, Beside::Takeover, Signal::SIGSTOP)
 }
 
@@ -290,7 +296,14 @@ fn under_fire(world: &mut World, beside: Beside, what: Signal) -> Held {
     let since = Instant::now();
     pids.iter().filter(|pid| **pid > 0).for_each(|pid| signal(*pid, what));
     world.time_takeover(&pids, since, after)?;
+    let waited = since.elapsed();
     let done = command.finish()?;
+    if waited > COMMAND_PATIENCE && done.status == 124 {
+        // Hangs that repeat are waited for longer each time, a command is not.
+        world.servers[order.at].wish = Wish::Either;
+        world.touch(order.at);
+        return Ok(());
+    }
     world.finish_order(&order, &done, beside)
 }
 
@@ -307,6 +320,12 @@ pub fn new_configuration(world: &mut World) -> Held {
     let done = world.run(&["shutdown", "--keep-servers"])?;
     world.allow(&done, &[0])?;
     world.no_pair()?;
+    if world.rng.per_mille(300) {
+        // Without it the servers wait when their FIFOs are full.
+        let seen = world.processes();
+        let mover = seen.iter().find(|one| one.role.as_deref() == Some("mover"));
+        mover.iter().for_each(|one| signal(one.pid, Signal::SIGKILL));
+    }
     match extra {
         Some(at) => drop(world.servers.remove(at)),
         None => {
@@ -334,9 +353,7 @@ pub fn new_life(world: &mut World) -> Held {
     if let Some(left) = world.processes().into_iter().find(|one| one.server.is_some()) {
         return Err(format!("all was stopped, and {left:?} lives"));
     }
-    for server in &mut world.servers {
-        (server.wish, server.pinned, server.restarts) = (Wish::Up, None, 0);
-    }
+    world.forget();
     world.start_pair()
 }
 

@@ -6,7 +6,7 @@ use crate::faults::Faults;
 use crate::machine::{self, LIMIT, Process, ask_status, is_alive, pid_in, signal, wait_for};
 use crate::report::{After, Report};
 use crate::rng::Rng;
-use crate::servers::{Server, Tables, tables};
+use crate::servers::{Server, Tables, Wish, tables};
 use crate::{Held, chatter, say, servers};
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -20,6 +20,8 @@ use std::time::{Duration, Instant};
 
 /// A command that is not through by then hangs: every one has a limit of its own below this.
 const COMMAND_LIMIT: Duration = Duration::from_secs(100);
+/// From so many hangs on, most more of them are left out: the pair's patience doubles with each.
+const HANGS_ENOUGH: u64 = 4;
 /// Servers live for so long beyond the run.
 const SPARE_LIFE_S: u64 = 1_200;
 
@@ -51,6 +53,8 @@ pub struct World {
     pub chatter: BTreeMap<String, chatter::Reader>,
     /// What `status` counted last, to see takeovers that nobody timed.
     pub takeovers_seen: u64,
+    /// Hangs in this life of the pair.
+    hangs: u64,
 }
 
 impl World {
@@ -91,6 +95,7 @@ impl World {
             is_verbose,
             chatter: BTreeMap::new(),
             takeovers_seen: 0,
+            hangs: 0,
         };
         world.prepare_faults()?;
         world.configure()?;
@@ -216,6 +221,21 @@ impl World {
             std::thread::sleep(Duration::from_micros(300));
         }
         Err(format!("waited in vain for an answer of another active than {old:?}"))
+    }
+
+    /// Whether the active is to be stopped once more; counted.
+    pub fn wants_hang(&mut self) -> bool {
+        let wants = self.hangs < HANGS_ENOUGH || self.rng.per_mille(100);
+        self.hangs += u64::from(wants);
+        wants
+    }
+
+    /// A new life of the pair: all servers are wanted up, and nothing is remembered.
+    pub fn forget(&mut self) {
+        self.hangs = 0;
+        for server in &mut self.servers {
+            (server.wish, server.pinned, server.restarts) = (Wish::Up, None, 0);
+        }
     }
 
     /// Other processes than before may be these servers from now on.
