@@ -9,8 +9,19 @@ use crate::world::World;
 use nix::sys::signal::Signal::{self, SIGCONT, SIGKILL, SIGSTOP};
 use std::time::{Duration, Instant};
 
+impl World {
+    /// The active, about to be lost: somebody must be left who notices.
+    pub fn doomed_active(&mut self) -> Held<i32> {
+        let status = self.status()?;
+        if status["standby"]["state"] != "WATCHING" {
+            self.resume_keeper();
+        }
+        pid_in(&status, "active").ok_or_else(|| format!("no active in {status}"))
+    }
+}
+
 pub fn kill_active(world: &mut World) -> Held {
-    let active = world.pid_of("active")?;
+    let active = world.doomed_active()?;
     let after = if world.is_calm() { After::Death } else { After::DeathInTrouble };
     let since = Instant::now();
     signal(active, SIGKILL);
@@ -120,7 +131,7 @@ pub fn kill_servers(world: &mut World) -> Held {
 }
 
 pub fn kill_active_and_servers(world: &mut World) -> Held {
-    let active = world.pid_of("active")?;
+    let active = world.doomed_active()?;
     let mut all = vec![active];
     all.extend(victims(world, 5)?);
     if world.rng.per_mille(500) {
@@ -154,7 +165,7 @@ pub fn stop_active(world: &mut World) -> Held {
     if !world.wants_hang() {
         return Ok(());
     }
-    let active = world.pid_of("active")?;
+    let active = world.doomed_active()?;
     let after = if world.is_calm() { After::Hang } else { After::HangInTrouble };
     let since = Instant::now();
     signal(active, SIGSTOP);

@@ -46,7 +46,10 @@ impl World {
             return Ok(if may { vec![] } else { vec!["nobody answers".to_string()] });
         };
         let mut problems = self.pair_problems(&seen, &status);
-        problems.extend(staying_zombies(&seen, zombies));
+        // A keeper that is stopped can't reap.
+        if self.is_calm() {
+            problems.extend(staying_zombies(&seen, zombies));
+        }
         let rows = rows(&status);
         for server in &self.servers {
             let Some(row) = rows.get(&server.name) else {
@@ -189,7 +192,7 @@ fn never_wrong(server: &Server, row: &Value) -> Held {
     if restarts < server.restarts {
         return Err(format!("{name}: {restarts} restarts, before it were {}", server.restarts));
     }
-    if server.wrong_exit(&row["lastExit"]) {
+    if server.wrong_exit(row) {
         return Err(format!("{name}: a wrong exit status: {row}"));
     }
     if server.pinned.is_some_and(|pid| row["pid"] != pid) {

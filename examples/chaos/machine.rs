@@ -160,9 +160,12 @@ fn pulse_of(pid: i32) -> Option<Pulse> {
     Pulse::from_fd(file.into()).ok()
 }
 
-/// The number of open descriptors of a process.
-pub fn open_files(pid: i32) -> Option<usize> {
-    Some(fs::read_dir(format!("/proc/{pid}/fd")).ok()?.count())
+/// The number that a process's next descriptor would get: with a limit that low it gets none.
+pub fn next_descriptor(pid: i32) -> Option<u64> {
+    let entries = fs::read_dir(format!("/proc/{pid}/fd")).ok()?.flatten();
+    let open: Vec<u64> =
+        entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    (0..).find(|number| !open.contains(number))
 }
 
 /// One `GET /v1/status`, asked once, with this limit on every step.

@@ -75,9 +75,13 @@ impl Server {
 
     /// Something else than the truth is said of its last end. SIGKILL, SIGTERM and SIGUSR1 are sent to it in
     /// every way.
-    pub fn wrong_exit(&self, last: &Value) -> bool {
+    pub fn wrong_exit(&self, row: &Value) -> bool {
+        let last = &row["lastExit"];
+        // A child that could not become the server (no directory for its output) ends with 127.
+        let reason = row["reason"].as_str().unwrap_or_default();
         match last["kind"].as_str() {
             None | Some("unknown") => false,
+            Some("code") if last["code"] == 127 && reason.starts_with("cannot ") => false,
             Some("code") => last["code"].as_i64() != self.code(),
             Some("signal") => {
                 !matches!(last["signal"].as_str(), Some("SIGKILL" | "SIGTERM" | "SIGUSR1"))
