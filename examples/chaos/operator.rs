@@ -3,7 +3,7 @@
 //! Must not allow an exit status that the situation does not explain.
 
 use crate::Held;
-use crate::machine::{is_alive, signal, wait_for};
+use crate::machine::{Process, is_alive, signal, wait_for};
 use crate::report::After;
 use crate::servers::{self, Kind, Wish};
 use crate::world::{Done, World};
@@ -131,16 +131,21 @@ impl World {
         self.expect(order, done, beside);
         let is_stop = matches!(order.verb, "stop" | "kill");
         if is_stop && done.status == 0 && beside != Beside::Rival {
-            let name = Some(self.servers[order.at].name.clone());
-            let left = self
-                .processes()
-                .into_iter()
-                .find(|one| one.server == name && !one.is_zombie && is_alive(one.pid));
-            if let Some(left) = left {
-                return Err(format!("`{}` was answered, and {left:?} lives", done.words));
-            }
+            let name = self.servers[order.at].name.clone();
+            self.must_be_gone(done, |server| server == name)?;
         }
         Ok(())
+    }
+
+    /// A stop was answered: nothing of these servers may live.
+    fn must_be_gone(&self, done: &Done, is_meant: impl Fn(&str) -> bool) -> Held {
+        let is_left = |one: &Process| {
+            one.server.as_deref().is_some_and(&is_meant) && !one.is_zombie && is_alive(one.pid)
+        };
+        match self.processes().into_iter().find(is_left) {
+            Some(left) => Err(format!("`{}` was answered, and {left:?} lives", done.words)),
+            None => Ok(()),
+        }
     }
 }
 
@@ -207,6 +212,9 @@ pub fn pattern(world: &mut World) -> Held {
     let done = world.run(&words)?;
     let allowed: &[i32] = if world.is_calm() { &[0] } else { &[0, 1, 75, 124] };
     world.allow(&done, allowed)?;
+    if verb == "stop" && done.status == 0 {
+        world.must_be_gone(&done, |server| server.starts_with(&prefix))?;
+    }
     for server in world.servers.iter_mut().filter(|one| one.name.starts_with(&prefix)) {
         let wish = if verb == "stop" { Wish::Down } else { Wish::Up };
         server.wish = if matches!(done.status, 0 | 1) { wish } else { Wish::Either };
