@@ -77,11 +77,10 @@ impl Server {
     /// every way.
     pub fn wrong_exit(&self, row: &Value) -> bool {
         let last = &row["lastExit"];
-        // A child that could not become the server (no directory for its output) ends with 127.
-        let reason = row["reason"].as_str().unwrap_or_default();
+        // A child that could not become the server (its output's directory is gone) ends with 127.
         match last["kind"].as_str() {
             None | Some("unknown") => false,
-            Some("code") if last["code"] == 127 && reason.starts_with("cannot ") => false,
+            Some("code") if last["code"] == 127 => false,
             Some("code") => last["code"].as_i64() != self.code(),
             Some("signal") => {
                 !matches!(last["signal"].as_str(), Some("SIGKILL" | "SIGTERM" | "SIGUSR1"))
