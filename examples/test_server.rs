@@ -22,10 +22,18 @@ const USAGE: &str = "usage: test_server [OPTION VALUE]...
   --child MS         leave a child behind that lives so long
   --numbers COUNT    write numbered lines, as fast as it can
   --burst LINES      with --numbers: 1 ms of rest after so many lines (default: none)
+  --life S           end by itself after so long (default 600)
+  --die-within MS    end with --code at a moment of its own choice
+  --children N       leave N children behind that live as long as --life says
+  --deaf-children yes  they go on when SIGTERM comes
+  --chat MS          with --starts: ten lines with the start's number and a rising one, so often
 ";
 
 /// The test that started it is over by then.
-const LIFE: Duration = Duration::from_secs(600);
+const LIFE_S: u64 = 600;
+/// After so many rounds of `--chat` comes one that is more than a FIFO holds.
+const ROUNDS_TO_A_FLOOD: u64 = 100;
+const FLOOD_LINES: u64 = 3_000;
 
 #[derive(Default)]
 struct Options {
@@ -38,6 +46,11 @@ struct Options {
     child: Option<u64>,
     numbers: Option<u64>,
     burst: Option<u64>,
+    life_s: Option<u64>,
+    die_within: Option<u64>,
+    children: u64,
+    deaf_children: bool,
+    chat: Option<u64>,
 }
 
 fn main() -> ExitCode {
@@ -64,6 +77,11 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Options, String> {
             "--child" => options.child = Some(number(&value)?),
             "--numbers" => options.numbers = Some(number(&value)?),
             "--burst" => options.burst = Some(number(&value)?),
+            "--life" => options.life_s = Some(number(&value)?),
+            "--die-within" => options.die_within = Some(number(&value)?),
+            "--children" => options.children = number(&value)?,
+            "--deaf-children" => options.deaf_children = value == "yes",
+            "--chat" => options.chat = Some(number(&value)?),
             _ => return Err(format!("unknown option {option}")),
         }
     }
@@ -81,11 +99,21 @@ fn run(options: &Options) -> Result<(), String> {
         Some(path) => report_start(path).map_err(|error| format!("{path}: {error}"))?,
         None => 1,
     };
-    if let Some(life_ms) = options.child {
-        leave_child(life_ms).map_err(|error| format!("cannot start a child: {error}"))?;
+    let life = Duration::from_secs(options.life_s.unwrap_or(LIFE_S));
+    let children = (0..options.children).map(|_| life.as_millis() as u64).chain(options.child);
+    for life_ms in children {
+        leave_child(life_ms, options.deaf_children)
+            .map_err(|error| format!("cannot start a child: {error}"))?;
     }
     if let Some(count) = options.numbers {
         write_numbers(count, options.burst).map_err(|error| format!("cannot write: {error}"))?;
+    }
+    if let Some(every_ms) = options.chat {
+        chat(starts, every_ms, started + life).map_err(|error| format!("cannot write: {error}"))?;
+    }
+    if let Some(within_ms) = options.die_within {
+        sleep(Duration::from_millis(chance(within_ms)));
+        exit(options.code);
     }
     let dies = options.die_first.is_none_or(|first| starts <= first);
     match options.die_after {
@@ -93,7 +121,7 @@ fn run(options: &Options) -> Result<(), String> {
             sleep(Duration::from_millis(after_ms));
             exit(options.code);
         }
-        _ => sleep(LIFE.saturating_sub(started.elapsed())),
+        _ => sleep(life.saturating_sub(started.elapsed())),
     }
     Ok(())
 }
@@ -118,9 +146,36 @@ fn report_start(path: &str) -> io::Result<usize> {
     Ok(std::fs::read_to_string(path)?.lines().count())
 }
 
-fn leave_child(life_ms: u64) -> io::Result<()> {
+fn leave_child(life_ms: u64, is_deaf: bool) -> io::Result<()> {
     let program = std::env::current_exe()?;
-    Command::new(program).args(["--die-after", &life_ms.to_string()]).spawn().map(drop)
+    let ignores = if is_deaf { "yes" } else { "no" };
+    let words = ["--die-after", &life_ms.to_string(), "--ignore-term", ignores];
+    Command::new(program).args(words).spawn().map(drop)
+}
+
+/// A number below `limit`, another one for each process.
+fn chance(limit: u64) -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(std::process::id()) % limit.max(1)
+}
+
+/// As `write_numbers`, for ever: mostly little, now and then a flood. The start's number stands
+/// before the line's.
+fn chat(start: usize, every_ms: u64, end: Instant) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    let mut number = 0;
+    for round in 1.. {
+        let lines = if round % ROUNDS_TO_A_FLOOD == 0 { FLOOD_LINES } else { 10 };
+        for _ in 0..lines {
+            number += 1;
+            out.write_all(format!("line {start:>8} {number:>24} \n").as_bytes())?;
+        }
+        if Instant::now() >= end {
+            break;
+        }
+        sleep(Duration::from_millis(every_ms));
+    }
+    Ok(())
 }
 
 /// One write for each line: whoever loses or doubles bytes tears a line or the order. A line has

@@ -6,17 +6,20 @@ mod support;
 
 use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
 use support::counted::{assert_untouched, counted, started};
 use support::{Pair, SIGKILL, SIGSTOP, is_alive, signal, wait_until};
 
 /// Bytes of a numbered line of the test server.
 const LINE: usize = 40;
 
+const KEEP_ALL: &str = "output = { maxSize = \"300KiB\", maxFiles = 1000 }";
+
 /// A server that writes so many numbered lines, in short bursts that are each more than its FIFO
 /// holds, into a log that is rotated all the time and of which nothing is thrown away.
 fn writer(lines: u64) -> String {
     let options = format!("--numbers {lines} --burst 4000");
-    counted("w", &options, "output = { maxSize = \"300KiB\", maxFiles = 1000 }")
+    counted("w", &options, KEEP_ALL)
 }
 
 /// The rotated files, oldest first, and then the present one.
@@ -134,4 +137,30 @@ fn a_shutdown_that_keeps_servers_leaves_a_mover_and_the_next_start_goes_on_behin
     assert_untouched(&pair, &pids);
     pair.ok(&["shutdown", "--stop-servers"]);
     wait_until("no process, no mover to be left", || pair.processes().is_empty());
+}
+
+#[test]
+fn no_rotated_file_is_written_over_while_the_active_has_no_descriptor_left() {
+    const LINES: u64 = 400_000;
+    let can = Command::new("prlimit").args(["--pid", &std::process::id().to_string()]).output();
+    if !can.is_ok_and(|output| output.status.success()) {
+        return println!("skipped: prlimit (util-linux) is not installed");
+    }
+    let pair = Pair::new("", &counted("w", &format!("--numbers {LINES} --burst 100"), KEEP_ALL));
+    pair.start();
+    pair.wait_whole();
+    wait_until("some rotated files", || files(&pair).len() > 4);
+    let active = pair.pid_of("active");
+    let limit = |soft: usize| {
+        let words = [format!("--pid={active}"), format!("--nofile={soft}:")];
+        let status = Command::new("prlimit").args(words).status();
+        assert!(status.is_ok_and(|status| status.success()), "prlimit failed");
+    };
+    // Below the lowest free number: it can open nothing.
+    limit(3);
+    let before = last_number(&pair);
+    wait_until("much more output", || last_number(&pair) > before + 60_000);
+    limit(1024);
+    assert_complete(&pair, LINES);
+    assert_eq!(pair.pid_of("active"), active);
 }

@@ -18,9 +18,14 @@ const MAX_DIGITS: usize = 18;
 /// A file that can't be removed is tried again at the next rotation; so is one that a kill left.
 ///
 /// # Errors
-/// The rename failed, and nothing has changed.
+/// The directory can't be read (no descriptor is left), or the rename failed; nothing has changed.
 pub fn rotate(path: &Path, max_files: u32) -> io::Result<()> {
-    let highest = numbered(path).last().map_or(0, |found| found.number);
+    // Without knowing what is there, the new name could be that of a kept file.
+    let all = numbered(path).map_err(|cause| {
+        let text = format!("cannot look for rotated files of {}: {cause}", path.display());
+        io::Error::new(cause.kind(), text)
+    })?;
+    let highest = all.last().map_or(0, |found| found.number);
     let to = with_number(path, highest.saturating_add(1));
     fs::rename(path, &to).map_err(|cause| {
         let text = format!("cannot rename {} to {}: {cause}", path.display(), to.display());
@@ -37,7 +42,7 @@ pub fn rotate(path: &Path, max_files: u32) -> io::Result<()> {
 /// The rotated files of `path`, oldest first, with their numbers. None where the directory can't
 /// be read.
 pub fn rotated_files(path: &Path) -> Vec<(u64, PathBuf)> {
-    let regular = numbered(path).into_iter().filter(|found| found.regular);
+    let regular = numbered(path).unwrap_or_default().into_iter().filter(|found| found.regular);
     regular.map(|found| (found.number, with_number(path, found.number))).collect()
 }
 
@@ -47,22 +52,22 @@ struct Numbered {
 }
 
 /// Everything whose name is that of a rotated file, also what is no file: its number is taken.
-fn numbered(path: &Path) -> Vec<Numbered> {
-    let Some(name) = path.file_name() else { return Vec::new() };
+fn numbered(path: &Path) -> io::Result<Vec<Numbered>> {
+    let Some(name) = path.file_name() else { return Ok(Vec::new()) };
     let parent = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    let Ok(entries) = fs::read_dir(parent) else { return Vec::new() };
-    let mut found: Vec<Numbered> = entries
-        .flatten()
-        .filter_map(|entry| {
-            let number = number_of(&entry.file_name(), name)?;
-            Some(Numbered { number, regular: entry.file_type().is_ok_and(|kind| kind.is_file()) })
-        })
-        .collect();
+    let mut found = Vec::new();
+    for entry in fs::read_dir(parent)? {
+        let entry = entry?;
+        if let Some(number) = number_of(&entry.file_name(), name) {
+            let regular = entry.file_type().is_ok_and(|kind| kind.is_file());
+            found.push(Numbered { number, regular });
+        }
+    }
     found.sort_unstable_by_key(|found| found.number);
-    found
+    Ok(found)
 }
 
 fn number_of(entry: &OsStr, name: &OsStr) -> Option<u64> {

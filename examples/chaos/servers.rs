@@ -1,0 +1,174 @@
+//! The fifty servers: what kinds there are, their configuration, and what may be seen of each.
+//!
+//! Must not look at anything: it says what is allowed, the audit asks.
+
+use serde_json::Value;
+use std::path::Path;
+
+/// What a server is like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Quick,
+    /// Takes its time until it counts as RUNNING.
+    Slow,
+    /// Goes on when SIGTERM comes; its grace is short.
+    Deaf,
+    /// A leader with children, some of which go on when SIGTERM comes.
+    Forking,
+    /// Writes numbered lines.
+    Chatty,
+    /// Ends by itself again and again, and is never given up.
+    Crashing,
+    /// As `Crashing`, and given up after some tries.
+    Hopeless,
+    /// Ends with a code of its own and is not started again.
+    Coded,
+}
+
+const MANY: [(Kind, usize, &str); 8] = [
+    (Kind::Quick, 14, "quick"),
+    (Kind::Slow, 6, "slow"),
+    (Kind::Deaf, 5, "deaf"),
+    (Kind::Forking, 8, "forking"),
+    (Kind::Chatty, 5, "chatty"),
+    (Kind::Crashing, 5, "crashing"),
+    (Kind::Hopeless, 3, "hopeless"),
+    (Kind::Coded, 4, "coded"),
+];
+
+/// What was asked for last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wish {
+    Up,
+    Down,
+    /// Two requests were on their way at the same time, or one was not answered.
+    Either,
+}
+
+/// A server, as the run knows it.
+#[derive(Clone, Debug)]
+pub struct Server {
+    pub name: String,
+    pub kind: Kind,
+    pub wish: Wish,
+    /// The process that must still be there; None when it may be another one by now.
+    pub pinned: Option<i32>,
+    /// The highest count of restarts that was shown in this life of the pair.
+    pub restarts: u64,
+}
+
+impl Server {
+    /// It stays up by itself.
+    pub fn is_steady(&self) -> bool {
+        matches!(self.kind, Kind::Quick | Kind::Slow | Kind::Deaf | Kind::Forking | Kind::Chatty)
+    }
+
+    /// The only code with which it ends by itself.
+    fn code(&self) -> Option<i64> {
+        match self.kind {
+            Kind::Crashing => Some(3),
+            Kind::Hopeless => Some(5),
+            Kind::Coded => Some(42),
+            _ => None,
+        }
+    }
+
+    /// Something else than the truth is said of its last end. SIGKILL, SIGTERM and SIGUSR1 are sent to it in
+    /// every way.
+    pub fn wrong_exit(&self, row: &Value) -> bool {
+        let last = &row["lastExit"];
+        // A child that could not become the server (its output's directory is gone) ends with 127.
+        match last["kind"].as_str() {
+            None | Some("unknown") => false,
+            Some("code") if last["code"] == 127 => false,
+            Some("code") => last["code"].as_i64() != self.code(),
+            Some("signal") => {
+                !matches!(last["signal"].as_str(), Some("SIGKILL" | "SIGTERM" | "SIGUSR1"))
+            }
+            Some(_) => true,
+        }
+    }
+
+    /// Whether a server that is wanted up may stay in this state.
+    pub fn may_be(&self, row: &Value, is_calm: bool) -> bool {
+        let has_reason = row["reason"].as_str().is_some_and(|reason| !reason.is_empty());
+        match (row["state"].as_str().unwrap_or_default(), self.kind) {
+            ("RUNNING", _) => true,
+            ("STARTING" | "BACKOFF" | "STOPPING", Kind::Crashing | Kind::Hopeless) => true,
+            ("FAILED", Kind::Hopeless | Kind::Coded) => has_reason,
+            ("STARTING" | "BACKOFF" | "STOPPING" | "WAITING", _) => !is_calm,
+            _ => false,
+        }
+    }
+
+    /// Its table of the configuration. `settle_ms`: of the quick ones.
+    fn table(&self, program: &Path, home: &Path, life_s: u64, settle_ms: u64) -> String {
+        let (name, program, home) = (&self.name, program.display(), home.display());
+        let restart = "restart = { delay = \"100ms\", delayMax = \"500ms\" }\n";
+        let steady = &format!("stop = {{ timeout = \"2s\" }}\n{restart}");
+        let (options, keys) = match self.kind {
+            Kind::Quick => ("", steady.to_string()),
+            Kind::Slow => ("", format!("settleTime = \"900ms\"\n{steady}")),
+            Kind::Deaf => {
+                ("--ignore-term yes", format!("stop = {{ timeout = \"300ms\" }}\n{restart}"))
+            }
+            Kind::Forking if name.ends_with(['0', '2', '4', '6']) => (
+                "--children 3 --deaf-children yes",
+                format!("stop = {{ timeout = \"300ms\" }}\n{restart}"),
+            ),
+            Kind::Forking => ("--children 3", steady.to_string()),
+            Kind::Chatty => (
+                "--chat 50",
+                format!("output = {{ maxSize = \"96KiB\", maxFiles = 1000 }}\n{steady}"),
+            ),
+            Kind::Crashing => (
+                "--die-within 9000 --code 3",
+                "restart = { delay = \"50ms\", delayMax = \"1s\", then = \"slow\" }\n".to_string(),
+            ),
+            Kind::Hopeless => (
+                "--die-within 5000 --code 5",
+                "restart = { tries = 3, window = \"1m\", delay = \"100ms\", then = \"fail\" }\n"
+                    .to_string(),
+            ),
+            Kind::Coded => {
+                ("--die-after 3000 --code 42", "restart = { when = \"never\" }\n".to_string())
+            }
+        };
+        let settle = match self.kind {
+            Kind::Slow => String::new(),
+            _ => format!("settleTime = \"{settle_ms}ms\"\n"),
+        };
+        format!(
+            "[[server]]\nname = \"{name}\"\npassEnv = [\"PATH\"]\n{settle}{keys}\
+             command = \"{program} --starts {home}/starts/{name} --life {life_s} {options}\"\n"
+        )
+    }
+}
+
+/// All servers, wanted up.
+pub fn all() -> Vec<Server> {
+    let several = |&(kind, count, name): &(Kind, usize, &str)| {
+        (0..count).map(move |number| new(format!("{name}-{number}"), kind)).collect::<Vec<_>>()
+    };
+    MANY.iter().flat_map(several).collect()
+}
+
+/// A server that is wanted up.
+pub fn new(name: String, kind: Kind) -> Server {
+    Server { name, kind, wish: Wish::Up, pinned: None, restarts: 0 }
+}
+
+/// What the tables of the servers depend on.
+pub struct Tables<'a> {
+    pub program: &'a Path,
+    pub home: &'a Path,
+    pub life_s: u64,
+    pub settle_ms: u64,
+}
+
+/// The `[[server]]` tables of the configuration.
+pub fn tables(servers: &[Server], with: &Tables<'_>) -> String {
+    let table =
+        |server: &Server| server.table(with.program, with.home, with.life_s, with.settle_ms);
+    servers.iter().map(table).collect()
+}
