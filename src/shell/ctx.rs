@@ -9,7 +9,7 @@ use crate::core::{Event, Ms};
 use crate::sys::{process, pulse::Pulse};
 use mio::unix::SourceFd;
 use mio::{Interest, Poll};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 
@@ -23,6 +23,8 @@ pub struct Ctx {
     pub poll: Poll,
     /// What happened and was not yet handed to the core.
     pub inbox: VecDeque<Event>,
+    /// Sources whose event could not be dealt with; see `look_again`.
+    pub again: BTreeSet<Source>,
     pub config: Config,
     /// Each server's place in `config.servers`.
     by_name: BTreeMap<String, usize>,
@@ -41,6 +43,7 @@ impl Ctx {
             by_name: by_name.collect(),
             poll: Poll::new()?,
             inbox: VecDeque::new(),
+            again: BTreeSet::new(),
             twin: bequest.twin,
             originals: bequest.originals,
             pulse,
@@ -56,6 +59,12 @@ impl Ctx {
     /// Tells the core, after what it has asked for so far.
     pub fn tell(&mut self, event: Event) {
         self.inbox.push_back(event);
+    }
+
+    /// The descriptor could not be asked or read. An edge comes only once, so the event is dealt
+    /// with again in the next turn, at the latest at the next heartbeat.
+    pub fn look_again(&mut self, source: Source) {
+        self.again.insert(source);
     }
 
     /// The monotonic time.

@@ -234,9 +234,11 @@ impl Shell {
 
     /// The keeper ended: the pair works on without it, and says so.
     pub(super) fn on_keeper(&mut self) {
-        if let Some((seen, _, fd)) = &self.keeper.seen
-            && pidfd::is_dead(fd)
-        {
+        let Some((seen, _, fd)) = &self.keeper.seen else { return };
+        let died = pidfd::has_died(fd);
+        if died.is_err() {
+            self.ctx.look_again(Source::Keeper);
+        } else if died.is_ok_and(|died| died) {
             warn!(target: "0119", "the keeper (PID {}) is gone; the pair goes on, `nodemanager run` gives it a new one", seen.pid);
             if let Some((_, _, fd)) = self.keeper.seen.take() {
                 self.ctx.close(fd);
@@ -270,7 +272,8 @@ impl Shell {
                     let Some(reports) = &self.reports else { return };
                     let _ = recv(reports.as_raw_fd(), &mut bytes, MsgFlags::MSG_DONTWAIT);
                 }
-                Err(_) => return,
+                Err(nix::Error::EAGAIN) => return,
+                Err(_) => return self.ctx.look_again(Source::Reports),
             }
         }
         // More is waiting, and an edge comes only once.

@@ -197,6 +197,9 @@ impl KeeperShell {
                     _ => self.on_request(),
                 }
             }
+            if self.signals.is_unread() {
+                self.on_signals();
+            }
             if self.is_full {
                 self.reap();
             }

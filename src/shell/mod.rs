@@ -321,6 +321,12 @@ impl Shell {
     }
 
     fn tick(&mut self) {
+        for source in std::mem::take(&mut self.ctx.again) {
+            self.on_ready(source);
+        }
+        if self.signals.is_unread() {
+            self.on_signals();
+        }
         let now = self.ctx.now();
         if self.node.deadline().is_some_and(|at| at <= now) {
             let mut actions = Vec::new();

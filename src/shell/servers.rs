@@ -16,7 +16,7 @@ use crate::sys::spawn::{self, News};
 use log::{debug, warn};
 use nix::errno::Errno;
 use std::collections::{BTreeMap, VecDeque};
-use std::io;
+use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
 
 /// PIDFD_GET_INFO right after a death often knows nothing yet: it is asked for so long.
@@ -190,9 +190,13 @@ impl Servers {
     }
 
     pub fn on_discarded(&mut self, ctx: &mut Ctx, number: usize) {
-        if let Some(pidfd) = self.discarded.remove(&number) {
-            let _ = pidfd::reap(&pidfd);
-            ctx.close(pidfd);
+        let Some(pidfd) = self.discarded.remove(&number) else { return };
+        match pidfd::reap(&pidfd) {
+            Err(error) if error.raw_os_error() != Some(libc::ECHILD) => {
+                self.discarded.insert(number, pidfd);
+                ctx.look_again(Source::Discarded(number));
+            }
+            _ => ctx.close(pidfd),
         }
     }
 
@@ -221,6 +225,9 @@ impl Servers {
                 Ok(Some(News::Failed { step, errno, program })) => {
                     let error = self.failure_text(ctx, server, step, errno, program);
                     ctx.tell(Event::ChildFailed { server, start_number, error });
+                }
+                Err(error) if error.kind() != ErrorKind::InvalidData => {
+                    return ctx.look_again(Source::Gate(number));
                 }
                 Ok(Some(News::Closed)) | Err(_) => {
                     if let Some(gate) = child.gate.take() {

@@ -6,7 +6,7 @@
 use mio::Token;
 
 /// Where a readiness event comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Source {
     Signals,
     ControlListener,

@@ -166,8 +166,10 @@ impl Shell {
     /// The other twin's pidfd is readable.
     pub(super) fn on_other_twin(&mut self) {
         let Some((process, fd)) = &self.other else { return };
-        if !pidfd::is_dead(fd) {
-            return;
+        match pidfd::has_died(fd) {
+            Ok(true) => {}
+            Ok(false) => return,
+            Err(_) => return self.ctx.look_again(Source::OtherTwin),
         }
         let process = *process;
         self.ctx.unwatch(fd);

@@ -85,10 +85,12 @@ impl Shell {
     /// The process that writes has ended.
     pub(super) fn on_saver(&mut self) {
         let Some(fd) = &self.wishes.saver else { return };
-        if !pidfd::is_dead(fd) {
-            return;
-        }
-        let exit = pidfd::reap(fd).ok().flatten();
+        let exit = match pidfd::reap(fd) {
+            Ok(None) => return,
+            Ok(exit) => exit,
+            Err(error) if error.raw_os_error() == Some(libc::ECHILD) => None,
+            Err(_) => return self.ctx.look_again(Source::Saver),
+        };
         if exit != Some(crate::core::Exit::Code(0)) {
             let dir = self.ctx.config.node.state_dir.display();
             warn!(target: "0142", "cannot read or write {dir}/wishes: a wish is done, and forgotten at a reboot");

@@ -84,11 +84,21 @@ pub fn open_verified(identity: &Identity) -> Result<Verified, io::Error> {
 }
 
 /// The process has ended (it may be an unreaped zombie). A failure to ask reads as "no".
+///
+/// Where that can't be told it counts as alive: see `has_died`.
 pub fn is_dead(fd: &impl AsFd) -> bool {
+    has_died(fd).unwrap_or(false)
+}
+
+/// Is the process dead? For who is told of a death once, and has to ask again when it can't be told.
+///
+/// # Errors
+/// Those of poll(2), ENOMEM above all.
+pub fn has_died(fd: &impl AsFd) -> io::Result<bool> {
     let mut fds = [PollFd::new(fd.as_fd(), PollFlags::POLLIN)];
-    let asked = poll(&mut fds, PollTimeout::ZERO);
+    poll(&mut fds, PollTimeout::ZERO)?;
     let end = PollFlags::POLLIN | PollFlags::POLLHUP;
-    asked.is_ok() && fds[0].revents().is_some_and(|events| events.intersects(end))
+    Ok(fds[0].revents().is_some_and(|events| events.intersects(end)))
 }
 
 /// Sends `sig` to the process; 0 only asks whether it is there (a zombie is).

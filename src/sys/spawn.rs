@@ -168,7 +168,7 @@ pub fn read_news(gate: &OwnedFd) -> io::Result<Option<News>> {
     };
     let length = match received {
         Ok(length) => length,
-        Err(Errno::EAGAIN | Errno::EINTR) => return Ok(None),
+        Err(Errno::EAGAIN) => return Ok(None),
         Err(Errno::ECONNRESET) => 0,
         Err(e) => return Err(e.into()),
     };

@@ -4,7 +4,9 @@
 //! lost that no kernel loses.
 //!
 //! Must not list a call whose failure means that the program is out of its mind (exit, sigreturn)
-//! or out of memory (mmap, brk): the allocator ends the process then, and that is a takeover.
+//! or out of memory (mmap, brk): the allocator ends the process then, and that is a takeover. Nor an
+//! EIO of close(2): only a file that was written can meet it, and the standard library trusts that
+//! the close of a directory never does.
 
 use nix::errno::Errno;
 use nix::libc;
@@ -40,7 +42,7 @@ calls! {
     SYS_clock_gettime:;
     SYS_clone: EAGAIN ENOMEM;
     SYS_clone3: EAGAIN ENOMEM;
-    SYS_close: EIO EINTR;
+    SYS_close: EINTR;
     SYS_close_range: ENOMEM;
     SYS_connect: ENOMEM EINTR;
     SYS_dup: EMFILE;

@@ -270,7 +270,9 @@ impl Tracer {
             }
             Fault::Fail { at, kind } if at == self.seen.calls => {
                 let errno = call.errors[kind % call.errors.len()];
-                self.seen.hit = Some(format!("{errno:?} from {}", text()));
+                let hit = format!("{errno:?} from {}", text());
+                println!("  {hit}");
+                self.seen.hit = Some(hit);
                 if !call.is_made_all_the_same {
                     errors::skip(pid);
                 }

@@ -15,6 +15,7 @@ use crate::sys::{self, process};
 use log::warn;
 use mio::Interest;
 use mio::unix::SourceFd;
+use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, send};
 use std::os::fd::AsRawFd;
 
@@ -91,25 +92,39 @@ impl KeeperShell {
     /// Reaps what ended, and reports it first: WNOWAIT leaves the zombie until the report is on
     /// its way, so that no status is lost in between.
     pub(super) fn reap(&mut self) {
-        self.is_full = false;
+        // What can't be reported or reaped now waits as a zombie, and is tried again.
+        self.is_full = true;
         for _ in 0..REAPS_PER_TURN {
-            let Ok(Some((pid, exit))) = sys::waitid_any_nowait() else { return };
-            let ticks = process::start_ticks(pid).unwrap_or(0);
+            let (pid, exit) = match sys::waitid_any_nowait() {
+                Ok(Some(ended)) => ended,
+                Ok(None) => {
+                    self.is_full = false;
+                    return;
+                }
+                Err(_) => return,
+            };
+            let ticks = match process::start_ticks(pid) {
+                Ok(ticks) => ticks,
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => 0,
+                Err(_) => return,
+            };
             if let Some((_, write)) = &self.reports {
                 let report = encode_report(pid, ticks, exit);
                 let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
-                if send(write.as_raw_fd(), &report, flags) == Err(nix::Error::EAGAIN) {
-                    self.is_full = true;
-                    return;
+                match send(write.as_raw_fd(), &report, flags) {
+                    // Nobody will ever read it.
+                    Ok(_) | Err(Errno::EPIPE | Errno::ECONNRESET | Errno::ECONNREFUSED) => {}
+                    Err(_) => return,
                 }
             }
-            let _ = sys::reap_pid(pid);
+            if sys::reap_pid(pid).is_err() {
+                return;
+            }
             if let Some(index) = self.started.iter().position(|started| *started == pid) {
                 self.started.swap_remove(index);
                 self.on_started_exited(exit);
             }
         }
-        self.is_full = true;
     }
 
     fn on_started_exited(&mut self, exit: Exit) {

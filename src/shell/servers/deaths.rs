@@ -6,6 +6,7 @@
 use super::{Ask, REPORTS_MAX, STATUS_ASK_EVERY_MS, STATUS_ASK_MS, Servers};
 use crate::core::{Event, Exit, Identity, Ms, ServerId};
 use crate::shell::ctx::Ctx;
+use crate::shell::token::Source;
 use crate::sys::pidfd;
 use log::warn;
 
@@ -14,15 +15,20 @@ impl Servers {
     pub fn on_leader(&mut self, ctx: &mut Ctx, number: usize) {
         let Some(child) = self.children.get_mut(number) else { return };
         let (Some(process), Some(fd)) = (child.process, &child.pidfd) else { return };
-        if child.is_dead || !pidfd::is_dead(fd) {
-            return;
-        }
+        let exit = match (pidfd::has_died(fd), child.is_ours) {
+            (Ok(false), _) => return,
+            _ if child.is_dead => return,
+            (Err(_), _) => return ctx.look_again(Source::Leader(number)),
+            (Ok(true), false) => pidfd::exit_info(fd),
+            (Ok(true), true) => match pidfd::exit_of_child(fd) {
+                Ok(exit) => exit,
+                // Reaped by somebody else.
+                Err(error) if error.raw_os_error() == Some(libc::ECHILD) => None,
+                Err(_) => return ctx.look_again(Source::Leader(number)),
+            },
+        };
         child.is_dead = true;
         ctx.unwatch(fd);
-        let exit = match child.is_ours {
-            true => pidfd::exit_of_child(fd).ok().flatten(),
-            false => pidfd::exit_info(fd),
-        };
         // News from the gate counts before the death: it may say why it died.
         self.on_gate(ctx, number);
         self.tell_death(ctx, ServerId(number), process, exit);
