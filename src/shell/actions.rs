@@ -34,7 +34,7 @@ impl Shell {
                 self.servers.discard_child(ctx, server, start_number);
             }
             Action::OpenGate { server, start_number } => {
-                self.servers.open_gate(server, start_number);
+                self.servers.open_gate(ctx, server, start_number);
             }
             Action::Signal { server, process, signal, scope } => {
                 self.servers.signal(server, process, signal, scope);

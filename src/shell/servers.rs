@@ -13,7 +13,7 @@ use super::token::Source;
 use crate::core::{Event, Exit, Identity, Ms, ServerId};
 use crate::sys::pidfd::{self, Verified};
 use crate::sys::spawn::{self, News};
-use log::{debug, warn};
+use log::warn;
 use nix::errno::Errno;
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, ErrorKind};
@@ -35,6 +35,8 @@ struct Child {
     /// Its death was told.
     is_dead: bool,
     gate: Option<OwnedFd>,
+    /// The gate is to be opened, and could not be yet.
+    opens: bool,
     start_number: u64,
     /// One living member of the group of the dead leader.
     witness: Option<OwnedFd>,
@@ -201,20 +203,26 @@ impl Servers {
     }
 
     /// The record is safe: the child may go.
-    pub fn open_gate(&mut self, server: ServerId, start_number: u64) {
-        let Some(child) = self.children.get(server.0) else { return };
-        if child.start_number == start_number
-            && let Some(gate) = &child.gate
-            && let Err(error) = spawn::open_gate(gate)
-        {
-            // The child is dead; its pidfd tells.
-            debug!(target: "0399", "{}: cannot open the gate: {error}", self.name(server));
+    pub fn open_gate(&mut self, ctx: &mut Ctx, server: ServerId, start_number: u64) {
+        let Some(child) = self.children.get_mut(server.0) else { return };
+        if child.start_number != start_number {
+            return;
+        }
+        let Some(gate) = &child.gate else { return };
+        let opened = spawn::open_gate(gate);
+        // EPIPE: the child is dead; its pidfd tells. Else it waits, and would for ever.
+        child.opens = opened.is_err_and(|error| error.raw_os_error() != Some(libc::EPIPE));
+        if child.opens {
+            ctx.look_again(Source::Gate(server.0));
         }
     }
 
     /// Something came through a gate's socket.
     pub fn on_gate(&mut self, ctx: &mut Ctx, number: usize) {
         let server = ServerId(number);
+        if let Some(child) = self.children.get(number).filter(|child| child.opens) {
+            self.open_gate(ctx, server, child.start_number);
+        }
         // The child says at most two things: ready, and what failed.
         for _ in 0..4 {
             let Some(child) = self.children.get_mut(number) else { return };
