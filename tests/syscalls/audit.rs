@@ -91,6 +91,7 @@ pub fn check(pair: &Pair, before: &Before, scenario: &Scenario) {
         assert!(is_touched(&name) || fails == fails_before || is_new_life, "{name}: {fails} fails");
     }
     only_these(pair);
+    no_zombie(pair);
     logs_are_whole(pair);
 }
 
@@ -129,8 +130,33 @@ fn describe(pid: i32) -> String {
     format!("{pid} {}", String::from_utf8_lossy(&words).replace('\0', " "))
 }
 
-/// No panic, no torn line.
+/// Whoever is dead is reaped by its parent in the pair.
+fn no_zombie(pair: &Pair) {
+    let parents: Vec<i32> =
+        ["keeper", "active", "standby"].iter().filter_map(|role| pair.twin(role)).collect();
+    wait_until("every zombie to be reaped", || {
+        let entries = fs::read_dir("/proc").map(|dir| dir.flatten().collect::<Vec<_>>());
+        !entries.unwrap_or_default().iter().any(|entry| {
+            let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+            let mut words = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
+            let is_zombie = words.next() == Some("Z");
+            is_zombie
+                && words
+                    .next()
+                    .is_some_and(|parent| parents.iter().any(|p| p.to_string() == parent))
+        })
+    });
+}
+
+/// No panic, no torn line, and the log knows every process that is there.
 fn logs_are_whole(pair: &Pair) {
+    let (log, standby_log) = (pair.log(false), pair.log(true));
+    let active = pair.twin("active");
+    for pid in pair.pids().into_values().chain(active) {
+        let text = format!("PID {pid}");
+        let is_told = log.contains(&text) || standby_log.contains(&text);
+        assert!(is_told, "no log says anything of PID {pid}");
+    }
     for is_standby in [false, true] {
         for line in pair.log(is_standby).lines() {
             assert!(line.starts_with('['), "a torn line in the log: {line:?}");

@@ -12,6 +12,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use std::collections::BTreeMap;
 use std::fs;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
@@ -95,6 +96,19 @@ impl Trace {
     pub fn calls(&self) -> usize {
         self.calls.load(Ordering::SeqCst)
     }
+}
+
+/// May this user trace a process that is no descendant (Yama, a container's filter)?
+pub fn is_allowed() -> bool {
+    let script = "sleep 60 >/dev/null 2>&1 & echo $!";
+    let orphan = Command::new("sh").args(["-c", script]).output().expect("a shell");
+    let pid = String::from_utf8_lossy(&orphan.stdout).trim().parse().expect("a PID");
+    let is_allowed = ptrace::seize(Pid::from_raw(pid), Options::empty()).is_ok();
+    let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+    if is_allowed {
+        let _ = waitpid(Pid::from_raw(pid), Some(WaitPidFlag::__WALL));
+    }
+    is_allowed
 }
 
 /// One traced process.
