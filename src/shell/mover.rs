@@ -5,10 +5,10 @@
 
 use super::bequest::{Bequest, Twin};
 use super::ctx::Ctx;
-use super::log_settings;
 use super::outputs::Outputs;
 use super::signals::Signals;
 use super::token::Source;
+use super::{lock_path, log_settings};
 use crate::core::Identity;
 use crate::output::logger;
 use crate::sys;
@@ -73,11 +73,22 @@ fn start() -> io::Result<()> {
                 }
             }
         }
+        if !outputs.moves() && is_active_again(&ctx, &bequest) {
+            info!(target: "0141", "the next active was quicker and moves the output; the mover ends");
+            break;
+        }
         outputs.check_paths(&ctx, false);
         left.retain(|(_, fd)| !pidfd::is_dead(fd));
     }
     outputs.end(&mut ctx);
     Ok(())
+}
+
+/// Is somebody active who is not the one that left this process behind? It took the movers' lock
+/// before this process could, and knows nothing of it.
+fn is_active_again(ctx: &Ctx, bequest: &Bequest) -> bool {
+    let holder = sys::lock::holder(&lock_path(&ctx.config)).ok().flatten();
+    holder.is_some() && holder != bequest.active.map(|active| active.pid)
 }
 
 fn watch_left(ctx: &Ctx, left: &[(String, Identity)]) -> Vec<(String, OwnedFd)> {

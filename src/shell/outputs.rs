@@ -26,6 +26,8 @@ const LOCK_AGAIN_MS: u64 = 10;
 const MOVER_KILL_MS: u64 = 5_000;
 /// Somebody may have rotated or removed a log: looked at so often.
 const CHECK_EVERY_MS: u64 = 5_000;
+/// What could not be opened is tried again after so long: a server that fills its FIFO waits.
+const JOIN_AGAIN_MS: u64 = 1_000;
 
 /// All drains.
 #[derive(Default)]
@@ -45,6 +47,9 @@ pub struct Outputs {
     ready: BTreeSet<usize>,
     retry: BTreeMap<usize, Ms>,
     check_at: Ms,
+    /// Servers whose FIFO could not be joined with their log, and when that is tried again.
+    unjoined: BTreeSet<String>,
+    join_at: Option<Ms>,
 }
 
 struct Entry {
@@ -78,12 +83,12 @@ impl Outputs {
         self.begin(ctx);
     }
 
-    /// Joins every held FIFO with its log. What can't be opened is said, and tried again by the
-    /// next start of the pair; the server itself runs on.
+    /// Joins every held FIFO with its log. What can't be opened is said, and tried again; the server
+    /// itself runs on.
     pub fn begin(&mut self, ctx: &mut Ctx) {
         for name in ctx.config.servers.iter().map(|one| one.name.clone()).collect::<Vec<_>>() {
             if let Err(error) = self.hold(ctx, &name) {
-                error!(target: "0361", "{name}: cannot open its FIFO {}: {error}", ctx.fifo_path(&name).display());
+                self.note_unjoined(ctx, &name, &format!("cannot open its FIFO: {error}"));
             }
         }
         for (name, fifo) in std::mem::take(&mut self.held) {
@@ -97,21 +102,45 @@ impl Outputs {
         let Some(config) = ctx.server(&name) else { return };
         let limits =
             Limits { max_size: config.output.max_size, max_files: config.output.max_files };
-        match Drain::open(fifo, ctx.output_path(&name), limits) {
-            Ok(drain) => {
+        let path = ctx.output_path(&name);
+        let number = self.drains.len();
+        let opened = Drain::open(fifo, path.clone(), limits)
+            .map_err(|error| format!("cannot open its log {}: {error}", path.display()))
+            .and_then(|drain| {
                 let fd = drain.fifo_fd().as_raw_fd();
-                if let Err(error) = ctx.watch(&fd, Source::Output(self.drains.len())) {
-                    error!(target: "0361", "{name}: cannot watch its FIFO: {error}");
-                }
-                self.by_name.insert(name.clone(), self.drains.len());
-                self.ready.insert(self.drains.len());
+                let watched = ctx.watch(&fd, Source::Output(number));
+                watched.map(|()| drain).map_err(|error| format!("cannot watch its FIFO: {error}"))
+            });
+        match opened {
+            Ok(drain) => {
+                self.by_name.insert(name.clone(), number);
+                self.ready.insert(number);
+                self.unjoined.remove(&name);
                 self.drains.push(Entry { name, drain, moved: 0 });
             }
-            Err(error) => error!(
-                target: "0361",
-                "{name}: cannot open its log {}: {error}; its output waits in its FIFO",
-                ctx.output_path(&name).display()
-            ),
+            Err(text) => self.note_unjoined(ctx, &name, &text),
+        }
+    }
+
+    fn note_unjoined(&mut self, ctx: &Ctx, name: &str, text: &str) {
+        if self.unjoined.insert(name.to_string()) {
+            error!(target: "0361", "{name}: {text}; its output waits in its FIFO until that works");
+        }
+        self.join_at = Some(ctx.now().after(JOIN_AGAIN_MS));
+    }
+
+    fn join_again(&mut self, ctx: &mut Ctx) {
+        if self.join_at.is_none_or(|at| at > ctx.now()) {
+            return;
+        }
+        self.join_at = None;
+        for name in self.unjoined.clone() {
+            match fifo::open(&ctx.fifo_path(&name), FIFO_MODE) {
+                Ok(fd) => self.add(ctx, name, fd),
+                Err(error) => {
+                    self.note_unjoined(ctx, &name, &format!("cannot open its FIFO: {error}"));
+                }
+            }
         }
     }
 
@@ -145,7 +174,9 @@ impl Outputs {
         }
         match fifo::open(&path, FIFO_MODE) {
             Ok(fd) => self.add(ctx, name.to_string(), fd),
-            Err(error) => error!(target: "0361", "{name}: cannot make its FIFO: {error}"),
+            Err(error) => {
+                self.note_unjoined(ctx, name, &format!("cannot make its FIFO: {error}"));
+            }
         }
     }
 
@@ -176,6 +207,11 @@ impl Outputs {
         self.lock_again = Some(ctx.now().after(LOCK_AGAIN_MS));
     }
 
+    /// Has this process the lock: does it move?
+    pub fn moves(&self) -> bool {
+        self.lock.is_some()
+    }
+
     pub fn on_readable(&mut self, number: usize) {
         self.ready.insert(number);
     }
@@ -187,11 +223,12 @@ impl Outputs {
 
     pub fn deadline(&self) -> Option<Ms> {
         let retry = self.retry.values().min().copied();
-        self.lock_again.into_iter().chain(retry).min()
+        self.lock_again.into_iter().chain(retry).chain(self.join_at).min()
     }
 
     /// One turn: every drain that is ready moves at most its budget.
     pub fn turn(&mut self, ctx: &mut Ctx) {
+        self.join_again(ctx);
         self.take_lock(ctx);
         if self.lock.is_none() {
             return;

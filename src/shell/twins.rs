@@ -149,7 +149,7 @@ impl Shell {
                 one.rec.phase.process().map(|process| (one.rec.name.clone(), process))
             })
             .collect();
-        let bequest = Bequest { left, ..self.bequest() };
+        let bequest = Bequest { left, active: Some(self.own), ..self.bequest() };
         let started = bequest
             .pack()
             .and_then(|packed| self.spawn("mover", vec![at(&packed, bequest::BEQUEST)]));

@@ -17,6 +17,8 @@ pub enum Traced {
     /// The standby that the active starts during the act.
     FreshStandby,
     Keeper,
+    /// The process that moves output while no pair runs.
+    Mover,
     /// Of a pair that is started by the act: its keeper, active, first standby.
     StartingKeeper,
     StartingActive,
@@ -75,7 +77,7 @@ pub const LINES: u64 = 3_000;
 /// A server whose log is rotated several times in each life.
 fn writer() -> String {
     let keys = "output = { maxSize = \"30KiB\", maxFiles = 1000 }\nrestart = { delay = \"20ms\" }";
-    counted("w", &format!("--numbers {LINES}"), keys) + &counted("steady", "", "")
+    counted("w", &format!("--numbers {LINES} --burst 50"), keys) + &counted("steady", "", "")
 }
 
 fn is_up(pair: &Pair, name: &str) -> bool {
@@ -226,6 +228,14 @@ fn act_shutdown_keeping(world: &World) {
     act_shutdown(world, &["shutdown", "--keep-servers"]);
 }
 
+/// Most of its lines come when no pair runs.
+fn act_move(world: &World) {
+    once_more(world, "w", || world.command(&["restart", "w"]));
+    act_shutdown_keeping(world);
+    world.pair.ok(&["run", "--detach"]);
+    crate::audit::wait_lines(world.pair, 1);
+}
+
 /// The processes of the pair that are no servers and no movers.
 pub fn twins(pair: &Pair) -> Vec<i32> {
     let is_twin = |pid: &i32| {
@@ -269,6 +279,7 @@ impl Scenario {
         match self.traced {
             Traced::FreshStandby | Traced::StartingStandby => Whose::ChildsNamed("standby"),
             Traced::StartingActive => Whose::ChildsNamed("active"),
+            Traced::Mover => Whose::ChildsNamed("mover"),
             _ => Whose::Its,
         }
     }
@@ -325,6 +336,10 @@ pub const ALL: &[Scenario] = &[
     scenario("shutdown, standby", Traced::Standby, &["t", "steady"], start_t, act_shutdown_all),
     scenario("shutdown, keeper", Traced::Keeper, &["t", "steady"], start_t, act_shutdown_all),
     scenario("shutdown keeping servers", Traced::Active, &[], start_t, act_shutdown_keeping),
+    Scenario {
+        servers: writer,
+        ..scenario("shutdown, mover", Traced::Mover, &["w"], nothing, act_move)
+    },
     Scenario {
         servers: writer,
         ..scenario("rotate a log", Traced::Active, &["w"], nothing, act_rotate)
