@@ -39,7 +39,7 @@ impl Shell {
             Action::Signal { server, process, signal, scope } => {
                 self.servers.signal(server, process, signal, scope);
             }
-            Action::Reap { server, process } => self.servers.reap(server, process),
+            Action::Reap { server, process } => self.servers.reap(ctx, server, process),
             Action::ProbeGroup { server, process } => {
                 self.servers.probe_group(ctx, server, process);
             }

@@ -194,11 +194,12 @@ impl Servers {
     pub fn on_discarded(&mut self, ctx: &mut Ctx, number: usize) {
         let Some(pidfd) = self.discarded.remove(&number) else { return };
         match pidfd::reap(&pidfd) {
-            Err(error) if error.raw_os_error() != Some(libc::ECHILD) => {
+            Ok(Some(_)) => ctx.close(pidfd),
+            Err(error) if error.raw_os_error() == Some(libc::ECHILD) => ctx.close(pidfd),
+            // It is dead, but who traces it (a debugger) has not let it go yet.
+            Ok(None) | Err(_) => {
                 self.discarded.insert(number, pidfd);
-                ctx.look_again(Source::Discarded(number));
             }
-            _ => ctx.close(pidfd),
         }
     }
 

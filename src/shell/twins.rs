@@ -172,14 +172,14 @@ impl Shell {
             Err(_) => return self.ctx.look_again(Source::OtherTwin),
         }
         let process = *process;
-        self.ctx.unwatch(fd);
-        // A child of ours, or an orphan that the keeper reaps.
-        let _ = pidfd::reap(fd);
         if self.node.role == crate::core::node::Role::Active {
-            self.other = None;
+            if let Some((_, fd)) = self.other.take() {
+                self.servers.discard(&mut self.ctx, fd);
+            }
             self.ctx.tell(Event::StandbyDied { process });
             self.peers.close_main(&mut self.ctx);
         } else {
+            self.ctx.unwatch(fd);
             self.ctx.tell(Event::ActiveDied);
         }
     }

@@ -13,10 +13,9 @@ use nix::unistd::Pid;
 use std::collections::BTreeMap;
 use std::fs;
 use std::process::Command;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 /// What happens to the traced process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +62,7 @@ pub struct Trace {
     stop: Arc<AtomicBool>,
     ready: Arc<AtomicBool>,
     calls: Arc<AtomicUsize>,
+    traced: Arc<Mutex<Vec<Pid>>>,
     thread: JoinHandle<Seen>,
 }
 
@@ -71,24 +71,33 @@ impl Trace {
     pub fn start(root: i32, whose: Whose, from: From, fault: Fault) -> Trace {
         let (stop, ready) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
         let calls = Arc::new(AtomicUsize::new(0));
+        let traced = Arc::new(Mutex::new(Vec::new()));
         let (stops, is_ready, counter) = (stop.clone(), ready.clone(), calls.clone());
+        let pids = traced.clone();
         let thread = std::thread::spawn(move || {
             let mut tracer = Tracer::new(Pid::from_raw(root), whose, from, fault, counter);
             tracer.seize(root, whose);
             is_ready.store(true, Ordering::SeqCst);
-            tracer.follow(&stops);
+            tracer.follow(&stops, &pids);
             tracer.seen
         });
         crate::support::wait_until("the trace to begin", || {
             ready.load(Ordering::SeqCst) || thread.is_finished()
         });
-        Trace { stop, ready, calls, thread }
+        Trace { stop, ready, calls, traced, thread }
     }
 
     /// Lets the process go, and tells what was seen.
     pub fn finish(self) -> Seen {
         assert!(self.ready.load(Ordering::SeqCst), "the process could not be traced");
         self.stop.store(true, Ordering::SeqCst);
+        crate::support::wait_until("the trace to end", || {
+            // A traced process stops for any signal, and is let go then. This one does nothing.
+            for pid in self.traced.lock().expect("the list").iter() {
+                let _ = kill(*pid, Signal::SIGCONT);
+            }
+            self.thread.is_finished()
+        });
         self.thread.join().expect("the tracing thread")
     }
 
@@ -168,34 +177,21 @@ impl Tracer {
     }
 
     /// Until it is told to stop, or nobody is left.
-    fn follow(&mut self, stop: &AtomicBool) {
-        let flags = WaitPidFlag::__WALL | WaitPidFlag::__WNOTHREAD | WaitPidFlag::WNOHANG;
-        let mut idle = 0_u32;
+    fn follow(&mut self, stop: &AtomicBool, traced: &Mutex<Vec<Pid>>) {
         while !self.tracees.is_empty() {
-            match waitpid(None, Some(flags)) {
-                Ok(WaitStatus::StillAlive) => {
-                    // Who waits for its next event is woken, and then let go.
-                    if stop.load(Ordering::SeqCst) && idle.is_multiple_of(100) {
-                        for pid in self.tracees.keys() {
-                            let _ = ptrace::interrupt(*pid);
-                        }
+            *traced.lock().expect("the list") = self.tracees.keys().copied().collect();
+            match waitpid(None, Some(WaitPidFlag::__WALL | WaitPidFlag::__WNOTHREAD)) {
+                Ok(status) => match status.pid() {
+                    Some(pid) if stop.load(Ordering::SeqCst) && is_stop(&status) => {
+                        self.let_go(pid, signal_of(&status));
                     }
-                    idle += 1;
-                    std::thread::sleep(Duration::from_micros(if idle < 50 { 20 } else { 500 }));
-                }
-                Ok(status) => {
-                    idle = 0;
-                    match status.pid() {
-                        Some(pid) if stop.load(Ordering::SeqCst) && is_stop(&status) => {
-                            self.let_go(pid, signal_of(&status));
-                        }
-                        _ => self.on_status(status),
-                    }
-                }
+                    _ => self.on_status(status),
+                },
                 Err(Errno::EINTR) => {}
-                Err(_) => return,
+                Err(_) => break,
             }
         }
+        traced.lock().expect("the list").clear();
     }
 
     fn let_go(&mut self, pid: Pid, signal: Option<Signal>) {

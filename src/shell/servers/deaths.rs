@@ -104,13 +104,21 @@ impl Servers {
     }
 
     /// The status is on record: the zombie may go. The pidfd stays, to reach the group.
-    pub fn reap(&mut self, server: ServerId, process: Identity) {
+    pub fn reap(&mut self, ctx: &mut Ctx, server: ServerId, process: Identity) {
         let Some(child) = self.children.get(server.0) else { return };
-        if let (true, true, Some(fd)) =
-            (child.is_ours, child.process == Some(process), &child.pidfd)
-            && let Err(error) = pidfd::reap(fd)
-        {
-            warn!(target: "0398", "cannot reap PID {}: {error}", process.pid);
+        let (true, true, Some(fd)) = (child.is_ours, child.process == Some(process), &child.pidfd)
+        else {
+            return;
+        };
+        match pidfd::reap(fd) {
+            Ok(Some(_)) => return,
+            Err(error) if error.raw_os_error() == Some(libc::ECHILD) => return,
+            // Who traces it has not let it go yet, or it can't be reaped now.
+            Ok(None) | Err(_) => {}
+        }
+        match fd.try_clone() {
+            Ok(copy) => self.discard(ctx, copy),
+            Err(error) => warn!(target: "0398", "cannot reap PID {}: {error}", process.pid),
         }
     }
 }
