@@ -49,7 +49,7 @@ struct Stage<'a> {
 impl<'a> Stage<'a> {
     fn new(scenario: &'a Scenario) -> Stage<'a> {
         let level = asked("NM_LOG").unwrap_or_else(|| "info".to_string());
-        let node = "heartbeatInterval = \"50ms\"\nheartbeatTimeout = \"500ms\"\n";
+        let node = "heartbeatInterval = \"50ms\"\nheartbeatTimeout = \"1s\"\n";
         let pair = Pair::new(&format!("{node}logLevel = \"{level}\""), &(scenario.servers)());
         pair.start();
         Stage { scenario, pair, points: 0 }
