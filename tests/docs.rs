@@ -83,7 +83,7 @@ fn every_file_that_a_document_names_exists() {
     let mut named = 0;
     for document in [
         "README.md",
-        "docs/INVARIANTS.md",
+        "docs/RELIABILITY.md",
         "docs/CONFIGURATION.md",
         "docs/LINK.md",
         "docs/KERNELS.md",
@@ -113,7 +113,7 @@ fn every_test_that_a_document_names_exists() {
         let is_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
         word.matches('_').count() > 3 && word.chars().all(is_name)
     };
-    for (document, least) in [("INVARIANTS.md", 20), ("PAINS.md", 60), ("KERNELS.md", 12)] {
+    for (document, least) in [("RELIABILITY.md", 20), ("PAINS.md", 60), ("KERNELS.md", 12)] {
         let text = read(&format!("docs/{document}"));
         let tests: Vec<&str> = quoted(&text).into_iter().filter(is_test).collect();
         assert!(tests.len() >= least, "{document} names only {} tests", tests.len());

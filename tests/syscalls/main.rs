@@ -49,7 +49,8 @@ struct Stage<'a> {
 impl<'a> Stage<'a> {
     fn new(scenario: &'a Scenario) -> Stage<'a> {
         let level = asked("NM_LOG").unwrap_or_else(|| "info".to_string());
-        let node = "heartbeatInterval = \"50ms\"\nheartbeatTimeout = \"1s\"\n";
+        let timeout = scenario.heartbeat_timeout();
+        let node = format!("heartbeatInterval = \"50ms\"\nheartbeatTimeout = \"{timeout}\"\n");
         let pair = Pair::new(&format!("{node}logLevel = \"{level}\""), &(scenario.servers)());
         pair.start();
         Stage { scenario, pair, points: 0 }

@@ -290,6 +290,12 @@ impl Scenario {
         if self.name.contains("hung") { 3 } else { 100 }
     }
 
+    /// Who is traced is slow, on a busy machine very slow. Only where a hang is waited for the
+    /// timeout has to be short.
+    pub fn heartbeat_timeout(&self) -> &'static str {
+        if self.name.contains("hung") { "1s" } else { "8s" }
+    }
+
     /// Is the pair started by the point itself?
     pub fn starts_the_pair(&self) -> bool {
         use Traced::{StartingActive, StartingKeeper, StartingStandby};
