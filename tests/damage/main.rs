@@ -214,7 +214,7 @@ fn recovered(result: &Result<Option<Contents>, ReadError>, boot: &str) -> Option
             recovered.incomplete = true;
         }
         // Refused: nothing is started at all.
-        Err(ReadError::NewerVersion { .. }) => return None,
+        Err(ReadError::UnknownVersion { .. }) => return None,
     }
     Some(recovered)
 }

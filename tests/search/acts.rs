@@ -232,7 +232,11 @@ fn save(pair: &mut Pair, entry: Entry) {
         process.was_on_disk = true;
     }
     let key = match &entry.record {
-        Record::Node(_) => String::new(),
+        Record::Node(node) => {
+            let asked = node.ending.as_ref().map(|ending| ending.asked());
+            pair.end_asked = asked.or(pair.end_asked);
+            String::new()
+        }
         Record::Server(server) => server.name.clone(),
     };
     Rc::make_mut(&mut pair.disk).insert(key, entry);
@@ -263,6 +267,7 @@ fn read_journal(pair: &Pair, find_survivors: bool) -> Recovered {
         same_boot: true,
         incomplete: !pair.disk_is_whole,
         survivors,
+        end_asked: pair.end_asked,
     }
 }
 
