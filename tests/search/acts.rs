@@ -228,18 +228,23 @@ fn reap(pair: &mut Pair, generation: i32, pid: i32) {
 }
 
 fn save(pair: &mut Pair, entry: Entry) {
+    note_end(pair, &entry);
     if let Some(process) = note_record(pair, &entry) {
         process.was_on_disk = true;
     }
     let key = match &entry.record {
-        Record::Node(node) => {
-            let asked = node.ending.as_ref().map(|ending| ending.asked());
-            pair.end_asked = asked.or(pair.end_asked);
-            String::new()
-        }
+        Record::Node(_) => String::new(),
         Record::Server(server) => server.name.clone(),
     };
     Rc::make_mut(&mut pair.disk).insert(key, entry);
+}
+
+/// The pulse hears of the end before the disk is asked.
+pub fn note_end(pair: &mut Pair, entry: &Entry) {
+    if let Record::Node(node) = &entry.record {
+        let asked = node.ending.as_ref().map(|ending| ending.asked());
+        pair.end_asked = asked.or(pair.end_asked);
+    }
 }
 
 /// The process that this record is about is known to somebody who may outlive the active.
