@@ -269,13 +269,13 @@ fn a_journal_of_a_newer_version_is_refused_and_left_as_it_is() {
     exits(&pair, &["shutdown"], 0);
     let path = pair.home.join("run/journal.a");
     let mut bytes = fs::read(&path).unwrap();
-    bytes[8..12].copy_from_slice(&2u32.to_le_bytes());
+    bytes[8..12].copy_from_slice(&3u32.to_le_bytes());
     let sum = crc32fast::hash(&bytes[..4092]);
     bytes[4092..4096].copy_from_slice(&sum.to_le_bytes());
     fs::write(&path, &bytes).unwrap();
     let other = fs::read(pair.home.join("run/journal.b")).ok();
     let (_, err) = exits(&pair, &["run", "--detach"], 78);
-    has(&err, &["journal.a", "version 2", "newer"]);
+    has(&err, &["journal.a", "version is 3", "knows 2 only"]);
     assert_eq!(fs::read(&path).unwrap(), bytes);
     assert_eq!(fs::read(pair.home.join("run/journal.b")).ok(), other);
     assert!(is_alive(before["a"]) && !pair.home.join("run/control.sock").exists());

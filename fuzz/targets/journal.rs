@@ -16,6 +16,7 @@ pub const WORDS: &[&str] = &[
     "\u{1}\0\u{10}\0",
     "NMJOURNL",
     "\u{2}\0\0\0",
+    "\u{3}\0\0\0",
     "\0\u{10}",
     "\u{7f}",
     "A",
@@ -74,8 +75,8 @@ fn compare(files: &[Option<Vec<u8>>; 2]) {
             told.into_iter().for_each(|(_, at)| assert!(at <= HEADER + (1 << 24)));
         }
         (Ok(None), Model::Nothing) | (Err(ReadError::Unusable(_)), Model::Unusable) => {}
-        (Err(ReadError::NewerVersion { version, .. }), Model::Newer(newer)) => {
-            assert_eq!(version, newer);
+        (Err(ReadError::UnknownVersion { version, .. }), Model::Unknown(unknown)) => {
+            assert_eq!(version, unknown);
         }
         _ => panic!("the reader finds {found:?}, the model {expected:?}"),
     }
@@ -95,7 +96,7 @@ fn compare(files: &[Option<Vec<u8>>; 2]) {
 enum Model {
     Nothing,
     Unusable,
-    Newer(u32),
+    Unknown(u32),
     /// `damage`: in which file, and where.
     Read {
         generation: u64,
@@ -108,12 +109,13 @@ enum Model {
 enum Head {
     /// Missing, cut to nothing, or never written.
     Blank,
-    Unused,
+    Unused(u32),
     Damaged,
-    Newer(u32),
+    Unknown(u32),
     Sound {
         generation: u64,
         salt: u64,
+        former: u64,
         start: usize,
     },
 }
@@ -131,8 +133,8 @@ fn head(file: Option<&[u8]>) -> Head {
     if block.len() < HEADER {
         return Head::Damaged;
     }
-    if block[4088..] == *b"FREE\0\0\0\0" {
-        return Head::Unused;
+    if block[4088..4092] == *b"FREE" {
+        return Head::Unused(number(block, 4092, 4) as u32);
     }
     if u64::from(crc32fast::hash(&block[..4092])) != number(block, 4092, 4)
         || block[..8] != *b"NMJOURNL"
@@ -140,16 +142,19 @@ fn head(file: Option<&[u8]>) -> Head {
         return Head::Damaged;
     }
     let (generation, salt) = (number(block, 16, 8), number(block, 24, 8));
-    let (start, middle) = (number(block, 40, 8), 48 + number(block, 12, 2) as usize);
+    let (start, middle) = (number(block, 40, 8), 56 + number(block, 12, 2) as usize);
     let end = middle + number(block, 14, 2) as usize;
     let is_text =
         |from, to| block.get(from..to).is_some_and(|text| std::str::from_utf8(text).is_ok());
     match number(block, 8, 4) as u32 {
         0 => Head::Damaged,
-        1 if !is_text(48, middle) || !is_text(middle, end) => Head::Damaged,
-        1 if !(4096..1 << 30).contains(&start) || generation == u64::MAX => Head::Damaged,
-        1 => Head::Sound { generation, salt, start: start as usize },
-        version => Head::Newer(version),
+        2 if !is_text(56, middle) || !is_text(middle, end) => Head::Damaged,
+        2 if !(4096..1 << 30).contains(&start) || generation == u64::MAX => Head::Damaged,
+        2 => {
+            let former = number(block, 48, 8);
+            Head::Sound { generation, salt, former, start: start as usize }
+        }
+        version => Head::Unknown(version),
     }
 }
 
@@ -157,13 +162,13 @@ impl Model {
     fn read(files: &[Option<Vec<u8>>; 2]) -> Model {
         let heads = files.each_ref().map(|file| head(file.as_deref()));
         if let Some(version) = heads.iter().find_map(|head| match head {
-            Head::Newer(version) => Some(*version),
+            Head::Unknown(version) => Some(*version),
             _ => None,
         }) {
-            return Model::Newer(version);
+            return Model::Unknown(version);
         }
         let sound = |at: usize| match heads[at] {
-            Head::Sound { generation, salt, start } => Some((generation, at, salt, start)),
+            Head::Sound { generation, salt, start, .. } => Some((generation, at, salt, start)),
             _ => None,
         };
         let newest = match (sound(0), sound(1)) {
@@ -175,20 +180,31 @@ impl Model {
             return if heads.iter().any(is_bad) { Model::Unusable } else { Model::Nothing };
         };
         let bad_head = heads.iter().position(|head| is_bad(head) || *head == Head::Blank);
-        let are_neighbours = |a: u64, b: u64| a.abs_diff(b) == 1;
-        let bad_head = match (sound(0), sound(1)) {
-            (Some(a), Some(b)) if !are_neighbours(a.0, b.0) => Some(1),
-            _ => bad_head,
+        let follows = |new: &Head, old: &Head| match (new, old) {
+            (
+                Head::Sound { generation, former, .. },
+                Head::Sound { generation: before, salt, .. },
+            ) => *generation == before + 1 && former == salt,
+            _ => false,
         };
+        let [a, b] = &heads;
+        let are_one = follows(a, b) || follows(b, a);
+        let stranger =
+            heads.iter().position(|head| matches!(head, Head::Unused(tag) if *tag != salt as u32));
+        let bad_head = bad_head.or(stranger);
+        let are_both_sound = sound(0).is_some() && sound(1).is_some();
+        let bad_head = if are_both_sound && !are_one { Some(1) } else { bad_head };
         let file = files[at].as_deref().unwrap_or_default();
         let mut payloads = Vec::new();
         let mut offset = start;
+        let mut last = 0;
         let damage = loop {
-            match record(file, offset, generation, salt) {
+            match record(file, offset, [generation, salt], last) {
                 Some([]) => break None,
                 Some(payload) => payloads.push(payload.to_vec()),
                 None => break Some((at, offset)),
             }
+            last = number(file, offset + 4, 4) as u32;
             offset += 8 + payloads.last().map_or(0, Vec::len);
         };
         let damage = damage.or(bad_head.map(|at| (at, 0)));
@@ -196,19 +212,20 @@ impl Model {
     }
 }
 
-/// The payload of a sound record; empty for the end mark.
-fn record(file: &[u8], at: usize, generation: u64, salt: u64) -> Option<&[u8]> {
+/// The payload of a sound record behind the one with the checksum `last`; empty for the end mark.
+fn record(file: &[u8], at: usize, key: [u64; 2], last: u32) -> Option<&[u8]> {
     let rest = file.get(at..)?;
     let len = number(rest.get(..8)?, 0, 4) as usize;
     let payload = rest[8..].get(..len).filter(|_| len <= PAYLOAD_MAX)?;
-    (sum(generation, salt, payload) == number(rest, 4, 4)).then_some(payload)
+    (sum(key, last, payload) == number(rest, 4, 4) as u32).then_some(payload)
 }
 
-fn sum(generation: u64, salt: u64, payload: &[u8]) -> u64 {
-    let mut bytes = [generation.to_le_bytes(), salt.to_le_bytes()].concat();
+fn sum(key: [u64; 2], last: u32, payload: &[u8]) -> u32 {
+    let mut bytes = key.map(u64::to_le_bytes).concat();
+    bytes.extend_from_slice(&last.to_le_bytes());
     bytes.extend_from_slice(&(payload.len() as u32).to_le_bytes());
     bytes.extend_from_slice(payload);
-    u64::from(crc32fast::hash(&bytes))
+    crc32fast::hash(&bytes)
 }
 
 // ---- what is written
@@ -218,17 +235,24 @@ fn seal(block: &mut [u8]) {
     block[4092..HEADER].copy_from_slice(&crc.to_le_bytes());
 }
 
-fn push(file: &mut Vec<u8>, generation: u64, salt: u64, payload: &[u8]) {
+/// Adds a record; gives its checksum, for the next one.
+fn push(file: &mut Vec<u8>, key: [u64; 2], last: u32, payload: &[u8]) -> u32 {
+    let sum = sum(key, last, payload);
     file.extend_from_slice(&(payload.len() as u32).to_le_bytes());
-    file.extend_from_slice(&(sum(generation, salt, payload) as u32).to_le_bytes());
+    file.extend_from_slice(&sum.to_le_bytes());
     file.extend_from_slice(payload);
+    sum
 }
 
 /// Two files as the script says: of generations that are near each other.
 fn built(kind: u8, script: &mut Bytes<'_>) -> [Option<Vec<u8>>; 2] {
     let mut generation = u64::from(kind & 0x0f);
+    let mut before = 0;
     std::array::from_fn(|_| {
         let (shape, salt) = (script.byte(), u64::from(script.byte()));
+        // The second file follows the first, unless the script says that it is a stranger.
+        let former = if kind & 0x10 == 0 { before } else { salt };
+        before = salt;
         generation += u64::from(shape & 3) % 3;
         let mut file = vec![0; HEADER];
         match shape >> 2 & 7 {
@@ -238,19 +262,21 @@ fn built(kind: u8, script: &mut Bytes<'_>) -> [Option<Vec<u8>>; 2] {
             _ => {}
         }
         file[..8].copy_from_slice(b"NMJOURNL");
-        let fields = [&1u32.to_le_bytes()[..], &[2, 0, 3, 0], &generation.to_le_bytes()].concat();
+        let fields = [&2u32.to_le_bytes()[..], &[2, 0, 3, 0], &generation.to_le_bytes()].concat();
         file[8..24].copy_from_slice(&fields);
         file[24..32].copy_from_slice(&salt.to_le_bytes());
         file[40..48].copy_from_slice(&4096u64.to_le_bytes());
-        file[48..53].copy_from_slice(b"ababc");
+        file[48..56].copy_from_slice(&former.to_le_bytes());
+        file[56..61].copy_from_slice(b"ababc");
         seal(&mut file);
+        let (key, mut last) = ([generation, salt], 0);
         for _ in 0..shape >> 5 {
             let len = usize::from(script.byte()) + 1;
             let payload = script.take(len).to_vec();
             let payload = if payload.is_empty() { vec![7; len] } else { payload };
-            push(&mut file, generation, salt, &payload);
+            last = push(&mut file, key, last, &payload);
         }
-        push(&mut file, generation, salt, &[]);
+        push(&mut file, key, last, &[]);
         let rest = usize::from(script.byte()) % 40;
         file.resize(file.len() + rest, 0);
         Some(file)
@@ -293,13 +319,42 @@ fn damage(files: &mut [Option<Vec<u8>>; 2], script: &mut Bytes<'_>) {
         }
         // Damage with a checksum that fits: fields that make no sense, newer versions.
         7 if file.len() >= HEADER => {
-            let field = [8, 12, 14, 16, 40, 48][at % 6];
+            let field = [8, 12, 14, 16, 24, 40, 48, 56][at % 8];
             file[field] = script.byte();
             file[field + 1] = script.byte();
             seal(file);
         }
-        8 if file.len() >= HEADER => file[4088..HEADER].copy_from_slice(b"FREE\0\0\0\0"),
+        8 if file.len() >= HEADER => {
+            file[4088..HEADER].copy_from_slice(b"FREE\0\0\0\0");
+            // The salt of the other file, which the script gave.
+            file[4092] = at as u8;
+        }
+        10 => move_records(file, script),
         _ => file[at] = file[at].wrapping_add(1),
+    }
+}
+
+/// Takes whole records out, or puts one of them a second time into another place.
+fn move_records(file: &mut Vec<u8>, script: &mut Bytes<'_>) {
+    let mut borders = vec![HEADER];
+    while let Some(end) = borders.last().and_then(|at| {
+        let len = number(file.get(*at..*at + 4)?, 0, 4) as usize;
+        Some(at + 8 + len).filter(|end| *end <= file.len())
+    }) {
+        borders.push(end);
+    }
+    let count = borders.len() - 1;
+    if count == 0 {
+        return;
+    }
+    let (first, to) = (usize::from(script.byte()), usize::from(script.byte()));
+    let (first, to) = (first % count, to % borders.len());
+    let one = borders[first]..borders[first + 1];
+    if to < first {
+        let piece = file[one].to_vec();
+        file.splice(borders[to]..borders[to], piece);
+    } else {
+        file.drain(borders[first]..borders[to]);
     }
 }
 
@@ -368,6 +423,10 @@ pub fn seeds() -> Vec<Vec<u8>> {
         with(&[0x45, 2, 0]),
         with(&[0x07, 0, 0, 2, 0]),
         with(&[0x08, 0, 0]),
+        with(&[0x08, 2, 0]),
+        with(&[0x0a, 0, 0, 0, 1]),
+        with(&[0x8a, 0, 0, 1, 0]),
+        [&[0x13][..], &records].concat(),
         [&[0xff, 9][..], &[3, 40, 0x23, 9, 0, 0xe4, 90, 2, 0x25, 3, 1], &[0x41, 30, 0]].concat(),
     ]
 }

@@ -3,7 +3,7 @@
 //! Must not decide for a part. An event that no part is waiting for is old news and is dropped
 //! where it is read, by name, so that a new kind can't be forgotten.
 
-use super::ending::{Resume, resume, wanted_in_new_life};
+use super::ending::{Resume, believed, resume, wanted_in_new_life};
 use super::node::{Node, Role, Timer};
 use super::promotion::{Known, Promotion, know, new_life};
 use super::record::{Cause, Identity, NodeRecord, Phase, ServerRecord, Takeover};
@@ -12,7 +12,7 @@ use super::server::Server;
 use super::standby::State;
 use super::time::Ms;
 use super::watch::HANGS_WINDOW_MS;
-use super::{Action, Event, Exit, Note, Recovered, ServerId, ServerPlan};
+use super::{Action, Event, Exit, Note, Recovered, ServerId, ServerPlan, Wanted};
 use std::collections::BTreeMap;
 
 /// Hangs that are remembered.
@@ -203,15 +203,24 @@ impl Node {
     fn become_active(&mut self, now: Ms, recovered: Recovered) {
         let Some(promotion) = self.promotion.take() else { return };
         let (same_boot, was_found) = (recovered.same_boot, !recovered.entries.is_empty());
+        let (incomplete, end_asked) = (recovered.incomplete, recovered.end_asked);
         let copy = std::mem::take(&mut self.watch.copy);
         let Known { node, servers, seq } = know(recovered, copy);
         self.seq = seq + 1;
         let has_record = node.is_some();
         self.record = node.unwrap_or_default();
         let revives = promotion.cause.is_some() || self.revives;
-        let resume = match same_boot {
-            true => resume(self.record.ending.as_ref(), revives),
-            false => Resume::NewLife,
+        let on_record = self.record.ending.take().filter(|_| same_boot);
+        if revives {
+            let is_whole = same_boot && !incomplete;
+            self.record.ending = believed(on_record.clone(), end_asked, is_whole, now);
+        }
+        let resume = match (&self.record.ending, same_boot) {
+            (Some(ending), _) => resume(Some(ending), true),
+            // Nobody asked for the end of this life. What is on record all the same is the end of a
+            // life before, after which somebody started the pair again.
+            (None, true) => resume(on_record.as_ref(), false),
+            (None, false) => Resume::NewLife,
         };
         if resume == Resume::Done {
             self.role = Role::Ended;
@@ -220,7 +229,7 @@ impl Node {
         }
         let is_new_life = resume == Resume::NewLife || !has_record;
         self.note_life(now, &promotion, is_new_life, resume);
-        self.build_servers(servers, resume == Resume::NewLife);
+        self.build_servers(servers, resume == Resume::NewLife, incomplete);
         self.role = Role::Active;
         let entries = self.entries();
         self.out.push(Action::OpenJournal { entries });
@@ -243,13 +252,12 @@ impl Node {
     }
 
     fn note_life(&mut self, now: Ms, promotion: &Promotion, is_new: bool, resume: Resume) {
+        let ending = self.record.ending.take().filter(|_| resume == Resume::GoOn);
         if is_new {
             let epoch = self.record.epoch;
             self.record = NodeRecord { born_at: now, epoch, ..NodeRecord::default() };
         }
-        if resume != Resume::GoOn {
-            self.record.ending = None;
-        }
+        self.record.ending = ending;
         self.record.epoch += 1;
         let Some(cause) = promotion.cause else { return };
         self.record.takeovers += 1;
@@ -272,11 +280,21 @@ impl Node {
     }
 
     /// Every configured server, and every one on record that still has a process.
-    fn build_servers(&mut self, mut known: BTreeMap<String, ServerRecord>, is_new_life: bool) {
+    fn build_servers(
+        &mut self,
+        mut known: BTreeMap<String, ServerRecord>,
+        is_new_life: bool,
+        incomplete: bool,
+    ) {
         self.servers.clear();
         for plan in self.plans.clone() {
             let record = match known.remove(&plan.name) {
-                Some(old) if is_new_life => new_life(old, plan.auto_start),
+                Some(old) if is_new_life => {
+                    // Beside a hole in the record, its process is what shows that it was started
+                    // in this life: it is not stopped for that `autoStart` would not start it.
+                    let was_started = old.wanted == Wanted::Up && old.phase.process().is_some();
+                    new_life(old, plan.auto_start || incomplete && was_started)
+                }
                 Some(old) => old,
                 None => ServerRecord::new(&plan.name, wanted_in_new_life(plan.auto_start)),
             };

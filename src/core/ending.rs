@@ -8,7 +8,7 @@ use super::ask::{Ask, Ended, Outcome};
 use super::node::{Node, Role, Timer};
 use super::record::{Ending, Phase};
 use super::time::Ms;
-use super::{Action, ClientId, Note, Wanted};
+use super::{Action, ClientId, EndAsked, Note, Wanted};
 
 /// After `shutdownTimeout` everything is killed; said again so often.
 const KILL_ALL_AGAIN_MS: u64 = 5_000;
@@ -156,6 +156,33 @@ pub enum Resume {
     GoOn,
     /// All was done already: exit.
     Done,
+}
+
+impl Ending {
+    /// The word that outlives both twins beside the journal.
+    pub fn asked(&self) -> EndAsked {
+        if self.stop_servers { EndAsked::ServersStop } else { EndAsked::ServersStay }
+    }
+}
+
+/// The ending that a takeover or the keeper goes on with. Whether there is one is said by `asked`
+/// alone, which is written before the record and is as old as this life of the pair. An ending that
+/// is on record without it is the one of a life before: the newer file is damaged, or the disk
+/// was full when this life began. What the record says of how far it is counts when the record is
+/// whole; else all of it is done again, which does no harm.
+pub fn believed(
+    on_record: Option<Ending>,
+    asked: Option<EndAsked>,
+    is_whole: bool,
+    now: Ms,
+) -> Option<Ending> {
+    let stop_servers = asked? == EndAsked::ServersStop;
+    let anew = Ending { stop_servers, since: now, ids: Vec::new(), done: false };
+    match on_record {
+        Some(ending) if is_whole => Some(ending),
+        Some(Ending { since, ids, .. }) => Some(Ending { since, ids, ..anew }),
+        None => Some(anew),
+    }
 }
 
 /// A takeover or the keeper (`revives`) goes on with what is on record; a person who starts the

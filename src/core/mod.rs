@@ -98,6 +98,16 @@ pub struct Recovered {
     pub incomplete: bool,
     /// Looked for as `Action::ReadJournal` says.
     pub survivors: Vec<Survivor>,
+    /// What the memory that outlives both twins says of the pair's end.
+    pub end_asked: Option<EndAsked>,
+}
+
+/// Somebody asked for the end of the pair that is served now. Once said it stays: an end is never
+/// taken back, and who starts the pair again after it begins with new memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum EndAsked {
+    ServersStay,
+    ServersStop,
 }
 
 /// What happened.

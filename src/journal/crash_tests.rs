@@ -91,10 +91,10 @@ fn successor(files: &[Vec<u8>; 2]) -> Writer<Memory> {
         .into_iter()
         .zip(files)
         .filter_map(|(slot, file)| match Header::decode(&file[..file.len().min(4096)]) {
-            Decoded::Sound(header) => Some((slot, header.key.generation)),
+            Decoded::Sound(header) => Some((slot, header.key)),
             _ => None,
         })
-        .max_by_key(|(_, generation)| *generation);
+        .max_by_key(|(_, key)| key.generation);
     let memory = Memory { files: files.clone(), ..Memory::default() };
     Writer::new(memory, origin(), MIN_FILE, newest)
 }

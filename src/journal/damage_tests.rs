@@ -1,6 +1,6 @@
 //! What a reader makes of damaged files: it keeps what was before, says so, and invents nothing.
 
-use super::format::{Decoded, FREE, FREE_AT, HEADER_LEN, Header, Key, scan};
+use super::format::{Chain, Decoded, FREE_AT, HEADER_LEN, Header, Key, RECORD_HEAD, scan};
 use super::reader::{look, read_settled};
 use super::tests::{Scratch, Xorshift, contents, create, flip, origin, payloads};
 use super::*;
@@ -8,25 +8,35 @@ use std::fs;
 
 const TEXTS: [&str; 5] = ["alpha", "b", "{\"seq\":3}", "deltadelta", "e"];
 
+const KEY: Key = Key { generation: 7, salt: 0x1234_5678_9abc_def0 };
+
 /// A journal of one generation in memory: its bytes, and where each record ends.
 fn image() -> (Vec<u8>, Vec<usize>) {
-    let key = Key { generation: 7, salt: 0x1234_5678_9abc_def0 };
-    let header = Header { key, origin: origin(), payload_start: HEADER_LEN as u64 };
-    let mut bytes = header.encode().unwrap();
+    let mut bytes = header(KEY, 0);
+    let mut chain = Chain::begin(KEY);
     let mut ends = Vec::new();
     for text in TEXTS {
-        key.push_record(text.as_bytes(), &mut bytes).unwrap();
+        chain.push_record(text.as_bytes(), &mut bytes).unwrap();
         ends.push(bytes.len());
     }
-    key.push_end(&mut bytes);
+    chain.push_end(&mut bytes);
     (bytes, ends)
 }
 
-/// A file that was never used.
-fn unused() -> Vec<u8> {
+fn header(key: Key, former: u64) -> Vec<u8> {
+    let payload_start = HEADER_LEN as u64;
+    Header { key, former, origin: origin(), payload_start }.encode().unwrap()
+}
+
+/// A file that was never used, beside the one with this key.
+fn unused_beside(key: Key) -> Vec<u8> {
     let mut block = vec![0; FREE_AT];
-    block.extend_from_slice(&FREE);
+    block.extend_from_slice(&key.free_mark());
     block
+}
+
+fn unused() -> Vec<u8> {
+    unused_beside(KEY)
 }
 
 fn look_at(a: &[u8], b: &[u8]) -> Result<Option<Contents>, ReadError> {
@@ -98,10 +108,10 @@ fn damage_that_is_gone_at_the_next_reading_was_a_write_on_its_way() {
 fn a_compaction_that_ends_during_a_reading_is_read() {
     let (bytes, _) = image();
     let key = Key { generation: 8, salt: 5 };
-    let header = Header { key, origin: origin(), payload_start: HEADER_LEN as u64 };
-    let mut newer = header.encode().unwrap();
-    key.push_record(b"compacted", &mut newer).unwrap();
-    key.push_end(&mut newer);
+    let mut newer = header(key, KEY.salt);
+    let mut chain = Chain::begin(key);
+    chain.push_record(b"compacted", &mut newer).unwrap();
+    chain.push_end(&mut newer);
     let unused = unused();
     let found = read_while_changing(&[[&bytes, &unused], [&bytes, &newer]]);
     assert_eq!((found.generation, found.payloads), (8, payloads(&["compacted"])));
@@ -179,8 +189,11 @@ fn records_of_an_earlier_use_never_show_up() {
 #[test]
 fn records_of_the_same_generation_in_a_broken_off_use_do_not_validate() {
     let (first, second) = (Key { generation: 3, salt: 1 }, Key { generation: 3, salt: 2 });
+    let (mut first, mut mine) = (Chain::begin(first), Chain::begin(second));
     let mut bytes = Vec::new();
-    second.push_record(b"mine", &mut bytes).unwrap();
+    mine.push_record(b"mine", &mut bytes).unwrap();
+    // It stands in the same place of its own use.
+    first.push_record(b"gone", &mut Vec::new()).unwrap();
     first.push_record(b"left", &mut bytes).unwrap();
     first.push_end(&mut bytes);
     let found = scan(&mut bytes.as_slice(), second, 0);
@@ -192,7 +205,7 @@ fn records_of_the_same_generation_in_a_broken_off_use_do_not_validate() {
 fn random_bytes_never_panic_and_never_become_a_record() {
     let mut random = Xorshift(0x9e37_79b9_7f4a_7c15);
     let (good, _) = image();
-    let key = Key { generation: 7, salt: 0x1234_5678_9abc_def0 };
+    let key = KEY;
     for round in 0..100_000 {
         if round % 10 > 0 {
             let len = random.below(64);
@@ -227,7 +240,7 @@ impl Decoded {
 fn sealed_headers_that_make_no_sense_are_damage() {
     let (good, _) = image();
     let nonsense: [(usize, &[u8]); 6] =
-        [(0, b"X"), (8, &[0]), (12, &[0xff, 0xff]), (16, &[0xff; 8]), (40, &[0; 8]), (48, &[0xff])];
+        [(0, b"X"), (8, &[0]), (12, &[0xff, 0xff]), (16, &[0xff; 8]), (40, &[0; 8]), (56, &[0xff])];
     for (at, bytes) in nonsense {
         let mut block = good[..HEADER_LEN].to_vec();
         block[at..at + bytes.len()].copy_from_slice(bytes);
@@ -269,18 +282,108 @@ fn a_zeroed_header_beside_a_sound_one_is_damage_and_a_fresh_journal_has_none() {
 }
 
 #[test]
-fn two_sound_files_that_are_no_neighbours_are_damage() {
-    let file = |generation| {
-        let key = Key { generation, salt: generation };
-        let header = Header { key, origin: origin(), payload_start: HEADER_LEN as u64 };
-        let mut bytes = header.encode().unwrap();
-        key.push_end(&mut bytes);
+fn two_sound_files_of_which_none_follows_the_other_are_damage() {
+    let file = |generation, former| {
+        let key = Key { generation, salt: 100 + generation };
+        let mut bytes = header(key, former);
+        Chain::begin(key).push_end(&mut bytes);
         bytes
     };
-    for (a, b, is_damaged) in
-        [(7, 8, false), (8, 7, false), (7, 7, true), (7, 9, true), (9, 1, true)]
-    {
-        let found = look_at(&file(a), &file(b)).unwrap().unwrap();
-        assert_eq!((found.generation, found.damage.is_some()), (a.max(b), is_damaged), "{a}, {b}");
+    // The last two are of two journals, and only their generations follow each other.
+    for (a, b, is_damaged) in [
+        ((7, 106), (8, 107), false),
+        ((8, 107), (7, 106), false),
+        ((7, 106), (7, 106), true),
+        ((7, 106), (9, 107), true),
+        ((9, 108), (1, 0), true),
+        ((7, 106), (8, 55), true),
+        ((8, 0), (7, 108), true),
+    ] {
+        let found = look_at(&file(a.0, a.1), &file(b.0, b.1)).unwrap().unwrap();
+        let generation = a.0.max(b.0);
+        assert_eq!((found.generation, found.damage.is_some()), (generation, is_damaged), "{a:?}");
     }
+}
+
+#[test]
+fn files_of_two_journals_whose_generations_follow_each_other_are_told_apart() {
+    let (one, two) = (Scratch::new(), Scratch::new());
+    drop(create(one.path(), MIN_FILE, &["of one"]));
+    drop(create(two.path(), MIN_FILE, &["of two"]));
+    drop(create(two.path(), MIN_FILE, &["of two, later"]));
+    assert_eq!(contents(two.path()).damage, None);
+    fs::copy(one.path().join("journal.a"), two.path().join("journal.a")).unwrap();
+    let found = contents(two.path());
+    assert_eq!((found.generation, found.payloads), (2, payloads(&["of two, later"])));
+    assert!(found.damage.is_some());
+    drop(create(two.path(), MIN_FILE, &["anew"]));
+    assert_eq!(contents(two.path()).damage, None, "the next active makes a pair of them again");
+}
+
+#[test]
+fn an_unused_file_of_another_journal_is_not_taken_for_the_own_one() {
+    let (bytes, _) = image();
+    for (salt, is_damaged) in [(KEY.salt, false), (KEY.salt ^ 1, true), (0, true)] {
+        let other = unused_beside(Key { salt, ..KEY });
+        for both in [[&bytes, &other], [&other, &bytes]] {
+            let found = look_at(both[0], both[1]).unwrap().unwrap();
+            assert_eq!((found.payloads, found.damage.is_some()), (payloads(&TEXTS), is_damaged));
+        }
+    }
+    assert!(look_at(&unused(), &unused_beside(Key { generation: 1, salt: 5 })).unwrap().is_none());
+}
+
+/// The bytes of each record, and of the end mark.
+fn pieces() -> (Vec<u8>, Vec<Vec<u8>>) {
+    let (bytes, ends) = image();
+    let begins = std::iter::once(HEADER_LEN).chain(ends.iter().copied());
+    let until = ends.iter().copied().chain([bytes.len()]);
+    let pieces = begins.zip(until).map(|(from, to)| bytes[from..to].to_vec()).collect();
+    (bytes[..HEADER_LEN].to_vec(), pieces)
+}
+
+/// Files that are made of whole records end where the first one is not in its place.
+fn expect_order_kept(order: &[usize]) {
+    let (mut bytes, pieces) = pieces();
+    bytes.extend(order.iter().flat_map(|piece| pieces[*piece].clone()));
+    let kept = order.iter().enumerate().take_while(|(at, piece)| at == *piece).count();
+    let found = look_at(&bytes, &unused()).unwrap().unwrap();
+    assert_eq!(found.payloads, payloads(&TEXTS[..kept.min(TEXTS.len())]), "{order:?}");
+    assert_eq!(found.damage.is_some(), kept <= TEXTS.len(), "{order:?}");
+}
+
+#[test]
+fn whole_records_that_are_missing_doubled_or_swapped_end_what_counts() {
+    let all: Vec<usize> = (0..=TEXTS.len()).collect();
+    expect_order_kept(&all);
+    for at in 0..TEXTS.len() {
+        for count in 1..=TEXTS.len() - at {
+            let mut order = all.clone();
+            order.drain(at..at + count);
+            expect_order_kept(&order);
+        }
+        for other in 0..=TEXTS.len() {
+            let mut order = all.clone();
+            order.insert(at, other);
+            expect_order_kept(&order);
+            let mut order = all.clone();
+            order.swap(at, other);
+            expect_order_kept(&order);
+        }
+    }
+}
+
+#[test]
+fn a_record_of_another_place_with_the_same_content_does_not_fit() {
+    let key = Key { generation: 1, salt: 9 };
+    let (mut bytes, mut chain) = (Vec::new(), Chain::begin(key));
+    for text in [b"same", b"same", b"last"] {
+        chain.push_record(text, &mut bytes).unwrap();
+    }
+    chain.push_end(&mut bytes);
+    let whole = RECORD_HEAD + 4;
+    bytes.drain(whole..2 * whole);
+    let found = scan(&mut bytes.as_slice(), key, 0);
+    assert_eq!(found.payloads, payloads(&["same"]));
+    assert!(found.damage.is_some());
 }

@@ -2,6 +2,7 @@
 //!
 //! Must not know what is written, and must not remove or rename anything.
 
+use super::format::Key;
 use super::reader::{choose, read_heads};
 use super::{MAX_FILE, Slot};
 use nix::errno::Errno;
@@ -39,8 +40,8 @@ pub(super) struct Files {
     sparse: bool,
 }
 
-/// The file that counts now, with its generation.
-pub(super) type Newest = Option<(Slot, u64)>;
+/// The file that counts now, with its generation and salt.
+pub(super) type Newest = Option<(Slot, Key)>;
 
 impl Files {
     /// Opens or makes both files, and finds which of them counts.
@@ -55,7 +56,7 @@ impl Files {
             // Where this fails, nothing is reserved, and the writer will ask for what it needs.
             let _ = files.reserve(slot, len.min(MAX_FILE));
         }
-        Ok((files, choice.newest.map(|(slot, header)| (slot, header.key.generation))))
+        Ok((files, choice.newest.map(|(slot, header)| (slot, header.key))))
     }
 
     fn place(&mut self, slot: Slot) -> &mut Place {

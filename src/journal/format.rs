@@ -6,8 +6,8 @@ use super::{MAX_FILE, MAX_NAME, MAX_PAYLOAD, Origin};
 use crc32fast::Hasher;
 use std::io::{self, Read};
 
-/// The format this program writes, and the newest it reads.
-pub(super) const VERSION: u32 = 1;
+/// The format this program writes, and the only one it reads.
+pub(super) const VERSION: u32 = 2;
 /// In every version the first block has this size, begins with magic and version, and ends with
 /// its checksum.
 pub(super) const HEADER_LEN: usize = 4096;
@@ -15,15 +15,15 @@ pub(super) const HEADER_LEN: usize = 4096;
 const CRC_AT: usize = HEADER_LEN - 4;
 /// Where `FREE` is in the header of a file that is not used.
 pub(super) const FREE_AT: usize = HEADER_LEN - 8;
-/// Says, in the place of the checksum and of zeros before it, that the file is not used. Zeros
-/// alone do not say so: they may be all that is left of a header.
-pub(super) const FREE: [u8; 8] = *b"FREE\0\0\0\0";
+/// Says, in front of the place of the checksum, that the file is not used. Zeros alone do not say
+/// so: they may be all that is left of a header.
+const FREE: [u8; 4] = *b"FREE";
 /// Length and checksum in front of a payload; an end mark is this with a length of zero.
 pub(super) const RECORD_HEAD: usize = 8;
 
 const MAGIC: [u8; 8] = *b"NMJOURNL";
 /// The fields of fixed size.
-const FIXED_LEN: usize = 48;
+const FIXED_LEN: usize = 56;
 
 /// What one use of a file mixes into every checksum, so that records of another use never
 /// validate. The salt tells uses of the same generation apart: one that was broken off leaves
@@ -35,17 +35,53 @@ pub(super) struct Key {
 }
 
 impl Key {
+    /// What an unused file says of the file that counts, so that one from elsewhere is not taken for
+    /// it: the lower half of the salt.
+    pub fn tag(self) -> u32 {
+        (self.salt & u64::from(u32::MAX)) as u32
+    }
+
+    /// The mark of a file that is not used while this one counts; it ends the first block.
+    pub fn free_mark(self) -> [u8; 8] {
+        let mut mark = [0; 8];
+        for (to, from) in mark.iter_mut().zip(FREE.into_iter().chain(self.tag().to_le_bytes())) {
+            *to = from;
+        }
+        mark
+    }
+}
+
+/// Where the next record belongs: in this use of the file, behind the record with this checksum.
+/// Each checksum goes into the next one, so a record that is missing, doubled, moved or from
+/// elsewhere does not validate, although it is whole in itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Chain {
+    key: Key,
+    /// The checksum of the record before; 0 in front of the first.
+    last: u32,
+}
+
+impl Chain {
+    /// In front of the first record.
+    pub fn begin(key: Key) -> Chain {
+        Chain { key, last: 0 }
+    }
+
     fn checksum(self, len: u32, payload: &[u8]) -> u32 {
+        let mut seed = [0; 24];
+        let fields = self.key.generation.to_le_bytes().into_iter();
+        let fields = fields.chain(self.key.salt.to_le_bytes()).chain(self.last.to_le_bytes());
+        for (to, from) in seed.iter_mut().zip(fields.chain(len.to_le_bytes())) {
+            *to = from;
+        }
         let mut hasher = Hasher::new();
-        hasher.update(&self.generation.to_le_bytes());
-        hasher.update(&self.salt.to_le_bytes());
-        hasher.update(&len.to_le_bytes());
+        hasher.update(&seed);
         hasher.update(payload);
         hasher.finalize()
     }
 
-    /// Adds a record to `out`. An empty or too long payload is an error.
-    pub fn push_record(self, payload: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
+    /// Adds a record to `out` and goes on behind it. An empty or too long payload is an error.
+    pub fn push_record(&mut self, payload: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
         let len = match u32::try_from(payload.len()) {
             Ok(len) if len > 0 && payload.len() <= MAX_PAYLOAD => len,
             _ => {
@@ -56,13 +92,15 @@ impl Key {
                 return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
             }
         };
+        let checksum = self.checksum(len, payload);
         out.extend_from_slice(&len.to_le_bytes());
-        out.extend_from_slice(&self.checksum(len, payload).to_le_bytes());
+        out.extend_from_slice(&checksum.to_le_bytes());
         out.extend_from_slice(payload);
+        self.last = checksum;
         Ok(())
     }
 
-    /// Adds the end mark to `out`.
+    /// Adds the end mark to `out`. It is part of the chain, and what is appended takes its place.
     pub fn push_end(self, out: &mut Vec<u8>) {
         out.extend_from_slice(&0u32.to_le_bytes());
         out.extend_from_slice(&self.checksum(0, &[]).to_le_bytes());
@@ -73,6 +111,8 @@ impl Key {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Header {
     pub key: Key,
+    /// The salt of the file that this one took the place of; 0 where there was none.
+    pub former: u64,
     pub origin: Origin,
     /// Where the first record is, in bytes from the start of the file.
     pub payload_start: u64,
@@ -83,11 +123,11 @@ pub(super) struct Header {
 pub(super) enum Decoded {
     /// Missing, cut to nothing, or zeros: never written, or lost.
     Blank,
-    /// Its first or next use was not finished.
-    Unused,
+    /// Its first or next use was not finished. With the tag of the file that counts meanwhile.
+    Unused(u32),
     Damaged(&'static str),
     /// Sound, and in a format that this program does not know.
-    Newer(u32),
+    Unknown(u32),
     Sound(Header),
 }
 
@@ -104,6 +144,7 @@ impl Header {
         out.extend_from_slice(&self.key.salt.to_le_bytes());
         out.extend_from_slice(&self.origin.pid_namespace.to_le_bytes());
         out.extend_from_slice(&self.payload_start.to_le_bytes());
+        out.extend_from_slice(&self.former.to_le_bytes());
         out.extend_from_slice(node);
         out.extend_from_slice(boot);
         out.resize(CRC_AT, 0);
@@ -120,8 +161,8 @@ impl Header {
         if block.len() < HEADER_LEN {
             return Decoded::Damaged("the file ends within its header");
         }
-        if block.get(FREE_AT..HEADER_LEN) == Some(&FREE) {
-            return Decoded::Unused;
+        if block.get(FREE_AT..CRC_AT) == Some(&FREE) {
+            return Decoded::Unused(u32_at(block, CRC_AT).unwrap_or(0));
         }
         if block.get(..CRC_AT).map(crc32fast::hash) != u32_at(block, CRC_AT) {
             return Decoded::Damaged("the header does not match its checksum");
@@ -132,9 +173,15 @@ impl Header {
         match u32_at(block, 8) {
             Some(VERSION) => Header::fields(block)
                 .map_or(Decoded::Damaged("the header makes no sense"), Decoded::Sound),
-            Some(version) if version > VERSION => Decoded::Newer(version),
+            Some(version) if version > 0 => Decoded::Unknown(version),
             _ => Decoded::Damaged("the header has no version"),
         }
+    }
+
+    /// This file was begun when `older` counted.
+    pub fn follows(&self, older: &Header) -> bool {
+        Some(self.key.generation) == older.key.generation.checked_add(1)
+            && self.former == older.key.salt
     }
 
     fn fields(block: &[u8]) -> Option<Header> {
@@ -143,6 +190,7 @@ impl Header {
         let text = |from, to| String::from_utf8(block.get(from..to)?.to_vec()).ok();
         let header = Header {
             key: Key { generation: u64_at(block, 16)?, salt: u64_at(block, 24)? },
+            former: u64_at(block, 48)?,
             origin: Origin {
                 node: text(FIXED_LEN, node_end)?,
                 boot_id: text(node_end, boot_end)?,
@@ -166,8 +214,9 @@ pub(super) struct Scan {
 /// Reads records up to the end mark. `reader` stands at `offset`, the first record.
 pub(super) fn scan(reader: &mut impl Read, key: Key, mut offset: u64) -> Scan {
     let mut payloads = Vec::new();
+    let mut chain = Chain::begin(key);
     loop {
-        match next_record(reader, key, offset) {
+        match next_record(reader, &mut chain, offset) {
             Ok(Some(payload)) => {
                 offset = offset.saturating_add((RECORD_HEAD + payload.len()) as u64);
                 payloads.push(payload);
@@ -179,7 +228,11 @@ pub(super) fn scan(reader: &mut impl Read, key: Key, mut offset: u64) -> Scan {
 }
 
 /// One payload, or `None` at the end mark.
-fn next_record(reader: &mut impl Read, key: Key, offset: u64) -> Result<Option<Vec<u8>>, String> {
+fn next_record(
+    reader: &mut impl Read,
+    chain: &mut Chain,
+    offset: u64,
+) -> Result<Option<Vec<u8>>, String> {
     if offset >= MAX_FILE {
         return Err("the file is longer than a journal can be".to_string());
     }
@@ -192,9 +245,10 @@ fn next_record(reader: &mut impl Read, key: Key, offset: u64) -> Result<Option<V
     }
     let mut payload = vec![0; size];
     reader.read_exact(&mut payload).map_err(cause)?;
-    if key.checksum(len, &payload) != crc {
-        return Err("the record does not match its checksum".to_string());
+    if chain.checksum(len, &payload) != crc {
+        return Err("the record does not match its checksum, or its place".to_string());
     }
+    chain.last = crc;
     Ok((size > 0).then_some(payload))
 }
 

@@ -100,8 +100,8 @@ pub struct Contents {
 /// Why there are no contents although there is a journal.
 #[derive(Debug)]
 pub enum ReadError {
-    /// A newer program wrote it; it must be left alone (exit status 78).
-    NewerVersion { file: PathBuf, version: u32 },
+    /// A program of another format wrote it; it must be left alone (exit status 78).
+    UnknownVersion { file: PathBuf, version: u32 },
     /// No file has a sound header; what was in them is lost.
     Unusable(Damage),
     /// A file can't be opened.
@@ -111,10 +111,10 @@ pub enum ReadError {
 impl fmt::Display for ReadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            ReadError::NewerVersion { file, version } => write!(
+            ReadError::UnknownVersion { file, version } => write!(
                 f,
-                "cannot read {}: its format version {version} is newer than {}; use the \
-                 nodemanager that wrote it, or a later one",
+                "cannot read {}: its format version is {version}, and this nodemanager knows {} \
+                 only; use the one that wrote it, or stop its servers and remove the file",
                 file.display(),
                 format::VERSION
             ),
@@ -147,7 +147,7 @@ impl Journal {
     /// and `MAX_FILE`; a full disk leaves files that are large enough as they are.
     ///
     /// # Errors
-    /// A file can't be opened, holds a newer format, or has no room for the snapshot; a name
+    /// A file can't be opened, holds another format, or has no room for the snapshot; a name
     /// or payload is too long.
     pub fn create(
         run_dir: &Path,

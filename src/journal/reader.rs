@@ -17,7 +17,8 @@ const SIGHTINGS: u32 = 3;
 /// The writer marks both files before the first header is written.
 const BLANK: &str = "the file is missing, or nothing but zeros; it may have been the newer one";
 
-/// Generations rise by one, in turn: two sound files that are no neighbours were never used together.
+/// Generations rise by one, in turn, and each header names the file before it: two sound files of
+/// which none follows the other were never used together.
 const STRANGE: &str = "the two files are not of one journal; either may be the true one";
 
 /// What the journal in `run_dir` holds; `None` when there is none, or none that was ever
@@ -128,30 +129,36 @@ pub(super) struct Choice {
     pub damage: Option<Damage>,
 }
 
-/// Finds the newest sound header. A newer format in either file is an error: this program must
+/// Finds the newest sound header. Another format in either file is an error: this program must
 /// not decide by the other file, nor overwrite one of them.
 pub(super) fn choose(heads: &Heads, run_dir: &Path) -> Result<Choice, ReadError> {
     let mut choice = Choice { newest: None, damage: None };
     let mut doubt = None;
+    let mut unused = None;
     for (slot, head) in Slot::BOTH.into_iter().zip(heads) {
         let file = slot.path(run_dir);
         let text = match head {
             Err(text) => text.clone(),
             Ok(block) => match Header::decode(block) {
-                Decoded::Unused => continue,
+                Decoded::Unused(tag) => {
+                    unused = Some((file, tag));
+                    continue;
+                }
                 Decoded::Blank => {
                     doubt = Some(Damage { file, offset: 0, text: BLANK.to_string() });
                     continue;
                 }
-                Decoded::Newer(version) => return Err(ReadError::NewerVersion { file, version }),
+                Decoded::Unknown(version) => {
+                    return Err(ReadError::UnknownVersion { file, version });
+                }
                 Decoded::Damaged(text) => text.to_string(),
                 Decoded::Sound(header) => {
-                    let generation = header.key.generation;
-                    let other = choice.newest.as_ref().map(|(_, other)| other.key.generation);
-                    if other.is_some_and(|other| other.abs_diff(generation) != 1) {
+                    let other = choice.newest.as_ref().map(|(_, other)| other);
+                    if other.is_some_and(|other| !header.follows(other) && !other.follows(&header))
+                    {
                         doubt = Some(Damage { file, offset: 0, text: STRANGE.to_string() });
                     }
-                    if other.is_none_or(|other| other < generation) {
+                    if other.is_none_or(|other| other.key.generation < header.key.generation) {
                         choice.newest = Some((slot, header));
                     }
                     continue;
@@ -160,8 +167,11 @@ pub(super) fn choose(heads: &Heads, run_dir: &Path) -> Result<Choice, ReadError>
         };
         choice.damage.get_or_insert(Damage { file, offset: 0, text });
     }
-    if choice.newest.is_some() && choice.damage.is_none() {
-        choice.damage = doubt;
+    if let Some((_, newest)) = &choice.newest {
+        let strange = unused.filter(|(_, tag)| *tag != newest.key.tag());
+        let strange =
+            strange.map(|(file, _)| Damage { file, offset: 0, text: STRANGE.to_string() });
+        choice.damage = choice.damage.or(doubt).or(strange);
     }
     Ok(choice)
 }

@@ -152,18 +152,26 @@ fn payloads_and_names_outside_the_limits_are_refused_and_change_nothing() {
 }
 
 #[test]
-fn a_newer_version_is_refused_by_reader_and_writer_and_left_as_it_is() {
+fn another_version_is_refused_by_reader_and_writer_and_left_as_it_is() {
+    for version in [1, 3, u32::MAX] {
+        expect_refused(version);
+    }
+}
+
+fn expect_refused(strange: u32) {
     let dir = Scratch::new();
     drop(create(dir.path(), MIN_FILE, &["old"]));
     drop(create(dir.path(), MIN_FILE, &["new"]));
     let path = dir.path().join("journal.a");
     let mut bytes = fs::read(&path).unwrap();
-    bytes[8..12].copy_from_slice(&2u32.to_le_bytes());
+    bytes[8..12].copy_from_slice(&strange.to_le_bytes());
     let crc = crc32fast::hash(&bytes[..4092]);
     bytes[4092..4096].copy_from_slice(&crc.to_le_bytes());
     fs::write(&path, &bytes).unwrap();
     match read(dir.path()) {
-        Err(ReadError::NewerVersion { file, version: 2 }) => assert_eq!(file, path),
+        Err(ReadError::UnknownVersion { file, version }) => {
+            assert_eq!((file, version), (path.clone(), strange));
+        }
         other => panic!("{other:?}"),
     }
     assert!(Journal::create(dir.path(), origin(), MIN_FILE, &mut std::iter::empty()).is_err());

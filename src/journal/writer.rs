@@ -3,7 +3,7 @@
 //! Must not touch a file but through `Slots`, so that every order of steps can be tested.
 
 use super::files::{Newest, Slots};
-use super::format::{FREE, FREE_AT, HEADER_LEN, Header, Key, RECORD_HEAD};
+use super::format::{Chain, FREE_AT, HEADER_LEN, Header, Key, RECORD_HEAD};
 use super::{Appended, MAX_FILE, MIN_FILE, Origin, Slot};
 use std::io;
 
@@ -22,6 +22,8 @@ pub(super) struct Writer<S: Slots> {
     key: Key,
     /// Where the next record goes; the end mark is there now.
     offset: u64,
+    /// What the next record follows.
+    chain: Chain,
     /// What the last append that found no room needs.
     short_of: u64,
     /// A header may be whole although its write failed: readers may follow the other file.
@@ -33,14 +35,15 @@ impl<S: Slots> Writer<S> {
     /// Writes nothing: the first `compact` begins the new generation, in the file that does
     /// not count now.
     pub fn new(slots: S, origin: Origin, capacity: u64, newest: Newest) -> Writer<S> {
-        let (current, generation) = newest.unwrap_or((Slot::B, 0));
+        let (current, key) = newest.unwrap_or((Slot::B, Key { generation: 0, salt: 0 }));
         Writer {
             slots,
             origin,
             capacity: capacity.clamp(MIN_FILE, MAX_FILE),
             current,
-            key: Key { generation, salt: 0 },
+            key,
             offset: 0,
+            chain: Chain::begin(key),
             short_of: 0,
             unsure: false,
             warning: None,
@@ -71,9 +74,10 @@ impl<S: Slots> Writer<S> {
             return Err(io::Error::other(text));
         }
         let mut bytes = Vec::with_capacity(payload.len().saturating_add(2 * RECORD_HEAD));
-        self.key.push_record(payload, &mut bytes)?;
+        let mut chain = self.chain;
+        chain.push_record(payload, &mut bytes)?;
         let next = self.offset + bytes.len() as u64;
-        self.key.push_end(&mut bytes);
+        chain.push_end(&mut bytes);
         if next + RECORD_HEAD as u64 > self.slots.reserved(self.current) {
             self.short_of = bytes.len() as u64;
             return Ok(Appended::Full);
@@ -83,7 +87,7 @@ impl<S: Slots> Writer<S> {
         let (head, rest) = bytes.split_at_checked(RECORD_HEAD).unwrap_or_default();
         self.write(self.current, self.offset + RECORD_HEAD as u64, rest)?;
         self.write(self.current, self.offset, head)?;
-        self.offset = next;
+        (self.offset, self.chain) = (next, chain);
         Ok(Appended::Written)
     }
 
@@ -93,12 +97,15 @@ impl<S: Slots> Writer<S> {
         let salt = getrandom::u64().map_err(|error| io::Error::other(error.to_string()))?;
         let key = Key { generation: self.key.generation.saturating_add(1), salt };
         let payload_start = HEADER_LEN as u64;
-        let header = Header { key, origin: self.origin.clone(), payload_start }.encode()?;
+        let former = self.key.salt;
+        let header = Header { key, former, origin: self.origin.clone(), payload_start };
+        let header = header.encode()?;
         self.warning = None;
         self.prefer(target, self.capacity);
         self.need(target, payload_start)?;
-        self.disuse(target)?;
-        let offset = self.write_records(target, key, payload_start, snapshot)?;
+        self.disuse(target, self.key)?;
+        let mut chain = Chain::begin(key);
+        let offset = self.write_records(target, &mut chain, payload_start, snapshot)?;
         let full = (offset + RECORD_HEAD as u64).saturating_add(self.short_of);
         self.prefer(target, self.size_for(full.saturating_mul(2)));
         // The next compaction must fit as well when the disk is full by then; and while a
@@ -108,14 +115,15 @@ impl<S: Slots> Writer<S> {
         if self.key.generation == 0 {
             // Beside a sound header, a blank one counts as lost. Where this fails, readers look
             // for survivors without need.
-            let _ = self.disuse(self.current);
+            let _ = self.disuse(self.current, key);
         }
         if let Err(error) = self.write(target, 0, &header) {
-            self.unsure = self.disuse(target).is_err();
+            self.unsure = self.disuse(target, self.key).is_err();
             return Err(error);
         }
         self.unsure = false;
-        (self.current, self.key, self.offset, self.short_of) = (target, key, offset, 0);
+        (self.current, self.key, self.short_of) = (target, key, 0);
+        (self.offset, self.chain) = (offset, chain);
         if self.slots.is_sparse() {
             let text = "the file system of the run directory cannot reserve space; a full disk \
                         would stop the journal";
@@ -124,23 +132,24 @@ impl<S: Slots> Writer<S> {
         Ok(())
     }
 
-    /// Takes the checksum out of a file's header: from then on the file is unused.
-    fn disuse(&mut self, slot: Slot) -> io::Result<()> {
-        self.write(slot, FREE_AT as u64, &FREE)
+    /// Takes the checksum out of a file's header: from then on the file is unused, and the one with
+    /// this key counts.
+    fn disuse(&mut self, slot: Slot, counts: Key) -> io::Result<()> {
+        self.write(slot, FREE_AT as u64, &counts.free_mark())
     }
 
     /// Writes the snapshot and the end mark; returns where the end mark is.
     fn write_records(
         &mut self,
         target: Slot,
-        key: Key,
+        chain: &mut Chain,
         start: u64,
         snapshot: &mut dyn Iterator<Item = Vec<u8>>,
     ) -> io::Result<u64> {
         let mut offset = start;
         let mut piece = Vec::new();
         for payload in snapshot {
-            key.push_record(&payload, &mut piece)?;
+            chain.push_record(&payload, &mut piece)?;
             if piece.len() >= PIECE {
                 self.need(target, offset + piece.len() as u64)?;
                 self.write(target, offset, &piece)?;
@@ -149,7 +158,7 @@ impl<S: Slots> Writer<S> {
             }
         }
         let end = offset + piece.len() as u64;
-        key.push_end(&mut piece);
+        chain.push_end(&mut piece);
         self.need(target, offset + piece.len() as u64)?;
         self.write(target, offset, &piece)?;
         Ok(end)

@@ -7,7 +7,7 @@ use super::token::Source;
 use super::{Shell, control, lock_path, log_path, notes, twins};
 use crate::config::LogTarget;
 use crate::core::node::Role;
-use crate::core::{Action, Event, Phase, ServerId};
+use crate::core::{Action, Event, Phase, Record, Recovered, ServerId};
 use crate::sys::lock::{Attempt, Lock};
 use crate::sys::{self, pidfd, pulse};
 use crate::wire::Message;
@@ -103,8 +103,14 @@ impl Shell {
         }
     }
 
-    /// The journal, then the copy: the gate opens when either has it.
+    /// The journal, then the copy: the gate opens when either has it. That the pair is to end is
+    /// said in shared memory before both: an end on record that is not there is an old one.
     fn save(&mut self, entry: &crate::core::Entry, answer: bool) {
+        if let Record::Node(node) = &entry.record
+            && let Some(ending) = &node.ending
+        {
+            self.ctx.pulse.set_end_asked(ending.asked());
+        }
         let node = &self.node;
         let result = self.store.save(entry, || node.entries());
         self.peers.send_entry(entry);
@@ -165,7 +171,10 @@ impl Shell {
             return self.fail(78, &error);
         }
         match self.store.read(find_survivors, &self.ctx.fifos()) {
-            Ok(recovered) => self.ctx.tell(Event::Recovered(recovered)),
+            Ok(recovered) => {
+                let end_asked = self.ctx.pulse.end_asked();
+                self.ctx.tell(Event::Recovered(Recovered { end_asked, ..recovered }));
+            }
             Err(error) => self.fail(78, &error),
         }
     }

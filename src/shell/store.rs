@@ -40,7 +40,7 @@ impl Store {
     /// all. `fifos`: each server's name and FIFO.
     ///
     /// # Errors
-    /// The journal must be left alone: a newer program wrote it, or one of another namespace.
+    /// The journal must be left alone: a program of another format wrote it, or one of another namespace.
     pub fn read(
         &self,
         find_survivors: bool,
@@ -73,7 +73,7 @@ impl Store {
                 }
             }
             Ok(None) => recovered.incomplete = true,
-            Err(error @ ReadError::NewerVersion { .. }) => return Err(error.to_string()),
+            Err(error @ ReadError::UnknownVersion { .. }) => return Err(error.to_string()),
             Err(error) => {
                 warn!(target: "0112", "{error}; survivors are looked for");
                 recovered.incomplete = true;

@@ -3,6 +3,7 @@
 //! Each writes its own slot and reads the others'. Whatever is in the page is data of another
 //! process: a wrong value must not do harm, so no value is trusted.
 
+use crate::core::EndAsked;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -73,10 +74,21 @@ struct Cell {
     counter: AtomicU64,
 }
 
+/// The word of the pair's end, on a line of its own.
+#[repr(C, align(64))]
+struct End {
+    asked: AtomicU64,
+}
+
 #[repr(C)]
 struct Page {
     cells: [Cell; 3],
+    end: End,
 }
+
+/// What `end_asked` is in the page; any other number says nothing.
+const SERVERS_STAY: u64 = 0x656e_642d_7374_6179;
+const SERVERS_STOP: u64 = 0x656e_642d_7374_6f70;
 
 const PAGE_BYTES: NonZeroUsize = NonZeroUsize::new(size_of::<Page>()).unwrap();
 
@@ -177,11 +189,34 @@ impl Pulse {
         seen
     }
 
-    fn cell(&self, slot: Slot) -> &Cell {
+    /// Says that the pair is to end. Nobody takes it back: the page is as old as the keeper's
+    /// pair, and who starts the pair again later makes a new one.
+    pub fn set_end_asked(&self, asked: EndAsked) {
+        let number = match asked {
+            EndAsked::ServersStay => SERVERS_STAY,
+            EndAsked::ServersStop => SERVERS_STOP,
+        };
+        self.page().end.asked.store(number, Ordering::SeqCst);
+    }
+
+    /// Somebody asked for the end of this pair.
+    pub fn end_asked(&self) -> Option<EndAsked> {
+        match self.page().end.asked.load(Ordering::SeqCst) {
+            SERVERS_STAY => Some(EndAsked::ServersStay),
+            SERVERS_STOP => Some(EndAsked::ServersStop),
+            _ => None,
+        }
+    }
+
+    fn page(&self) -> &Page {
         // SAFETY: `page` points to a mapping of at least the size of Page that lives as long as
         // `self`, is aligned to a memory page, and holds only atomics, for which every bit
         // pattern is valid and writes by other processes are allowed.
-        let page = unsafe { self.page.as_ref() };
+        unsafe { self.page.as_ref() }
+    }
+
+    fn cell(&self, slot: Slot) -> &Cell {
+        let page = self.page();
         match slot {
             Slot::Keeper => &page.cells[0],
             Slot::TwinA => &page.cells[1],
@@ -230,12 +265,23 @@ mod tests {
     }
 
     #[test]
+    fn the_end_that_was_asked_for_outlives_the_owners_of_the_slots() {
+        let pulse = Pulse::create().unwrap();
+        assert_eq!(pulse.end_asked(), None);
+        for asked in [EndAsked::ServersStay, EndAsked::ServersStop] {
+            second_mapping(&pulse).set_end_asked(asked);
+            pulse.write_identity(Slot::TwinA, 0, 0);
+            assert_eq!(pulse.end_asked(), Some(asked));
+        }
+    }
+
+    #[test]
     fn garbage_in_the_page_reads_as_nobody_and_no_role() {
         let pulse = Pulse::create().unwrap();
         let garbage = [0xff_u8; size_of::<Page>()];
         nix::sys::uio::pwrite(pulse.fd(), &garbage, 0).unwrap();
         let seen = pulse.read(Slot::TwinA);
-        assert_eq!((seen.pid, seen.role), (0, Role::None));
+        assert_eq!((seen.pid, seen.role, pulse.end_asked()), (0, Role::None, None));
         pulse.beat(Slot::TwinA);
         assert_eq!(pulse.read(Slot::TwinA).counter, 0);
     }

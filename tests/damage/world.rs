@@ -42,6 +42,18 @@ pub struct World {
     node: Node,
     now: Ms,
     started: Vec<usize>,
+    has_exited: bool,
+}
+
+/// What the next active did.
+#[derive(Debug)]
+pub struct Done {
+    /// The numbers of the servers that it started.
+    pub started: Vec<usize>,
+    /// Who lives then.
+    pub living: Vec<Process>,
+    /// It ended by itself.
+    pub has_exited: bool,
 }
 
 fn plans(names: &[String]) -> Vec<ServerPlan> {
@@ -76,19 +88,21 @@ const PLAN: PairPlan = PairPlan {
 impl World {
     pub fn new(names: &[String], living: Vec<Process>) -> World {
         let node = Node::first(NOW, PLAN, plans(names), false);
-        World { names: names.to_vec(), living, node, now: NOW, started: Vec::new() }
+        World {
+            names: names.to_vec(),
+            living,
+            node,
+            now: NOW,
+            started: Vec::new(),
+            has_exited: false,
+        }
     }
 
-    /// A new active finds this on the disk. Gives the numbers of the servers that it started.
+    /// A new active finds this on the disk. Gives what it did.
     ///
     /// # Errors
     /// A server was started although it lives.
-    pub fn begin(
-        mut self,
-        way: Way,
-        disk: &Recovered,
-        copy: &[Entry],
-    ) -> Result<Vec<usize>, String> {
+    pub fn begin(mut self, way: Way, disk: &Recovered, copy: &[Entry]) -> Result<Done, String> {
         let mut out = Vec::new();
         match way {
             Way::Start { revives } => {
@@ -112,13 +126,15 @@ impl World {
             }
         }
         self.carry_out(out, disk)?;
-        while let Some(at) = self.node.deadline().filter(|at| at.0 <= NOW.0 + WATCHED_MS) {
+        while !self.has_exited
+            && let Some(at) = self.node.deadline().filter(|at| at.0 <= NOW.0 + WATCHED_MS)
+        {
             self.now = Ms(at.0.max(self.now.0));
             let mut out = Vec::new();
             self.node.tick(self.now, &mut out);
             self.carry_out(out, disk)?;
         }
-        Ok(self.started)
+        Ok(Done { started: self.started, living: self.living, has_exited: self.has_exited })
     }
 
     fn carry_out(&mut self, actions: Vec<Action>, disk: &Recovered) -> Result<(), String> {
@@ -163,6 +179,10 @@ impl World {
             }
             Action::Spawn { server, start_number } => return self.spawn(server, start_number),
             Action::OpenGate { server, start_number } => Event::Executed { server, start_number },
+            Action::Exit { .. } => {
+                self.has_exited = true;
+                return Ok(Vec::new());
+            }
             Action::Beat => Event::Pulse { counter: self.now.0 },
             _ => return Ok(Vec::new()),
         };

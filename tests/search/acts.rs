@@ -228,6 +228,7 @@ fn reap(pair: &mut Pair, generation: i32, pid: i32) {
 }
 
 fn save(pair: &mut Pair, entry: Entry) {
+    note_end(pair, &entry);
     if let Some(process) = note_record(pair, &entry) {
         process.was_on_disk = true;
     }
@@ -236,6 +237,14 @@ fn save(pair: &mut Pair, entry: Entry) {
         Record::Server(server) => server.name.clone(),
     };
     Rc::make_mut(&mut pair.disk).insert(key, entry);
+}
+
+/// The pulse hears of the end before the disk is asked.
+pub fn note_end(pair: &mut Pair, entry: &Entry) {
+    if let Record::Node(node) = &entry.record {
+        let asked = node.ending.as_ref().map(|ending| ending.asked());
+        pair.end_asked = asked.or(pair.end_asked);
+    }
 }
 
 /// The process that this record is about is known to somebody who may outlive the active.
@@ -263,6 +272,7 @@ fn read_journal(pair: &Pair, find_survivors: bool) -> Recovered {
         same_boot: true,
         incomplete: !pair.disk_is_whole,
         survivors,
+        end_asked: pair.end_asked,
     }
 }
 

@@ -133,6 +133,8 @@ fn a_twin_that_does_not_die_is_waited_for() {
 fn the_pair_ends_whatever_dies_meanwhile() {
     let budget = Budget { shutdowns: 1, kills: 1, ..NOTHING };
     search("ending", PAIR, budget, &["the pair ended", "one takeover"]);
+    let budget = Budget { shutdowns: 1, kills: 1, disk_fails: 1, ..NOTHING };
+    search("ending, disk", ALONE, budget, &["the pair ended", "both twins are dead"]);
 }
 
 #[test]

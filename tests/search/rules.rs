@@ -12,6 +12,7 @@ pub fn check(pair: &Pair) -> Result<(), String> {
     }
     one_active(pair)?;
     one_of_each(pair)?;
+    end_is_kept(pair)?;
     for twin in &pair.twins {
         who_waits_has_a_timer(twin)?;
         twin.node.servers.iter().try_for_each(|server| exit_is_true(pair, &server.rec))?;
@@ -42,6 +43,16 @@ fn one_of_each(pair: &Pair) -> Result<(), String> {
     let copies: Vec<i32> =
         pair.processes.iter().filter(|process| process.is_a_copy()).map(|p| p.pid).collect();
     if copies.len() > 1 { Err(format!("the server runs twice: PIDs {copies:?}")) } else { Ok(()) }
+}
+
+/// Who serves a pair that is to end goes on with it, whatever the disk kept of that.
+fn end_is_kept(pair: &Pair) -> Result<(), String> {
+    match (pair.end_asked, pair.active()) {
+        (Some(asked), Some(active)) if active.node.record.ending.is_none() => {
+            Err(format!("the end was asked for ({asked:?}) and is forgotten"))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn who_waits_has_a_timer(twin: &Twin) -> Result<(), String> {

@@ -3,7 +3,7 @@
 //! Must not choose: every way that the kernel, the disk, the link or a person could take is one
 //! step.
 
-use crate::acts::{SERVER, act};
+use crate::acts::{SERVER, act, note_end};
 use crate::explore::{Next, World};
 use crate::links::{break_or_deliver, do_what_is_only_said, send_to_standby};
 use crate::world::{Life, Message, NOW, Pair, Request, SIGKILL, Twin};
@@ -195,6 +195,7 @@ fn carry_out(pair: &Pair, generation: i32, action: &Action, ways: &mut Ways) {
                 next.budget.disk_fails -= 1;
                 if let Action::Save { entry, answer } = action {
                     next.disk_is_whole = false;
+                    note_end(next, &entry);
                     send_to_standby(next, generation, Message::Copied(Rc::new(*entry.clone())));
                     if answer {
                         let error = "no space".to_string();

@@ -8,7 +8,7 @@ use nodemanager::core::ask::Verb;
 use nodemanager::core::node::{Node, Role};
 use nodemanager::core::restart::{Policy, Then, When};
 use nodemanager::core::{
-    Action, Entry, Event, Exit, Identity, Ms, PairPlan, Phase, Record, ServerPlan, Wanted,
+    Action, EndAsked, Entry, Event, Exit, Identity, Ms, PairPlan, Phase, Record, ServerPlan, Wanted,
 };
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
@@ -173,6 +173,8 @@ pub struct Pair {
     pub requests: Vec<Request>,
     /// The pair was stopped, and the active ended by itself.
     pub has_ended: bool,
+    /// What the pulse says of the end; a person who starts the pair again makes a new one.
+    pub end_asked: Option<EndAsked>,
     /// Every record that should be on the disk is there.
     pub disk_is_whole: bool,
     /// What went wrong in the step that led here.
@@ -223,6 +225,7 @@ impl Pair {
             statuses: Vec::new(),
             requests: Vec::new(),
             has_ended: false,
+            end_asked: None,
             disk_is_whole: true,
             broken: None,
         };

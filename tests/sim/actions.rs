@@ -173,6 +173,10 @@ impl World {
 
     fn save(&mut self, uid: Uid, entry: Entry, answer: bool) {
         let (seq, process) = (entry.seq, saved_process(&entry));
+        if let Record::Node(node) = &entry.record {
+            let asked = node.ending.as_ref().map(|ending| ending.asked());
+            self.end_asked = asked.or(self.end_asked);
+        }
         let tears = self.rng.per_mille(500);
         let is_saved = self.disk.append(entry.clone(), tears);
         if !is_saved {
@@ -266,6 +270,7 @@ impl World {
 
     fn read_journal(&mut self, uid: Uid, find_survivors: bool) {
         let incomplete = self.disk.journal.is_none() || self.disk.is_torn;
+        let end_asked = self.end_asked;
         let entries = self.disk.journal.clone().unwrap_or_default();
         let survivors = match find_survivors || incomplete {
             true => self.survivors(),
@@ -278,7 +283,7 @@ impl World {
             }
             twin.read = Some(read);
         }
-        let recovered = Recovered { entries, same_boot: true, incomplete, survivors };
+        let recovered = Recovered { entries, same_boot: true, incomplete, survivors, end_asked };
         self.tell(uid, Stream::Results, Event::Recovered(recovered));
     }
 

@@ -54,6 +54,7 @@ impl World {
             false => {
                 // A new pulse.
                 self.slots = Default::default();
+                self.end_asked = None;
                 self.ended = false;
                 Keeper::start(now, interval_ms, timeout_ms, &mut out)
             }

@@ -13,7 +13,7 @@ use crate::os::{Os, Uid};
 use crate::plan::Plan;
 use crate::rng::Rng;
 use crate::twin::Twin;
-use nodemanager::core::{Event, Exit, Ms, Node};
+use nodemanager::core::{EndAsked, Event, Exit, Ms, Node};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 
@@ -99,6 +99,8 @@ pub struct World {
     pub lock: Option<Uid>,
     pub twins: BTreeMap<Uid, Twin>,
     pub slots: [Slot; 2],
+    /// What the pulse says of the end.
+    pub end_asked: Option<EndAsked>,
     pub keeper: Option<KeeperProc>,
     pub links: BTreeMap<u64, Link>,
     pub clients: Clients,
@@ -130,6 +132,7 @@ impl World {
             lock: None,
             twins: BTreeMap::new(),
             slots: [Slot::default(); 2],
+            end_asked: None,
             keeper: None,
             links: BTreeMap::new(),
             clients: Clients::new(plan.clients),

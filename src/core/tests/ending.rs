@@ -45,14 +45,29 @@ fn left(ending: Ending, phase: Phase) -> Vec<Entry> {
     vec![Entry { seq: 1, record: Record::Node(record) }, entry(2, phase)]
 }
 
-fn taken_over(entries: Vec<Entry>) -> (Node, Vec<Action>) {
+fn taken_over(entries: Vec<Entry>, end_asked: Option<EndAsked>) -> (Node, Vec<Action>) {
+    taken_over_with(Recovered { entries, same_boot: true, end_asked, ..Recovered::default() })
+}
+
+fn taken_over_with(recovered: Recovered) -> (Node, Vec<Action>) {
     let mut node = Node::standby(NOW, pair_plan(), vec![plan()]);
     node.begin(NOW, &mut Vec::new());
     tell(&mut node, Event::ActiveDied);
     tell(&mut node, Event::Locked);
-    let recovered = Recovered { entries, same_boot: true, ..Recovered::default() };
     let out = tell(&mut node, Event::Recovered(recovered));
     (node, out)
+}
+
+/// The keeper starts the pair again, because both twins died.
+fn revived_with(recovered: Recovered) -> (Node, Vec<Action>) {
+    let mut node = Node::first(NOW, pair_plan(), vec![plan()], true);
+    tell(&mut node, Event::Locked);
+    let out = tell(&mut node, Event::Recovered(recovered));
+    (node, out)
+}
+
+fn exits(out: &[Action]) -> bool {
+    out.iter().any(|action| matches!(action, Action::Exit { .. }))
 }
 
 #[test]
@@ -167,7 +182,7 @@ fn while_the_pair_ends_nothing_is_started() {
 
 #[test]
 fn a_takeover_in_the_middle_goes_on_with_the_end_and_starts_no_standby() {
-    let (mut node, out) = taken_over(left(ending(true, false), up(9)));
+    let (mut node, out) = taken_over(left(ending(true, false), up(9)), Some(EndAsked::ServersStop));
     assert!(!out.contains(&Action::SpawnStandby));
     let (server, process) = (ServerId(0), process(9));
     let out = tell(&mut node, Event::Verified { server, process, found: Found::Alive });
@@ -178,7 +193,7 @@ fn a_takeover_in_the_middle_goes_on_with_the_end_and_starts_no_standby() {
 
 #[test]
 fn a_takeover_after_all_was_done_ends_at_once() {
-    let (node, out) = taken_over(left(ending(false, true), up(9)));
+    let (node, out) = taken_over(left(ending(false, true), up(9)), Some(EndAsked::ServersStay));
     assert_eq!(out, [Action::Exit { code: 0 }]);
     assert_eq!(node.role, Role::Ended);
 }
@@ -208,4 +223,86 @@ fn a_standby_that_is_told_to_stop_closes_the_link_and_ends() {
     assert!(place(&out, |action| *action == Action::CloseLink) == 0, "{out:#?}");
     assert_eq!(out.last(), Some(&Action::Exit { code: 0 }));
     assert_eq!(tell(&mut node, Event::ActiveDied), [], "it takes nothing over any more");
+}
+
+#[test]
+fn an_end_that_nobody_asked_for_in_this_life_is_the_one_of_a_life_before() {
+    for incomplete in [false, true] {
+        for (stop_servers, done) in [(false, false), (false, true), (true, false), (true, true)] {
+            let entries = left(ending(stop_servers, done), Phase::Down);
+            let process = process(9);
+            let survivor = Survivor { name: "web".into(), start_number: 6, process, leads: true };
+            let survivors = if incomplete { vec![survivor] } else { Vec::new() };
+            let recovered = Recovered {
+                entries,
+                same_boot: true,
+                incomplete,
+                survivors,
+                ..Recovered::default()
+            };
+            for (node, out) in [revived_with(recovered.clone()), taken_over_with(recovered)] {
+                assert!(!exits(&out) && node.role == Role::Active, "{stop_servers} {done}");
+                assert!(out.contains(&Action::SpawnStandby));
+                assert_eq!(
+                    (node.record.ending.as_ref(), node.servers[0].rec.wanted),
+                    (None, Wanted::Up)
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn after_an_old_end_a_survivor_that_nobody_starts_by_itself_is_adopted_and_not_stopped() {
+    let (start_number, process) = (6, process(9));
+    let survivor = Survivor { name: "web".into(), start_number, process, leads: true };
+    let recovered = Recovered {
+        entries: left(ending(true, true), Phase::Down),
+        same_boot: true,
+        incomplete: true,
+        survivors: vec![survivor],
+        end_asked: None,
+    };
+    for revives in [true, false] {
+        let by_hand = ServerPlan { auto_start: false, ..plan() };
+        let mut node = Node::first(NOW, pair_plan(), vec![by_hand], revives);
+        tell(&mut node, Event::Locked);
+        tell(&mut node, Event::Recovered(recovered.clone()));
+        let server = ServerId(0);
+        let out = tell(&mut node, Event::Verified { server, process, found: Found::Alive });
+        assert!(!out.iter().any(|action| is_signal(action, SIGTERM)), "{out:#?}");
+        assert_eq!(node.servers[0].rec.phase, up(9));
+    }
+}
+
+#[test]
+fn an_end_that_was_asked_for_goes_on_although_the_record_of_it_is_lost() {
+    let lost = [
+        // The journal was cut before it, holds an older one, or nothing at all; the disk was full.
+        (vec![entry(2, up(9))], true),
+        (left(ending(false, true), up(9)), true),
+        (Vec::new(), true),
+        (vec![entry(2, up(9))], false),
+    ];
+    for (entries, incomplete) in lost {
+        let process = process(9);
+        let survivor = Survivor { name: "web".into(), start_number: 6, process, leads: true };
+        let survivors = if incomplete { vec![survivor] } else { Vec::new() };
+        let end_asked = Some(EndAsked::ServersStop);
+        let recovered = Recovered { entries, same_boot: true, incomplete, survivors, end_asked };
+        for (mut node, out) in [revived_with(recovered.clone()), taken_over_with(recovered)] {
+            assert!(!exits(&out) && !out.contains(&Action::SpawnStandby), "{out:#?}");
+            let journal = place(&out, |action| {
+                let Action::OpenJournal { entries } = action else { return false };
+                let Record::Node(node) = &entries[0].record else { return false };
+                node.ending.as_ref().is_some_and(|ending| ending.stop_servers && !ending.done)
+            });
+            assert!(journal < place(&out, |action| *action == Action::Serve));
+            let server = ServerId(0);
+            let out = tell(&mut node, Event::Verified { server, process, found: Found::Alive });
+            assert!(out.iter().any(|action| is_signal(action, SIGTERM)));
+            let out = end_whole_group(&mut node, 0, 9, Exit::Signal(SIGTERM));
+            assert!(out.contains(&Action::Exit { code: 0 }));
+        }
+    }
 }

@@ -167,7 +167,8 @@ fn a_survivor_without_a_record_is_adopted_and_not_started_a_second_time() {
     let survivor =
         Survivor { name: "web".to_string(), start_number: 6, process: process(9), leads: true };
     let survivors = vec![survivor];
-    let recovered = Recovered { same_boot: true, incomplete: true, survivors, entries: Vec::new() };
+    let recovered =
+        Recovered { same_boot: true, incomplete: true, survivors, ..Recovered::default() };
     let out = tell(&mut node, Event::Recovered(recovered));
     let (server, process) = (ServerId(0), process(9));
     assert!(out.contains(&Action::Verify { server, process, start_number: 6 }));
@@ -181,7 +182,8 @@ fn a_stray_found_after_the_journal_was_lost_is_waited_for() {
     let survivor =
         Survivor { name: "web".to_string(), start_number: 6, process: process(9), leads: false };
     let survivors = vec![survivor];
-    let recovered = Recovered { same_boot: true, incomplete: true, survivors, entries: Vec::new() };
+    let recovered =
+        Recovered { same_boot: true, incomplete: true, survivors, ..Recovered::default() };
     let out = tell(&mut node, Event::Recovered(recovered));
     assert!(matches!(node.servers[0].rec.phase, Phase::Waiting { .. }));
     assert!(!out.iter().any(|action| matches!(action, Action::Spawn { .. })));
@@ -227,6 +229,7 @@ fn an_unmarked_process_newer_than_the_dead_one_of_a_cut_journal_is_adopted() {
             same_boot: true,
             incomplete: true,
             survivors: vec![survivor],
+            end_asked: None,
         };
         let known = know(recovered, BTreeMap::new());
         assert_eq!(known.servers["web"].phase, Phase::Up { process: new });
