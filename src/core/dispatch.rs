@@ -121,6 +121,11 @@ impl Node {
                     s.on_child_failed(now, start_number, error, steps);
                 });
             }
+            Event::ChildRefused { server, start_number, error } => {
+                self.with_server(server, |s, steps| {
+                    s.on_child_refused(now, start_number, error, steps);
+                });
+            }
             Event::Executed { server, start_number } => {
                 self.with_server(server, |s, steps| s.on_executed(now, start_number, steps));
             }

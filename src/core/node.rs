@@ -10,7 +10,7 @@ use super::record::{Entry, NodeRecord, Record};
 use super::server::{Server, Step, Steps};
 use super::standby::Standby;
 use super::time::{Ms, Timers};
-use super::watch::Watch;
+use super::watch::{Watch, grown_timeout_ms};
 use super::{Action, ClientId, Event, PairPlan, ServerId, ServerPlan};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -158,6 +158,11 @@ impl Node {
     /// with the heartbeat, or was stopped between it and the answer.
     pub(super) fn is_pulse_stale(&self, now: Ms) -> bool {
         self.was_late || now.since(self.beaten_at) > self.plan.heartbeat_interval_ms
+    }
+
+    /// How long this active may hang before its standby acts.
+    pub fn hang_timeout_ms(&self, now: Ms) -> u64 {
+        grown_timeout_ms(&self.record.hangs, now, &self.plan)
     }
 
     fn after_step(&mut self, now: Ms, out: &mut Vec<Action>) {

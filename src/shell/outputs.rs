@@ -118,7 +118,9 @@ impl Outputs {
     /// The run directory was removed: the lock and the FIFOs are made anew in the new one.
     pub fn renew(&mut self, ctx: &mut Ctx) {
         for name in ctx.config.servers.iter().map(|one| one.name.clone()).collect::<Vec<_>>() {
-            self.ensure(ctx, &name);
+            if let Err(error) = self.ensure(ctx, &name) {
+                error!(target: "0361", "{name}: cannot make its FIFO: {error}");
+            }
         }
         self.lock = None;
         self.lock_again = Some(ctx.now());
@@ -127,9 +129,12 @@ impl Outputs {
 
     /// A server is about to open its FIFO by its path. If that was removed it is made anew; the old
     /// one, which others may still write to, is drained on.
-    pub fn ensure(&mut self, ctx: &mut Ctx, name: &str) {
+    ///
+    /// # Errors
+    /// It can't be made: NotFound when its directory is gone.
+    pub fn ensure(&mut self, ctx: &mut Ctx, name: &str) -> io::Result<()> {
         if ctx.server(name).is_none_or(|server| server.output.to != OutputTo::Pipe) {
-            return;
+            return Ok(());
         }
         let path = ctx.fifo_path(name);
         let drain = self.by_name.get(name).and_then(|number| self.drains.get(*number));
@@ -140,13 +145,11 @@ impl Outputs {
                 there.is_ok_and(|there| (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino))
             })
         });
-        if is_ours {
-            return;
+        if !is_ours {
+            let fd = fifo::open(&path, FIFO_MODE)?;
+            self.add(ctx, name.to_string(), fd);
         }
-        match fifo::open(&path, FIFO_MODE) {
-            Ok(fd) => self.add(ctx, name.to_string(), fd),
-            Err(error) => error!(target: "0361", "{name}: cannot make its FIFO: {error}"),
-        }
+        Ok(())
     }
 
     /// Who moved before us must have stopped; a mover that was left behind is told to.
