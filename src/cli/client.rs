@@ -364,7 +364,8 @@ impl CallError {
                 format!("the node manager cannot answer now, it waits: {what}; try again later"),
             ),
             CallError::TimedOut { asked } => {
-                let limit = timeout.map_or("in time".to_string(), |limit| format!("within {limit:?}"));
+                let limit =
+                    timeout.map_or("in time".to_string(), |limit| format!("within {limit:?}"));
                 let rest = match asked {
                     true => "what was asked for goes on; see `nodemanager status`",
                     false => "try again later",

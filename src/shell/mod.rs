@@ -30,12 +30,12 @@ use crate::core::{Action, ClientId, Event, Identity, Ms, PairPlan, ServerPlan};
 use crate::output::logger::{self, LogHandle};
 use crate::sys::{self, lock::Lock, pidfd, process, pulse, pulse::Pulse};
 pub use actions::make_dirs;
-pub use notes::say;
 use bequest::Bequest;
 use control::Control;
 use ctx::Ctx;
 use log::{debug, error};
 use mio::Events;
+pub use notes::say;
 use outputs::Outputs;
 use peer::Peers;
 use servers::Servers;
@@ -341,6 +341,8 @@ impl Shell {
         for action in actions {
             debug!(target: "0100", "action {action:?}");
             self.do_action(action);
+            // Each may take a moment on a slow disk: together they are work and no hang.
+            self.beat_in_long_turn();
         }
     }
 

@@ -20,6 +20,8 @@ use std::path::{Path, PathBuf};
 const FIFO_MODE: u32 = 0o600;
 /// Moved from one FIFO before the others have their turn.
 const BUDGET_BYTES: usize = 1 << 20;
+/// All of them together in one turn: a slow disk under many logs is no hang.
+const TURN_MS: u64 = 50;
 /// The lock is asked for so often while somebody else still moves.
 const LOCK_AGAIN_MS: u64 = 10;
 /// A mover that does not end in this time (stopped, stuck) is killed: servers wait for their FIFOs.
@@ -43,6 +45,8 @@ pub struct Outputs {
     waits_for_lock: bool,
     /// Drains with bytes left, and those that want another try.
     ready: BTreeSet<usize>,
+    /// Where the last turn had to end; the next one goes on there.
+    next: usize,
     retry: BTreeMap<usize, Ms>,
     check_at: Ms,
 }
@@ -206,8 +210,18 @@ impl Outputs {
             self.retry.remove(&number);
             self.ready.insert(number);
         }
-        for number in std::mem::take(&mut self.ready) {
+        let mut first = std::mem::take(&mut self.ready);
+        let mut order = first.split_off(&self.next).into_iter().chain(first);
+        self.next = 0;
+        // One at least, so that there is progress.
+        while let Some(number) = order.next() {
             self.pump(number, now);
+            if ctx.now().since(now) >= TURN_MS {
+                let mut rest = order.peekable();
+                self.next = rest.peek().copied().unwrap_or(0);
+                self.ready.extend(rest);
+                return;
+            }
         }
     }
 
@@ -249,8 +263,11 @@ impl Outputs {
 
     /// Empties what is there, as far as one turn goes, and lets the lock go for who comes next.
     pub fn end(&mut self, ctx: &mut Ctx) {
-        self.ready.extend(0..self.drains.len());
-        self.turn(ctx);
+        self.take_lock(ctx);
+        if self.lock.is_some() {
+            // All of them, however long it takes: there is no next turn.
+            (0..self.drains.len()).for_each(|number| self.pump(number, ctx.now()));
+        }
         for entry in &self.drains {
             ctx.unwatch(&entry.drain.fifo_fd().as_raw_fd());
         }

@@ -123,7 +123,11 @@ fn points(calls: usize) -> Vec<usize> {
 }
 
 /// Goes through a scenario with one kind of fault; gives how often it hit.
-fn go_through(scenario: &Scenario, fault_at: &dyn Fn(usize, usize) -> Fault, kinds: usize) -> usize {
+fn go_through(
+    scenario: &Scenario,
+    fault_at: &dyn Fn(usize, usize) -> Fault,
+    kinds: usize,
+) -> usize {
     let mut stage = Stage::new(scenario);
     // A fault that never comes: the calls are counted.
     let calls = stage.point(fault_at(usize::MAX, 0)).calls;

@@ -150,9 +150,7 @@ fn act_crash(world: &World) {
     let (pid, restarts) = (pid_of(world.pair, "t"), &world.pair.server("t")["restarts"]);
     once_more(world, "t", || {
         signal(pid, SIGKILL);
-        wait_until("another process", || {
-            world.pair.pids().get("t").is_some_and(|now| *now != pid)
-        });
+        wait_until("another process", || world.pair.pids().get("t").is_some_and(|now| *now != pid));
     });
     let server = world.pair.server("t");
     let counted = server["restarts"].as_i64() > restarts.as_i64();

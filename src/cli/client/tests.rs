@@ -190,9 +190,8 @@ fn what_a_silence_waits_for_is_said_once() {
         let _ = client.call("GET", "/", None, soon());
     }
     let pid = std::process::id();
-    let text = format!(
-        "waiting: the active (PID {pid}) does not answer; the standby decides within 60 s"
-    );
+    let text =
+        format!("waiting: the active (PID {pid}) does not answer; the standby decides within 60 s");
     assert_eq!(SAID.take(), [text]);
 }
 
