@@ -156,8 +156,9 @@ impl Node {
 
     /// The answer to the last heartbeat says nothing about the other twin: this process was late
     /// with the heartbeat, or was stopped between it and the answer.
-    pub(super) fn is_pulse_stale(&self, now: Ms) -> bool {
-        self.was_late || now.since(self.beaten_at) > self.plan.heartbeat_interval_ms
+    pub(super) fn take_staleness(&mut self, now: Ms) -> bool {
+        let was_late = std::mem::take(&mut self.was_late);
+        was_late || now.since(self.beaten_at) > self.plan.heartbeat_interval_ms
     }
 
     /// How long this active may hang before its standby acts.
@@ -182,7 +183,8 @@ impl Node {
         match timer {
             Timer::Beat => {
                 self.timers.set(Timer::Beat, Some(now.after(self.plan.heartbeat_interval_ms)));
-                self.was_late = late;
+                // Until an answer has come: it may be the one to a heartbeat before.
+                self.was_late |= late;
                 self.beaten_at = now;
                 self.out.push(Action::Beat);
             }
