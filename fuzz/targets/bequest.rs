@@ -67,7 +67,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
         twin: Twin::B,
         secret: Secret("s3cret".to_string()),
         revives: false,
-        originals: Originals { nofile: (1024, u64::MAX), umask: 0o22 },
+        originals: Originals { nofile: (1024, u64::MAX), umask: 0o22, oom_score_adj: Some(-7) },
         has_reports: true,
         active: Some(process),
         left: vec![("a".to_string(), process)],
