@@ -4,6 +4,7 @@
 //! while somebody serves. The request's id makes it safe to send it again. SO_PEERCRED is not
 //! asked: on an inherited listener it names the first owner.
 
+mod failure;
 mod patience;
 
 use super::{Failure, exit};
@@ -15,8 +16,9 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, connect, recv, send, socket,
 };
+use patience::lives;
 use std::cell::Cell;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -350,40 +352,6 @@ impl Client {
     }
 }
 
-impl CallError {
-    /// What the command says and exits with. `timeout`: what `--timeout` was given.
-    pub fn failure(&self, control_socket: &Path, timeout: Option<Duration>) -> Failure {
-        let path = control_socket.display();
-        match self {
-            CallError::NotRunning { .. } => Failure::new(
-                exit::NOT_RUNNING,
-                format!("no node manager runs at {path}; start it with `nodemanager run`"),
-            ),
-            CallError::WaitsFor(what) => Failure::new(
-                exit::TRY_LATER,
-                format!("the node manager cannot answer now, it waits: {what}; try again later"),
-            ),
-            CallError::TimedOut { asked } => {
-                let limit =
-                    timeout.map_or("in time".to_string(), |limit| format!("within {limit:?}"));
-                let rest = match asked {
-                    true => "what was asked for goes on; see `nodemanager status`",
-                    false => "try again later",
-                };
-                Failure::new(exit::TIME_OVER, format!("no answer {limit}; {rest}"))
-            }
-            CallError::Denied => Failure::new(
-                exit::NOT_PERMITTED,
-                format!(
-                    "cannot use {path}: permission denied; run this as the node manager's user \
-                     or as root, or see controlMode and controlGroup"
-                ),
-            ),
-            CallError::Protocol(text) => Failure::new(exit::FAILED, text.clone()),
-        }
-    }
-}
-
 /// A new request id: 16 random bytes in hexadecimal.
 ///
 /// # Errors
@@ -394,23 +362,6 @@ pub fn request_id() -> Result<String, Failure> {
         Failure::new(exit::FAILED, format!("cannot make a request id: {error}"))
     })?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
-}
-
-/// Whether `twin` is still the process that it was. Our own processes have one thread, so a
-/// zombie of theirs is dead; that is not so for others.
-fn lives(twin: &Twin) -> bool {
-    state_of(twin).is_some_and(|state| !matches!(state.as_str(), "Z" | "X" | "x"))
-}
-
-/// The state letter of `twin`, while it is the process that it was.
-fn state_of(twin: &Twin) -> Option<String> {
-    let stat = fs::read_to_string(format!("/proc/{}/stat", twin.pid)).ok()?;
-    // The name may hold spaces and parentheses: fields count from behind the last one.
-    let (_, rest) = stat.rsplit_once(')')?;
-    let mut fields = rest.split_ascii_whitespace();
-    let state = fields.next()?.to_string();
-    let start_ticks = fields.nth(18).and_then(|field| field.parse().ok());
-    (start_ticks == Some(twin.start_ticks)).then_some(state)
 }
 
 fn request_bytes(method: &str, path: &str, body: Option<&[u8]>) -> Vec<u8> {

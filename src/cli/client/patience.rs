@@ -3,8 +3,9 @@
 //! Must not ask the silent active. `run/pair.json` says who is who and how long a hang may last;
 //! /proc says who of them can still act.
 
-use super::{Call, Client, Patience, lives, state_of};
+use super::{Call, Client, Patience};
 use crate::api::{PAIR_ENDED, PairFile, Twin};
+use std::fs;
 use std::time::Duration;
 
 /// A longer decision is not waited for. (With the standard `heartbeatTimeout` the longest takes 96 s.)
@@ -66,4 +67,21 @@ impl Client {
 /// It lives and is not stopped.
 fn can_act(twin: &Twin) -> bool {
     lives(twin) && !matches!(state_of(twin).as_deref(), Some("T" | "t"))
+}
+
+/// Whether `twin` is still the process that it was. Our own processes have one thread, so a
+/// zombie of theirs is dead; that is not so for others.
+pub(super) fn lives(twin: &Twin) -> bool {
+    state_of(twin).is_some_and(|state| !matches!(state.as_str(), "Z" | "X" | "x"))
+}
+
+/// The state letter of `twin`, while it is the process that it was.
+pub(super) fn state_of(twin: &Twin) -> Option<String> {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", twin.pid)).ok()?;
+    // The name may hold spaces and parentheses: fields count from behind the last one.
+    let (_, rest) = stat.rsplit_once(')')?;
+    let mut fields = rest.split_ascii_whitespace();
+    let state = fields.next()?.to_string();
+    let start_ticks = fields.nth(18).and_then(|field| field.parse().ok());
+    (start_ticks == Some(twin.start_ticks)).then_some(state)
 }

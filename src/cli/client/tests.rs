@@ -1,8 +1,10 @@
 //! No command hangs, and no request is lost, whatever the other side does.
 
+use super::patience::state_of;
 use super::*;
 use crate::cli::test_server::{Reply, RunDir, Server, twin};
 use nix::sys::socket::{Backlog, bind, listen};
+use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 
