@@ -340,6 +340,10 @@ pub struct PairFile {
     pub keeper: Option<Twin>,
     /// Why nobody serves now.
     pub waits_for: Option<String>,
+    /// How long, in milliseconds, an active may hang before it is replaced: it grows when hangs
+    /// repeat. A client is ready to wait longer than that.
+    #[serde(default)]
+    pub decides_within_ms: Option<u64>,
     pub written_at: String,
 }
 

@@ -36,6 +36,7 @@ const LOG_LINES: usize = 8;
 pub fn client(config: &Config) -> Client {
     let run_dir = &config.node.run_dir;
     Client::new(config.node.control_socket(), run_dir.join("pair.json"), shell::lock_path(config))
+        .telling(shell::say)
 }
 
 /// Descriptors that the active needs besides those of servers.

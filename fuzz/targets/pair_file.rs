@@ -42,6 +42,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
         standby: None,
         keeper: twin(10),
         waits_for: Some("the lock".to_string()),
+        decides_within_ms: Some(u64::MAX),
         written_at: "2026-11-21T19:44:01.123Z".to_string(),
     };
     let whole = serde_json::to_vec(&file).expect("a pair file");

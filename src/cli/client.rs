@@ -4,6 +4,9 @@
 //! while somebody serves. The request's id makes it safe to send it again. SO_PEERCRED is not
 //! asked: on an inherited listener it names the first owner.
 
+mod failure;
+mod patience;
+
 use super::{Failure, exit};
 use crate::api::{PAIR_ENDED, PING_PATH, PairFile, Twin};
 use nix::errno::Errno;
@@ -13,7 +16,9 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, connect, recv, send, socket,
 };
-use std::fs::{self, File};
+use patience::lives;
+use std::cell::Cell;
+use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -25,6 +30,8 @@ pub const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 /// After this much silence in a long wait, the client asks on a second connection whether
 /// somebody still serves.
 pub const PROBE_EVERY: Duration = Duration::from_secs(10);
+/// After this much silence a person is told what is waited for.
+const NOTICE_AFTER: Duration = Duration::from_secs(3);
 /// Between two tries.
 const RETRY_EVERY: Duration = Duration::from_millis(50);
 /// The longest answer that is read, in bytes: a status of many thousand servers.
@@ -37,10 +44,11 @@ const PAIR_FILE_MAX: u64 = 64 * 1024;
 /// How long a caller is ready to wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Patience {
-    /// For an answer that comes at once: [`ANSWER_LIMIT`] in all.
+    /// For an answer that comes at once: [`ANSWER_LIMIT`] in all, and longer only while somebody is
+    /// about to replace a silent active.
     Question,
-    /// For an answer that comes when an action is done: for ever while somebody serves,
-    /// [`ANSWER_LIMIT`] when nobody does.
+    /// For an answer that comes when an action is done: for ever while somebody serves, as long as
+    /// a question when nobody does.
     Action,
     /// Until then (`--timeout`), whoever serves.
     Until(Instant),
@@ -88,6 +96,11 @@ pub struct Client {
     lock_file: PathBuf,
     answer_limit: Duration,
     probe_every: Duration,
+    notice_after: Duration,
+    /// Tells a person something.
+    say: fn(&str),
+    /// It was said what is waited for.
+    noticed: Cell<bool>,
 }
 
 /// The life of one call over all its tries.
@@ -97,14 +110,37 @@ struct Call<'a> {
     /// Nobody is waited for beyond this; moved on by each sign of life under `Patience::Action`.
     deadline: Instant,
     asked: bool,
+    /// How often, and for which active last, the deadline was moved on because somebody decides.
+    extensions: u32,
+    extended_for: Option<Option<i32>>,
+}
+
+impl<'a> Call<'a> {
+    fn new(request: &'a [u8], patience: Patience, deadline: Instant) -> Call<'a> {
+        Call { request, patience, deadline, asked: false, extensions: 0, extended_for: None }
+    }
 }
 
 impl Client {
     /// A client for the pair that owns these files (`run/control.sock`, `run/pair.json`,
     /// `run/nodemanager.lock`); none needs to exist.
     pub fn new(control_socket: PathBuf, pair_file: PathBuf, lock_file: PathBuf) -> Client {
-        let (answer_limit, probe_every) = (ANSWER_LIMIT, PROBE_EVERY);
-        Client { control_socket, pair_file, lock_file, answer_limit, probe_every }
+        Client {
+            control_socket,
+            pair_file,
+            lock_file,
+            answer_limit: ANSWER_LIMIT,
+            probe_every: PROBE_EVERY,
+            notice_after: NOTICE_AFTER,
+            say: |_| {},
+            noticed: Cell::new(false),
+        }
+    }
+
+    /// Has `say` told, once, what a command waits for when nobody answers for some seconds.
+    #[must_use]
+    pub fn telling(self, say: fn(&str)) -> Client {
+        Client { say, ..self }
     }
 
     /// The control socket, for error texts.
@@ -130,7 +166,8 @@ impl Client {
             Patience::Until(deadline) => deadline,
             Patience::Question | Patience::Action => Instant::now() + self.answer_limit,
         };
-        let mut call = Call { request: &request, patience, deadline, asked: false };
+        let mut call = Call::new(&request, patience, deadline);
+        let notice_at = Instant::now() + self.notice_after;
         let mut last_503 = None;
         loop {
             match self.attempt(&mut call) {
@@ -142,7 +179,14 @@ impl Client {
                 Err(Trouble::TryAgain(response)) => last_503 = response.or(last_503),
                 Err(Trouble::Refused | Trouble::Late) => {}
             }
-            let left = call.deadline.saturating_duration_since(Instant::now());
+            if last_503.is_none() && Instant::now() >= notice_at {
+                self.notice();
+            }
+            let mut left = call.deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() && last_503.is_none() {
+                left = self.extension(&mut call).unwrap_or_default();
+                call.deadline += left;
+            }
             if left.is_zero() {
                 return last_503.ok_or_else(|| self.time_over(call.asked));
             }
@@ -223,20 +267,15 @@ impl Client {
     fn read_answer(&self, socket: &OwnedFd, call: &mut Call<'_>) -> Result<Response, Trouble> {
         let mut answer = Vec::new();
         let mut piece = [0; 16 * 1024];
-        let mut probe_at = Instant::now() + self.probe_every;
+        let first = self.notice_after.min(self.probe_every);
+        let mut look_at = Some(Instant::now() + first);
         loop {
-            let until = match call.patience {
-                Patience::Action => probe_at.min(call.deadline),
-                Patience::Question | Patience::Until(_) => call.deadline,
-            };
+            let until = look_at.map_or(call.deadline, |at| at.min(call.deadline));
             if !wait_for(socket, PollFlags::POLLIN, until)? {
                 if Instant::now() >= call.deadline {
                     return Err(Trouble::Late);
                 }
-                if self.somebody_serves(call.deadline) {
-                    call.deadline = Instant::now() + self.answer_limit;
-                }
-                probe_at = Instant::now() + self.probe_every;
+                look_at = self.look_after(call);
                 continue;
             }
             match recv(socket.as_raw_fd(), &mut piece, MsgFlags::empty()) {
@@ -252,13 +291,28 @@ impl Client {
         }
     }
 
+    /// The silence lasts: is it a long action, or does nobody serve? When to look again.
+    fn look_after(&self, call: &mut Call<'_>) -> Option<Instant> {
+        if call.patience != Patience::Action {
+            self.notice();
+            return None;
+        }
+        if self.somebody_serves(call.deadline) {
+            call.deadline = Instant::now() + self.answer_limit;
+            call.extended_for = None;
+        } else {
+            self.notice();
+        }
+        Some(Instant::now() + self.probe_every)
+    }
+
     /// Whether any answer comes on a connection of its own: the silence is then an action that
     /// takes its time, not a node manager that hangs.
     fn somebody_serves(&self, deadline: Instant) -> bool {
         let request = request_bytes("GET", PING_PATH, None);
         let deadline = deadline.min(Instant::now() + self.probe_every);
         let patience = Patience::Until(deadline);
-        let mut probe = Call { request: &request, patience, deadline, asked: false };
+        let mut probe = Call::new(&request, patience, deadline);
         matches!(self.attempt(&mut probe), Ok(_) | Err(Trouble::TryAgain(Some(_))))
     }
 
@@ -298,39 +352,6 @@ impl Client {
     }
 }
 
-impl CallError {
-    /// What the command says and exits with. `timeout`: what `--timeout` was given.
-    pub fn failure(&self, control_socket: &Path, timeout: Option<Duration>) -> Failure {
-        let path = control_socket.display();
-        match self {
-            CallError::NotRunning { .. } => Failure::new(
-                exit::NOT_RUNNING,
-                format!("no node manager runs at {path}; start it with `nodemanager run`"),
-            ),
-            CallError::WaitsFor(what) => Failure::new(
-                exit::TRY_LATER,
-                format!("the node manager cannot answer now, it waits: {what}; try again later"),
-            ),
-            CallError::TimedOut { asked } => {
-                let limit = timeout.unwrap_or(ANSWER_LIMIT);
-                let rest = match asked {
-                    true => "what was asked for goes on; see `nodemanager status`",
-                    false => "try again later",
-                };
-                Failure::new(exit::TIME_OVER, format!("no answer within {limit:?}; {rest}"))
-            }
-            CallError::Denied => Failure::new(
-                exit::NOT_PERMITTED,
-                format!(
-                    "cannot use {path}: permission denied; run this as the node manager's user \
-                     or as root, or see controlMode and controlGroup"
-                ),
-            ),
-            CallError::Protocol(text) => Failure::new(exit::FAILED, text.clone()),
-        }
-    }
-}
-
 /// A new request id: 16 random bytes in hexadecimal.
 ///
 /// # Errors
@@ -341,18 +362,6 @@ pub fn request_id() -> Result<String, Failure> {
         Failure::new(exit::FAILED, format!("cannot make a request id: {error}"))
     })?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
-}
-
-/// Whether `twin` is still the process that it was. Our own processes have one thread, so a
-/// zombie of theirs is dead; that is not so for others.
-fn lives(twin: &Twin) -> bool {
-    let Ok(stat) = fs::read_to_string(format!("/proc/{}/stat", twin.pid)) else { return false };
-    // The name may hold spaces and parentheses: fields count from behind the last one.
-    let Some((_, rest)) = stat.rsplit_once(')') else { return false };
-    let mut fields = rest.split_ascii_whitespace();
-    let state = fields.next().unwrap_or("X");
-    let start_ticks = fields.nth(18).and_then(|field| field.parse().ok());
-    start_ticks == Some(twin.start_ticks) && !matches!(state, "Z" | "X" | "x")
 }
 
 fn request_bytes(method: &str, path: &str, body: Option<&[u8]>) -> Vec<u8> {

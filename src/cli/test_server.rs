@@ -54,6 +54,7 @@ impl RunDir {
             standby: None,
             keeper: None,
             waits_for: waits_for.map(str::to_owned),
+            decides_within_ms: None,
             written_at: "2026-11-21T19:44:01Z".into(),
         };
         fs::write(self.path("pair.json"), serde_json::to_vec(&pair).unwrap()).unwrap();

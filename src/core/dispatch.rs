@@ -40,7 +40,7 @@ impl Node {
                 self.take_over(now, Cause::Death);
             }
             Event::Pulse { counter } => {
-                let late = self.is_pulse_stale(now);
+                let late = self.take_staleness(now);
                 let hang = self.watch.on_pulse(now, counter, late, &self.plan, &mut self.out);
                 if let Some(cause) = hang {
                     self.take_over(now, cause);
@@ -121,6 +121,11 @@ impl Node {
                     s.on_child_failed(now, start_number, error, steps);
                 });
             }
+            Event::ChildRefused { server, start_number, error } => {
+                self.with_server(server, |s, steps| {
+                    s.on_child_refused(now, start_number, error, steps);
+                });
+            }
             Event::Executed { server, start_number } => {
                 self.with_server(server, |s, steps| s.on_executed(now, start_number, steps));
             }
@@ -174,7 +179,7 @@ impl Node {
     }
 
     fn on_pair_event(&mut self, now: Ms, event: Event) {
-        let late = self.is_pulse_stale(now);
+        let late = matches!(event, Event::Pulse { .. }) && self.take_staleness(now);
         let (plan, out) = (&self.plan, &mut self.out);
         match event {
             Event::StandbySpawned { process } => self.standby.on_spawned(now, process, plan),

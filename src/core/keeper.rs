@@ -4,10 +4,12 @@
 //! and whether they live; it starts the pair again only after every twin was seen dead.
 
 use super::time::Ms;
-use super::watch::HANGS_DOUBLINGS_MAX;
+use super::watch::{HANGS_DOUBLINGS_MAX, HANGS_WINDOW_MS};
 
 /// So many heartbeat timeouts without a serving active, and the keeper acts. While a standby
 /// watches, that is its task: its own timeout grows when hangs repeat, and the keeper's with it.
+/// It doubles with each time that the keeper had to act, so that a disk that stops every active on its
+/// way is no storm either.
 pub const TIMEOUTS: u64 = 3;
 /// A pair that could not be started again is tried again after this, doubled each time.
 pub const RETRY_MS: u64 = 500;
@@ -74,8 +76,17 @@ pub enum Action {
 /// What people are told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Note {
-    NobodyServes { both_dead: bool },
-    StartAgainFailed { retry_ms: u64 },
+    NobodyServes {
+        both_dead: bool,
+    },
+    /// Twins that do not serve were killed so often lately; they get more time from now on.
+    KillsRepeat {
+        times: u32,
+        patience_ms: u64,
+    },
+    StartAgainFailed {
+        retry_ms: u64,
+    },
     StillAlive,
 }
 
@@ -108,6 +119,9 @@ pub struct Keeper {
     served: Ms,
     next_look: Ms,
     failures: u32,
+    /// How often twins were killed lately, and when last.
+    kills: u32,
+    killed_at: Ms,
     /// Starts whose end (or failure) has not been reported yet. Only the last one's counts: the
     /// look that comes before a report may already have led to the next start.
     starts_owed: u32,
@@ -142,6 +156,8 @@ impl Keeper {
             served: now,
             next_look: now,
             failures: 0,
+            kills: 0,
+            killed_at: now,
             starts_owed: 0,
             end_again: None,
             end_asked: 0,
@@ -251,14 +267,25 @@ impl Keeper {
         let is_watched = self.seen.iter().zip(self.moved).any(|(twin, moved)| {
             twin.alive && twin.role == TwinRole::Standby && now.since(moved) < patience_ms
         });
-        let doublings = if is_watched { HANGS_DOUBLINGS_MAX } else { 0 };
+        let doublings = if is_watched { HANGS_DOUBLINGS_MAX } else { self.doublings(now) };
         now.since(self.served) >= patience_ms << doublings
+    }
+
+    fn doublings(&self, now: Ms) -> usize {
+        let is_recent = now.since(self.killed_at) < HANGS_WINDOW_MS;
+        if is_recent { (self.kills as usize).min(HANGS_DOUBLINGS_MAX) } else { 0 }
     }
 
     fn kill(&mut self, now: Ms, out: &mut Vec<Action>) {
         out.push(Action::Note(Note::NobodyServes { both_dead: false }));
         out.push(Action::KillTwins);
         self.state = State::Killing { again: now.after(KILL_AGAIN_MS) };
+        let earlier = if self.doublings(now) > 0 { self.kills } else { 0 };
+        (self.kills, self.killed_at) = (earlier.saturating_add(1), now);
+        if earlier > 0 {
+            let patience_ms = (self.timeout_ms * TIMEOUTS) << self.doublings(now);
+            out.push(Action::Note(Note::KillsRepeat { times: self.kills, patience_ms }));
+        }
     }
 
     fn start_again(&mut self, now: Ms, out: &mut Vec<Action>) {

@@ -132,6 +132,13 @@ pub enum Event {
         start_number: u64,
         error: String,
     },
+    /// What the machine owes a child was gone (the run directory was emptied) before the child was
+    /// ready; it ends without exec. Not the server's failure.
+    ChildRefused {
+        server: ServerId,
+        start_number: u64,
+        error: String,
+    },
     /// exec succeeded (or the child was killed on its way there: `Died` follows).
     Executed {
         server: ServerId,

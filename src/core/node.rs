@@ -10,7 +10,7 @@ use super::record::{Entry, NodeRecord, Record};
 use super::server::{Server, Step, Steps};
 use super::standby::Standby;
 use super::time::{Ms, Timers};
-use super::watch::Watch;
+use super::watch::{Watch, grown_timeout_ms};
 use super::{Action, ClientId, Event, PairPlan, ServerId, ServerPlan};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -156,8 +156,14 @@ impl Node {
 
     /// The answer to the last heartbeat says nothing about the other twin: this process was late
     /// with the heartbeat, or was stopped between it and the answer.
-    pub(super) fn is_pulse_stale(&self, now: Ms) -> bool {
-        self.was_late || now.since(self.beaten_at) > self.plan.heartbeat_interval_ms
+    pub(super) fn take_staleness(&mut self, now: Ms) -> bool {
+        let was_late = std::mem::take(&mut self.was_late);
+        was_late || now.since(self.beaten_at) > self.plan.heartbeat_interval_ms
+    }
+
+    /// How long this active may hang before its standby acts.
+    pub fn hang_timeout_ms(&self, now: Ms) -> u64 {
+        grown_timeout_ms(&self.record.hangs, now, &self.plan)
     }
 
     fn after_step(&mut self, now: Ms, out: &mut Vec<Action>) {
@@ -177,7 +183,8 @@ impl Node {
         match timer {
             Timer::Beat => {
                 self.timers.set(Timer::Beat, Some(now.after(self.plan.heartbeat_interval_ms)));
-                self.was_late = late;
+                // Until an answer has come: it may be the one to a heartbeat before.
+                self.was_late |= late;
                 self.beaten_at = now;
                 self.out.push(Action::Beat);
             }

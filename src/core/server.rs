@@ -215,6 +215,21 @@ impl Server {
         }
     }
 
+    /// The machine kept the child from getting ready, so it does not count as the server's failure:
+    /// once the child is dead, the next one is started.
+    pub fn on_child_refused(&mut self, now: Ms, number: u64, error: String, steps: &mut Steps) {
+        if self.rec.start_number != number {
+            return;
+        }
+        if let Phase::AtGate { process, .. } | Phase::Execing { process, .. } = self.rec.phase {
+            self.rec.reason = Some(error);
+            let until = now.after(KILL_AGAIN_MS);
+            let why = Why::NeverRan;
+            let phase = Phase::Stopping { process, why, leader_dead: false, killed: true, until };
+            self.enter(phase, steps);
+        }
+    }
+
     /// The record of the child is safe: this, and nothing else, opens the gate.
     pub fn on_recorded(&mut self, now: Ms, start_number: u64, steps: &mut Steps) {
         if self.rec.start_number != start_number {

@@ -17,6 +17,12 @@ pub const HANGS_WINDOW_MS: u64 = 600_000;
 /// The timeout doubles with each hang, at most so many times.
 pub const HANGS_DOUBLINGS_MAX: usize = 5;
 
+/// The timeout that follows from the moments of earlier hangs.
+pub fn grown_timeout_ms(hangs: &[Ms], now: Ms, plan: &PairPlan) -> u64 {
+    let recent = hangs.iter().filter(|at| now.since(**at) < HANGS_WINDOW_MS).count();
+    plan.heartbeat_timeout_ms << recent.min(HANGS_DOUBLINGS_MAX)
+}
+
 /// What a standby knows.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Watch {
@@ -109,15 +115,9 @@ impl Watch {
     /// The timeout that applies now: it grows when hangs repeat, so that a dead disk, which stops
     /// every active in turn, does not become a storm.
     pub fn timeout_ms(&self, now: Ms, plan: &PairPlan) -> u64 {
-        plan.heartbeat_timeout_ms << self.recent_hangs(now).min(HANGS_DOUBLINGS_MAX)
-    }
-
-    fn recent_hangs(&self, now: Ms) -> usize {
         match self.copy.get("").map(|entry| &entry.record) {
-            Some(Record::Node(node)) => {
-                node.hangs.iter().filter(|at| now.since(**at) < HANGS_WINDOW_MS).count()
-            }
-            _ => 0,
+            Some(Record::Node(node)) => grown_timeout_ms(&node.hangs, now, plan),
+            _ => plan.heartbeat_timeout_ms,
         }
     }
 

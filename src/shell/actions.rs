@@ -12,6 +12,7 @@ use crate::sys::lock::{Attempt, Lock};
 use crate::sys::{self, pidfd, pulse};
 use crate::wire::Message;
 use log::{error, warn};
+use std::io::ErrorKind;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
@@ -22,14 +23,7 @@ impl Shell {
     pub(super) fn do_action(&mut self, action: Action) {
         let ctx = &mut self.ctx;
         match action {
-            Action::Spawn { server, start_number } => {
-                self.outputs.ensure(ctx, self.servers.name(server));
-                self.servers.spawn(ctx, server, start_number);
-                self.forks += 1;
-                if self.forks.is_multiple_of(FORKS_PER_BEAT) {
-                    self.send_beat();
-                }
-            }
+            Action::Spawn { server, start_number } => self.spawn_server(server, start_number),
             Action::Discard { server, start_number } => {
                 self.servers.discard_child(ctx, server, start_number);
             }
@@ -101,6 +95,34 @@ impl Shell {
             // Carried out above.
             _ => {}
         }
+    }
+
+    /// What the machine lacks for a start is not the server's failure.
+    fn spawn_server(&mut self, server: ServerId, start_number: u64) {
+        match self.prepare_output(server) {
+            Ok(()) => self.servers.spawn(&mut self.ctx, server, start_number),
+            Err(error) => self.ctx.tell(Event::SpawnFailed { server, start_number, error }),
+        }
+        self.forks += 1;
+        if self.forks.is_multiple_of(FORKS_PER_BEAT) {
+            self.send_beat();
+        }
+    }
+
+    /// Without its directory there is no FIFO: somebody emptied the run directory, and the next
+    /// heartbeat would be too late for this start.
+    fn prepare_output(&mut self, server: ServerId) -> Result<(), String> {
+        let name = self.servers.name(server).to_string();
+        let mut made = self.outputs.ensure(&mut self.ctx, &name);
+        if made.as_ref().is_err_and(|error| error.kind() == ErrorKind::NotFound) {
+            make_dirs(&self.ctx.config)?;
+            self.keep_run_dir();
+            if self.exit.is_some() {
+                return Err("this active ends".to_string());
+            }
+            made = self.outputs.ensure(&mut self.ctx, &name);
+        }
+        made.map_err(|error| format!("cannot make its FIFO: {error}"))
     }
 
     /// The journal, then the copy: the gate opens when either has it. That the pair is to end is

@@ -5,10 +5,12 @@
 //! dropped; one that sends garbage gets a refusal.
 
 use super::ctx::Ctx;
+use super::spare::{Spare, is_shortage, is_waiting};
 use super::token::Source;
 use crate::api::{self, ErrorAnswer};
 use crate::core::{ClientId, Event, Ms};
 use crate::http::{CLIENT_TIMEOUT_MS, Connection, JSON, Request};
+use crate::sys;
 use log::{debug, info, warn};
 use mio::Interest;
 use mio::net::{UnixListener, UnixStream};
@@ -26,7 +28,9 @@ const CLIENTS_MAX: usize = 512;
 const READS_MAX: usize = 16;
 /// After an error of accept (no descriptor left) it is tried again.
 const ACCEPT_AGAIN_MS: u64 = 100;
-/// Bad requests are logged once in this time.
+/// A connection in the place of the spare descriptor lets the next one in after this.
+const LENT_MS: u64 = 1_000;
+/// Bad requests, and a lack of descriptors, are logged once in this time.
 const BAD_EVERY_MS: u64 = 60_000;
 
 struct Client {
@@ -44,6 +48,10 @@ pub struct Control {
     accept_at: Option<Ms>,
     bad: u64,
     bad_log_at: Ms,
+    spare: Spare,
+    /// Who has the place of the spare descriptor, and until when it is safe from the next one.
+    lent: Option<(usize, Ms)>,
+    short_log_at: Ms,
 }
 
 /// Binds the control socket. Only who holds the lock calls this, so what is there is left over.
@@ -69,6 +77,9 @@ impl Control {
             accept_at: None,
             bad: 0,
             bad_log_at: Ms(0),
+            spare: Spare::new(),
+            lent: None,
+            short_log_at: Ms(0),
         }
     }
 
@@ -97,6 +108,7 @@ impl Control {
     /// Connections are waiting.
     pub fn accept(&mut self, ctx: &mut Ctx) {
         self.accept_at = None;
+        self.spare.refill();
         loop {
             if self.clients.len() >= CLIENTS_MAX && !self.drop_oldest_silent(ctx) {
                 self.accept_at = Some(ctx.now().after(ACCEPT_AGAIN_MS));
@@ -105,8 +117,10 @@ impl Control {
             let Some(listener) = &self.listener else { return };
             match listener.accept() {
                 Ok((stream, _)) => self.take_in(ctx, stream),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return self.spare.refill(),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if is_shortage(&error) && !is_waiting(listener) => return,
+                Err(error) if is_shortage(&error) && self.make_room(ctx) => {}
                 Err(error) => {
                     debug!(target: "0199", "cannot take a connection on the control socket: {error}");
                     self.accept_at = Some(ctx.now().after(ACCEPT_AGAIN_MS));
@@ -114,6 +128,25 @@ impl Control {
                 }
             }
         }
+    }
+
+    /// No descriptor is left, and a connection waits: it is taken in the place of the spare one,
+    /// unless that is lent.
+    fn make_room(&mut self, ctx: &mut Ctx) -> bool {
+        let now = ctx.now();
+        if let Some((number, until)) = self.lent
+            && now >= until
+        {
+            // A long wait must not keep the others out. Its client asks again by itself.
+            self.drop_client(ctx, number);
+        }
+        let has_room = self.spare.lend();
+        if has_room && now >= self.short_log_at {
+            self.short_log_at = now.after(BAD_EVERY_MS);
+            let limit = sys::nofile().map_or(0, |(soft, _)| soft);
+            warn!(target: "0135", "no descriptor is left (limit {limit}): requests are taken one at a time; raise the limit (ulimit -n), or give servers output.to = \"direct\" or \"null\"");
+        }
+        has_room
     }
 
     /// A crowd that says nothing must not keep out those who have something to ask.
@@ -140,6 +173,10 @@ impl Control {
         if ctx.poll.registry().register(&mut stream, token, interest).is_ok() {
             let until = Some(ctx.now().after(CLIENT_TIMEOUT_MS));
             self.clients.insert(number, Client { stream, http: Connection::default(), until });
+            self.spare.refill();
+            if !self.spare.is_there() {
+                self.lent = Some((number, ctx.now().after(LENT_MS)));
+            }
         }
     }
 
@@ -254,6 +291,10 @@ impl Control {
         if let Some(mut client) = self.clients.remove(&number) {
             let _ = ctx.poll.registry().deregister(&mut client.stream);
             ctx.tell(Event::ClientGone { client: ClientId(number as u64) });
+            drop(client);
+            // Before anything else takes the place.
+            self.spare.refill();
+            self.lent.take_if(|(lent, _)| *lent == number);
         }
     }
 

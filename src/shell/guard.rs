@@ -123,9 +123,8 @@ impl Shell {
     }
 
     fn look_at_ground(&mut self) {
-        let path = lock_path(&self.ctx.config);
-        if self.lock.as_ref().is_some_and(|lock| !lock.still_at(&path)) {
-            self.rebuild_run_dir();
+        if self.keep_run_dir() {
+            // All in it was made anew.
         } else if self.store.needs_open() {
             self.store.open(self.node.entries());
         } else if self.is_serving {
@@ -133,6 +132,17 @@ impl Shell {
         }
         self.look_at_keeper();
         self.outputs.check_paths(&self.ctx, false);
+    }
+
+    /// Builds the run directory again when it is not the one whose lock this process holds;
+    /// whether it was not.
+    pub(super) fn keep_run_dir(&mut self) -> bool {
+        let path = lock_path(&self.ctx.config);
+        let is_lost = self.lock.as_ref().is_some_and(|lock| !lock.still_at(&path));
+        if is_lost {
+            self.rebuild_run_dir();
+        }
+        is_lost
     }
 
     /// A cleaner of temporary files can take the socket alone: nobody could reach the pair then.

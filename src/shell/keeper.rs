@@ -352,6 +352,9 @@ fn say(note: Note) {
         Note::NobodyServes { both_dead: false } => {
             warn!(target: "0023", "nobody serves: what is left of the pair is killed, then it is started again");
         }
+        Note::KillsRepeat { times, patience_ms } => {
+            error!(target: "0028", "ALERT: twins that did not serve were killed {times} times lately; the next ones get {patience_ms} ms");
+        }
         Note::StartAgainFailed { retry_ms } => {
             error!(target: "0024", "the pair could not be started again; the next try in {retry_ms} ms");
         }

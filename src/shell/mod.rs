@@ -16,6 +16,7 @@ pub mod peer;
 pub mod requests;
 mod servers;
 mod signals;
+mod spare;
 mod spec;
 mod store;
 mod token;
@@ -34,6 +35,7 @@ use control::Control;
 use ctx::Ctx;
 use log::{debug, error};
 use mio::Events;
+pub use notes::say;
 use outputs::Outputs;
 use peer::Peers;
 use servers::Servers;
@@ -345,6 +347,8 @@ impl Shell {
         for action in actions {
             debug!(target: "0100", "action {action:?}");
             self.do_action(action);
+            // Each may take a moment on a slow disk: together they are work and no hang.
+            self.beat_in_long_turn();
         }
     }
 

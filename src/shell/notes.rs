@@ -83,6 +83,7 @@ impl Shell {
                 version: version.to_string(),
             }),
             waits_for,
+            decides_within_ms: Some(self.node.hang_timeout_ms(self.ctx.now())),
             written_at: Timestamp::from_millisecond(
                 i64::try_from(process::wall_ms()).unwrap_or_default(),
             )

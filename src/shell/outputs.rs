@@ -20,6 +20,8 @@ use std::path::{Path, PathBuf};
 const FIFO_MODE: u32 = 0o600;
 /// Moved from one FIFO before the others have their turn.
 const BUDGET_BYTES: usize = 1 << 20;
+/// All of them together in one turn: a slow disk under many logs is no hang.
+const TURN_MS: u64 = 50;
 /// The lock is asked for so often while somebody else still moves.
 const LOCK_AGAIN_MS: u64 = 10;
 /// A mover that does not end in this time (stopped, stuck) is killed: servers wait for their FIFOs.
@@ -45,6 +47,8 @@ pub struct Outputs {
     waits_for_lock: bool,
     /// Drains with bytes left, and those that want another try.
     ready: BTreeSet<usize>,
+    /// Where the last turn had to end; the next one goes on there.
+    next: usize,
     retry: BTreeMap<usize, Ms>,
     check_at: Ms,
     /// Servers whose FIFO could not be joined with their log, and when that is tried again.
@@ -147,7 +151,9 @@ impl Outputs {
     /// The run directory was removed: the lock and the FIFOs are made anew in the new one.
     pub fn renew(&mut self, ctx: &mut Ctx) {
         for name in ctx.config.servers.iter().map(|one| one.name.clone()).collect::<Vec<_>>() {
-            self.ensure(ctx, &name);
+            if let Err(error) = self.ensure(ctx, &name) {
+                self.note_unjoined(ctx, &name, &format!("cannot make its FIFO: {error}"));
+            }
         }
         self.lock = None;
         self.lock_again = Some(ctx.now());
@@ -156,9 +162,12 @@ impl Outputs {
 
     /// A server is about to open its FIFO by its path. If that was removed it is made anew; the old
     /// one, which others may still write to, is drained on.
-    pub fn ensure(&mut self, ctx: &mut Ctx, name: &str) {
+    ///
+    /// # Errors
+    /// It can't be made: NotFound when its directory is gone.
+    pub fn ensure(&mut self, ctx: &mut Ctx, name: &str) -> io::Result<()> {
         if ctx.server(name).is_none_or(|server| server.output.to != OutputTo::Pipe) {
-            return;
+            return Ok(());
         }
         let path = ctx.fifo_path(name);
         let drain = self.by_name.get(name).and_then(|number| self.drains.get(*number));
@@ -169,15 +178,11 @@ impl Outputs {
                 there.is_ok_and(|there| (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino))
             })
         });
-        if is_ours {
-            return;
+        if !is_ours {
+            let fd = fifo::open(&path, FIFO_MODE)?;
+            self.add(ctx, name.to_string(), fd);
         }
-        match fifo::open(&path, FIFO_MODE) {
-            Ok(fd) => self.add(ctx, name.to_string(), fd),
-            Err(error) => {
-                self.note_unjoined(ctx, name, &format!("cannot make its FIFO: {error}"));
-            }
-        }
+        Ok(())
     }
 
     /// Who moved before us must have stopped; a mover that was left behind is told to.
@@ -240,8 +245,18 @@ impl Outputs {
             self.retry.remove(&number);
             self.ready.insert(number);
         }
-        for number in std::mem::take(&mut self.ready) {
+        let mut first = std::mem::take(&mut self.ready);
+        let mut order = first.split_off(&self.next).into_iter().chain(first);
+        self.next = 0;
+        // One at least, so that there is progress.
+        while let Some(number) = order.next() {
             self.pump(number, now);
+            if ctx.now().since(now) >= TURN_MS {
+                let mut rest = order.peekable();
+                self.next = rest.peek().copied().unwrap_or(0);
+                self.ready.extend(rest);
+                return;
+            }
         }
     }
 
@@ -283,8 +298,11 @@ impl Outputs {
 
     /// Empties what is there, as far as one turn goes, and lets the lock go for who comes next.
     pub fn end(&mut self, ctx: &mut Ctx) {
-        self.ready.extend(0..self.drains.len());
-        self.turn(ctx);
+        self.take_lock(ctx);
+        if self.lock.is_some() {
+            // All of them, however long it takes: there is no next turn.
+            (0..self.drains.len()).for_each(|number| self.pump(number, ctx.now()));
+        }
         for entry in &self.drains {
             ctx.unwatch(&entry.drain.fifo_fd().as_raw_fd());
         }

@@ -4,6 +4,7 @@
 //! at a time, a few kilobytes and seconds each, one log line a minute.
 
 use super::ctx::Ctx;
+use super::spare::{Spare, is_shortage, is_waiting};
 use super::token::Source;
 use crate::core::{Entry, Event, Ms};
 use crate::wire::{self, Decoder, Message, PROTOCOL, Secret, secret_matches};
@@ -22,12 +23,16 @@ const STRANGERS_MAX: usize = 8;
 const ACCEPTS_MAX: usize = 64;
 /// How long one may take to prove it.
 const HELLO_MS: u64 = 3_000;
+/// How long one is safe from the next when no descriptor is left.
+const HELLO_SHORT_MS: u64 = 100;
 /// Bytes that may wait for a slow peer; more, and the link is rebuilt.
 const OUT_MAX: usize = 64 << 20;
 /// Refusals are logged once in this time.
 const REFUSALS_EVERY_MS: u64 = 60_000;
 /// What is left in the backlog after a turn is taken after this.
 const ACCEPT_AGAIN_MS: u64 = 5;
+/// With no descriptor left, it is tried again after this.
+const ACCEPT_SHORT_MS: u64 = 100;
 /// Reads of one connection before the others have their turn.
 const READS_MAX: usize = 64;
 
@@ -57,6 +62,7 @@ pub struct Peers {
     refused_log_at: Ms,
     /// Connections may still wait in the backlog.
     accept_at: Option<Ms>,
+    spare: Spare,
 }
 
 /// What came over the link and concerns the loop.
@@ -116,6 +122,7 @@ impl Peers {
             refused: 0,
             refused_log_at: Ms(0),
             accept_at: None,
+            spare: Spare::new(),
         }
     }
 
@@ -139,20 +146,38 @@ impl Peers {
     /// Connections are waiting.
     pub fn accept(&mut self, ctx: &mut Ctx) {
         self.accept_at = None;
+        self.spare.refill();
         for _ in 0..ACCEPTS_MAX {
             let Some(listener) = &self.listener else { return };
             match listener.accept() {
                 Ok((stream, _)) => self.take_in(ctx, stream),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return self.spare.refill(),
+                Err(error) if is_shortage(&error) && !is_waiting(listener) => return,
+                Err(error) if is_shortage(&error) && self.make_room(ctx) => {}
                 Err(error) => {
-                    // No descriptor is left, perhaps: the next turn tries again.
                     debug!(target: "0199", "cannot take a connection on standbyPort: {error}");
-                    break;
+                    self.accept_at = Some(ctx.now().after(ACCEPT_SHORT_MS));
+                    return;
                 }
             }
         }
         self.accept_at = Some(ctx.now().after(ACCEPT_AGAIN_MS));
+    }
+
+    /// No descriptor is left: the connection takes the place of the spare one, or of the oldest that
+    /// has not proved the secret, although it had time to. So a standby gets through.
+    fn make_room(&mut self, ctx: &mut Ctx) -> bool {
+        if self.spare.lend() {
+            return true;
+        }
+        let latest = ctx.now().after(HELLO_MS - HELLO_SHORT_MS);
+        let is_late = |conn: &Conn| !conn.is_proved && conn.until.is_some_and(|at| at <= latest);
+        let stranger = self.conns.iter().find(|(_, conn)| is_late(conn));
+        if let Some(number) = stranger.map(|(number, _)| *number) {
+            self.drop_conn(ctx, number, "no descriptor is left", &mut Vec::new());
+        }
+        self.spare.lend()
     }
 
     fn take_in(&mut self, ctx: &mut Ctx, mut stream: TcpStream) {
@@ -343,6 +368,9 @@ impl Peers {
     fn close(&mut self, ctx: &mut Ctx, number: usize) {
         if let Some(mut conn) = self.conns.remove(&number) {
             let _ = ctx.poll.registry().deregister(&mut conn.stream);
+            drop(conn);
+            // Before anything else takes the place.
+            self.spare.refill();
         }
     }
 

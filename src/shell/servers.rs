@@ -10,6 +10,7 @@ mod groups;
 use super::ctx::Ctx;
 use super::spec;
 use super::token::Source;
+use crate::config::OutputTo;
 use crate::core::{Event, Exit, Identity, Ms, ServerId};
 use crate::sys::pidfd::{self, Verified};
 use crate::sys::spawn::{self, News};
@@ -233,7 +234,15 @@ impl Servers {
                 Ok(Some(News::Ready)) => {}
                 Ok(Some(News::Failed { step, errno, program })) => {
                     let error = self.failure_text(ctx, server, step, errno, program);
-                    ctx.tell(Event::ChildFailed { server, start_number, error });
+                    // Its FIFO was there when it was forked: somebody empties the run directory.
+                    let is_piped = ctx
+                        .server(self.name(server))
+                        .is_some_and(|config| config.output.to == OutputTo::Pipe);
+                    let is_gone = step == spawn::Step::Output && errno == libc::ENOENT;
+                    ctx.tell(match is_piped && is_gone {
+                        true => Event::ChildRefused { server, start_number, error },
+                        false => Event::ChildFailed { server, start_number, error },
+                    });
                 }
                 Err(error) if error.kind() != ErrorKind::InvalidData => {
                     return ctx.look_again(Source::Gate(number));

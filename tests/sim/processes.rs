@@ -20,6 +20,13 @@ impl World {
             return self.dies(uid, Exit::Signal(9));
         }
         let behaviour = self.plan.behaviours[server];
+        if self.weather.on && self.rng.per_mille(behaviour.exec_fails / 3) {
+            let error = "cannot open its output".to_string();
+            let event =
+                Event::ChildRefused { server: ServerId(server), start_number: number, error };
+            self.tell(parent, Stream::Servers, event);
+            return self.dies_soon(uid, 30, Exit::Code(127));
+        }
         if self.rng.per_mille(behaviour.exec_fails) {
             let error = "cannot exec: no such file".to_string();
             let event =

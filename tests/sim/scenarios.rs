@@ -4,7 +4,7 @@
 
 use crate::os::Uid;
 use crate::plan::{Behaviour, Plan};
-use crate::world::World;
+use crate::world::{Due, World};
 use nodemanager::core::ask::Verb;
 use nodemanager::core::restart::When;
 use nodemanager::core::{Exit, Identity, Phase, Wanted};
@@ -255,5 +255,85 @@ fn a_stop_in_the_middle_of_a_takeover_is_carried_out_by_the_next_active() {
             "{}",
             story(&world)
         );
+    }
+}
+
+fn stop(world: &mut World, uid: Uid) {
+    if let Some(twin) = world.twins.get_mut(&uid) {
+        twin.stopped = true;
+    }
+    if let Some(keeper) = world.keeper.as_mut().filter(|keeper| keeper.uid == uid) {
+        keeper.stopped = true;
+    }
+}
+
+fn keeper(world: &World) -> Uid {
+    world.keeper.as_ref().map(|keeper| keeper.uid).expect("a keeper")
+}
+
+const ORDERS: [[usize; 3]; 6] = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
+
+#[test]
+fn a_suspended_pair_goes_on_whatever_wakes_first() {
+    for order in ORDERS {
+        for seed in 0..4 {
+            // Less than the timeout (500 ms) in all, at every moment of a heartbeat.
+            for between_ms in (0..200).step_by(7) {
+                let mut world = settled(seed, Plan::simple());
+                let all = [keeper(&world), active(&world), standby(&world)];
+                later(&mut world, between_ms * 3);
+                all.iter().for_each(|uid| stop(&mut world, *uid));
+                for (turn, at) in (0..).zip(order) {
+                    world.at(10_000 + turn * between_ms, Due::Continues(all[at]));
+                }
+                later(&mut world, 13_000);
+                let what = format!("seed {seed}, {order:?}, {between_ms} ms between");
+                let now = [keeper(&world), active(&world), standby(&world)];
+                assert_eq!(now, all, "{what}\n{}", story(&world));
+                assert_eq!(world.counts.takeovers, 0, "{what}");
+                ends_well(world, &what);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_pair_whose_twins_wake_too_far_apart_has_one_takeover_and_no_more() {
+    for seed in 0..10 {
+        for between_ms in (900..1_400).step_by(50) {
+            let mut world = settled(seed, Plan::simple());
+            let all = [keeper(&world), active(&world), standby(&world)];
+            all.iter().for_each(|uid| stop(&mut world, *uid));
+            // The standby is awake for longer than the timeout, and sees an active that is not.
+            for (at, after_ms) in [(0, 0), (2, 0), (1, between_ms)] {
+                world.at(10_000 + after_ms, Due::Continues(all[at]));
+            }
+            later(&mut world, 14_000);
+            let what = format!("seed {seed}, {between_ms} ms between");
+            assert_eq!(world.counts.takeovers, 1, "{what}\n{}", story(&world));
+            assert_eq!((keeper(&world), active(&world)), (all[0], all[2]), "{what}");
+            ends_well(world, &what);
+        }
+    }
+}
+
+#[test]
+fn a_twin_that_is_late_again_and_again_disturbs_nobody() {
+    for seed in 0..20 {
+        for is_active_late in [true, false] {
+            let mut world = settled(seed, Plan::simple());
+            let all = [keeper(&world), active(&world), standby(&world)];
+            let late = if is_active_late { all[1] } else { all[2] };
+            for times in 0..40 {
+                stop(&mut world, late);
+                later(&mut world, 200 + times * 3);
+                world.continues(late);
+                later(&mut world, 50);
+            }
+            let what = format!("seed {seed}, the active: {is_active_late}");
+            let now = [keeper(&world), active(&world), standby(&world)];
+            assert_eq!((now, world.counts.takeovers), (all, 0), "{what}\n{}", story(&world));
+            ends_well(world, &what);
+        }
     }
 }

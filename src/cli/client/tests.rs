@@ -1,8 +1,10 @@
 //! No command hangs, and no request is lost, whatever the other side does.
 
+use super::patience::state_of;
 use super::*;
 use crate::cli::test_server::{Reply, RunDir, Server, twin};
 use nix::sys::socket::{Backlog, bind, listen};
+use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 
@@ -115,6 +117,84 @@ fn silence_ends_with_the_deadline() {
     assert_eq!(run.client().call("GET", "/", None, soon()), late);
     assert_eq!(impatient(&run).call("GET", "/", None, Patience::Question), late);
     assert_eq!(impatient(&run).call("GET", "/", None, Patience::Action), late);
+}
+
+/// As `write_pair`, with a standby and how long it takes to decide.
+fn write_watched(run: &RunDir, standby: Option<Twin>, keeper: Option<Twin>) {
+    run.write_pair("serving", Some(me()), None);
+    let mut pair = run.client().read_pair_file().unwrap();
+    (pair.standby, pair.keeper, pair.decides_within_ms) = (standby, keeper, Some(60_000));
+    fs::write(run.path("pair.json"), serde_json::to_vec(&pair).unwrap()).unwrap();
+}
+
+/// The first connection is never answered; the next one is.
+fn deaf_at_first(run: &RunDir) -> Server {
+    Server::start(&run.path("control.sock"), |_, before| match before {
+        0 => Reply::Hold,
+        _ => answered("the next one"),
+    })
+}
+
+#[test]
+fn a_silent_active_is_waited_for_as_long_as_its_standby_or_keeper_may_take() {
+    for (standby, keeper) in [(Some(me()), None), (None, Some(me()))] {
+        let run = RunDir::new();
+        write_watched(&run, standby, keeper);
+        let _server = deaf_at_first(&run);
+        let response = impatient(&run).call("GET", "/", None, Patience::Question).unwrap();
+        assert_eq!(response.body, b"the next one");
+    }
+}
+
+#[test]
+fn a_silent_active_that_nobody_watches_is_not_waited_for() {
+    let mut stopped = Command::new("sleep").arg("60").spawn().unwrap();
+    let stop = || {
+        let pid = nix::unistd::Pid::from_raw(stopped.id() as i32);
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGSTOP).unwrap();
+    };
+    stop();
+    let stopped_twin = twin(stopped.id());
+    while state_of(&stopped_twin).as_deref() != Some("T") {
+        thread::yield_now();
+    }
+    for (standby, keeper) in [(None, None), (Some(stopped_twin.clone()), Some(stopped_twin))] {
+        let run = RunDir::new();
+        write_watched(&run, standby, keeper);
+        let _server = deaf_at_first(&run);
+        let late = Err(CallError::TimedOut { asked: true });
+        assert_eq!(impatient(&run).call("GET", "/", None, Patience::Question), late);
+    }
+    stopped.kill().unwrap();
+    stopped.wait().unwrap();
+}
+
+#[test]
+fn the_own_timeout_is_not_moved_by_who_decides() {
+    let run = RunDir::new();
+    write_watched(&run, Some(me()), None);
+    let _server = Server::start(&run.path("control.sock"), |_, _| Reply::Hold);
+    let late = Err(CallError::TimedOut { asked: true });
+    assert_eq!(run.client().call("GET", "/", None, soon()), late);
+}
+
+#[test]
+fn what_a_silence_waits_for_is_said_once() {
+    thread_local!(static SAID: std::cell::RefCell<Vec<String>> = const { std::cell::RefCell::new(Vec::new()) });
+    fn say(text: &str) {
+        SAID.with_borrow_mut(|said| said.push(text.to_string()));
+    }
+    let run = RunDir::new();
+    write_watched(&run, Some(me()), None);
+    let _server = Server::start(&run.path("control.sock"), |_, _| Reply::Hold);
+    let client = Client { notice_after: SOON / 10, ..run.client().telling(say) };
+    for _ in 0..2 {
+        let _ = client.call("GET", "/", None, soon());
+    }
+    let pid = std::process::id();
+    let text =
+        format!("waiting: the active (PID {pid}) does not answer; the standby decides within 60 s");
+    assert_eq!(SAID.take(), [text]);
 }
 
 #[test]

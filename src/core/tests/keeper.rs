@@ -5,7 +5,7 @@ use crate::core::keeper::{
     ASK_AGAIN_MS, Action, Event, KILL_AGAIN_MS, Keeper, RETRY_MAX_MS, RETRY_MS, TIMEOUTS, TwinRole,
     TwinSeen,
 };
-use crate::core::watch::HANGS_DOUBLINGS_MAX;
+use crate::core::watch::{HANGS_DOUBLINGS_MAX, HANGS_WINDOW_MS};
 
 const INTERVAL_MS: u64 = 100;
 const TIMEOUT_MS: u64 = 1_000;
@@ -94,6 +94,28 @@ fn when_both_are_dead_the_pair_is_started_at_once() {
     let mut watched = Watched::serving();
     let out = watched.look([dead(TwinRole::Serving, 1), dead(TwinRole::Standby, 1)]);
     assert_eq!(out, [Action::Start { revives: true }]);
+}
+
+#[test]
+fn each_time_that_twins_hang_on_their_way_the_next_ones_get_twice_the_time() {
+    let mut watched = Watched::serving();
+    let waits = (0..8).map(|_| {
+        let still = [twin(TwinRole::Starting, 1), NONE];
+        let mut looks = 1;
+        while watched.look(still) != [Action::KillTwins] {
+            looks += 1;
+            assert!(looks < 10_000, "never killed");
+        }
+        assert_eq!(watched.look([NONE; 2]), [Action::Start { revives: true }]);
+        looks * INTERVAL_MS / OVERDUE_MS
+    });
+    let waits: Vec<u64> = waits.collect();
+    assert_eq!(waits, [1, 2, 4, 8, 16, 32, 32, 32]);
+    watched.look([twin(TwinRole::Serving, 2), NONE]);
+    watched.now = watched.now.after(HANGS_WINDOW_MS);
+    watched.look([twin(TwinRole::Serving, 3), NONE]);
+    let still = [twin(TwinRole::Serving, 3), NONE];
+    assert_eq!(watched.look_for(OVERDUE_MS, still), [Action::KillTwins], "it is forgotten");
 }
 
 #[test]

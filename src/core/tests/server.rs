@@ -96,6 +96,25 @@ fn an_exec_that_fails_is_a_failure_once_its_child_is_dead() {
 }
 
 #[test]
+fn a_child_that_the_machine_refused_is_started_again_and_does_not_count() {
+    for phase in [
+        Phase::AtGate { process: process(9), until: NOW },
+        Phase::Execing { process: process(9), until: NOW },
+    ] {
+        let mut server = server_in(phase);
+        let error = "cannot open its output".to_string();
+        steps_of(&mut server, |s, steps| s.on_child_refused(NOW, 4, error, steps));
+        assert_eq!(server.rec.phase, stopping(9, Why::NeverRan, false, true));
+        let exit = Some(Exit::Code(127));
+        steps_of(&mut server, |s, steps| s.on_died(NOW, process(9), exit, steps));
+        let steps = steps_of(&mut server, |s, steps| s.on_group(NOW, process(9), None, steps));
+        let next = Action::Spawn { server: ServerId(0), start_number: 5 };
+        assert!(steps.contains(&Step::Do(next)), "{steps:?}");
+        assert_eq!((server.rec.failures_in_row, server.rec.last_exit), (0, None));
+    }
+}
+
+#[test]
 fn an_exec_that_takes_long_is_reported_and_waited_for() {
     let mut server = server_in(Phase::Execing { process: process(9), until: NOW });
     let steps = steps_of(&mut server, |s, steps| s.on_deadline(NOW, steps));

@@ -43,6 +43,7 @@ fn news(pid: i32, number: u64) -> Vec<(String, Work)> {
         ("spawned", Box::new(move |s, out| s.on_spawned(NOW, number, process, out))),
         ("spawn failed", Box::new(move |s, out| s.on_spawn_failed(NOW, number, "x".into(), out))),
         ("child failed", Box::new(move |s, out| s.on_child_failed(NOW, number, "x".into(), out))),
+        ("child refused", Box::new(move |s, out| s.on_child_refused(NOW, number, "x".into(), out))),
         ("recorded", Box::new(move |s, out| s.on_recorded(NOW, number, out))),
         ("not recorded", Box::new(move |s, _| s.on_not_recorded(number, "x"))),
         ("executed", Box::new(move |s, out| s.on_executed(NOW, number, out))),
