@@ -7,7 +7,7 @@ use super::ctx::Ctx;
 use super::token::Source;
 use crate::config::OutputTo;
 use crate::core::Ms;
-use crate::output::{Drain, Limits};
+use crate::output::{Drain, Limits, Lost, loss};
 use crate::sys::lock::{Attempt, Lock};
 use crate::sys::{self, fifo, pidfd};
 use log::{error, info, warn};
@@ -52,6 +52,8 @@ struct Entry {
     drain: Drain,
     /// Bytes moved since this process began.
     moved: u64,
+    /// Why its log's path can't be followed: said once.
+    path_trouble: Option<String>,
 }
 
 /// Where the lock of the mover is.
@@ -105,7 +107,7 @@ impl Outputs {
                 }
                 self.by_name.insert(name.clone(), self.drains.len());
                 self.ready.insert(self.drains.len());
-                self.drains.push(Entry { name, drain, moved: 0 });
+                self.drains.push(Entry { name, drain, moved: 0, path_trouble: None });
             }
             Err(error) => error!(
                 target: "0361",
@@ -159,6 +161,7 @@ impl Outputs {
                 self.lock = Some(lock);
                 self.lock_again = None;
                 self.ready.extend(0..self.drains.len());
+                self.keep_losses(ctx);
                 return;
             }
             Ok(Attempt::HeldBy(_)) if self.waits_for_lock => {}
@@ -174,6 +177,27 @@ impl Outputs {
             }
         }
         self.lock_again = Some(ctx.now().after(LOCK_AGAIN_MS));
+    }
+
+    /// Goes on with the counts of who moved before us.
+    fn keep_losses(&mut self, ctx: &Ctx) {
+        for entry in &mut self.drains {
+            entry.drain.forget_record();
+        }
+        let names: Vec<&str> = self.by_name.keys().map(String::as_str).collect();
+        match loss::open(&ctx.config.node.run_dir.join("dropped"), &names) {
+            Ok(records) => {
+                for (number, record) in self.by_name.values().zip(records) {
+                    if let Some(entry) = self.drains.get_mut(*number) {
+                        entry.drain.keep_loss_in(record);
+                    }
+                }
+            }
+            Err(error) => warn!(
+                target: "0362",
+                "cannot open the record of dropped output, its counts end with this process: {error}"
+            ),
+        }
     }
 
     pub fn on_readable(&mut self, number: usize) {
@@ -213,8 +237,9 @@ impl Outputs {
         let pumped = entry.drain.pump(now.0, BUDGET_BYTES);
         entry.moved += pumped.moved;
         let name = &entry.name;
-        if pumped.dropped > 0 {
-            warn!(target: "0364", "{name}: {} bytes of its output were dropped while its log could not be written", pumped.dropped);
+        if let Some(lost) = pumped.lost {
+            warn!(target: "0364", "{name}: {}", loss_text(lost));
+            entry.drain.loss_is_told();
         }
         if let Some(trouble) = pumped.trouble {
             if trouble.is_new {
@@ -236,11 +261,18 @@ impl Outputs {
         }
         self.check_at = ctx.now().after(CHECK_EVERY_MS);
         for entry in &mut self.drains {
-            match entry.drain.check_path() {
-                Ok(true) => info!(target: "0365", "{}: its log was opened again", entry.name),
-                Ok(false) => {}
-                Err(error) => warn!(target: "0363", "{}: cannot open its log: {error}", entry.name),
+            let trouble = match entry.drain.check_path() {
+                Ok(true) => {
+                    info!(target: "0365", "{}: its log was opened again", entry.name);
+                    None
+                }
+                Ok(false) => None,
+                Err(error) => Some(error.to_string()),
+            };
+            if let Some(error) = trouble.as_ref().filter(|_| trouble != entry.path_trouble) {
+                warn!(target: "0363", "{}: cannot open its log: {error}; the old one is written on", entry.name);
             }
+            entry.path_trouble = trouble;
         }
     }
 
@@ -253,6 +285,18 @@ impl Outputs {
         }
         self.lock = None;
     }
+}
+
+fn loss_text(lost: Lost) -> String {
+    let ended = match lost.ended_lines {
+        0 => String::new(),
+        lines => format!(" (ended there by a newline: cut lines, {lines})"),
+    };
+    format!(
+        "{} bytes of its output were dropped while its log could not be written; they are missing \
+         before byte {} of the log{ended}",
+        lost.bytes, lost.before_byte
+    )
 }
 
 /// Ends a mover that was left behind. The lock's holder is asked for again after the
