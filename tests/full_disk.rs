@@ -11,7 +11,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use support::counted::{assert_untouched, counted, started};
-use support::{Pair, SIGKILL, signal, wait_for, wait_until};
+use support::{Pair, SIGKILL, is_alive, signal, wait_for, wait_until};
 use tools::{Ended, exits, finish, has_tool, is_root};
 
 /// Bytes of a numbered line of the test server.
@@ -177,6 +177,55 @@ fn a_server_that_falls_silent_on_a_full_disk_is_told_of_all_the_same() {
     };
     disk.grow();
     wait_until("all bytes to be in the log or told", || all(&pair));
+    drop(pair.run(&["shutdown", "--stop-servers"]));
+    drop(disk);
+}
+
+/// A read-only file system on top of the log directory: what is open can be written on, and
+/// nothing new can be opened.
+struct ReadOnly<'a>(&'a SmallDisk);
+
+impl<'a> ReadOnly<'a> {
+    fn new(disk: &'a SmallDisk) -> ReadOnly<'a> {
+        assert!(disk.mount(&["-t", "tmpfs", "-o", "ro", "tmpfs"]), "nothing can be mounted on top");
+        ReadOnly(disk)
+    }
+}
+
+impl Drop for ReadOnly<'_> {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(&self.0.0).status();
+    }
+}
+
+#[test]
+fn a_takeover_and_a_revival_while_no_log_can_be_opened_lose_no_count_and_leave_no_server_alone() {
+    if !is_root("a small file system") || !has_tool("mount") {
+        return;
+    }
+    let pair = Pair::new("", &writer());
+    let Some(disk) = SmallDisk::new(&pair) else { return };
+    disk.grow();
+    pair.start();
+    pair.wait_whole();
+    let pids = started(&pair, 1);
+    let read_only = ReadOnly::new(&disk);
+    // There is a standby again, which had no log to open.
+    signal(pair.pid_of("active"), SIGKILL);
+    pair.wait_whole();
+    let both = [pair.pid_of("standby"), pair.pid_of("active")];
+    both.iter().for_each(|pid| signal(*pid, SIGKILL));
+    wait_until("their deaths", || both.iter().all(|pid| !is_alive(*pid)));
+    pair.wait_whole();
+    assert_untouched(&pair, &pids);
+    let dropped = dropped_so_far(&pair);
+    wait_until("bytes to be dropped", || dropped_so_far(&pair) > dropped + 100_000);
+    let last = last_number(&pair);
+    drop(read_only);
+    wait_until("output to go on", || last_number(&pair) > last + 1_000);
+    wait_until("the loss to be told", || is_told(&pair));
+    assert_untouched(&pair, &pids);
+    assert_adds_up(&pair);
     drop(pair.run(&["shutdown", "--stop-servers"]));
     drop(disk);
 }

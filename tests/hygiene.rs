@@ -3,7 +3,9 @@
 //!
 //! The short form is in `cargo test`. The long one, 10,000 restarts and 1,000 takeovers, takes
 //! some minutes and prints its figures:
-//! `cargo test --release --test hygiene -- --ignored --nocapture`
+//! `cargo build --release --examples && \
+//! cargo test --release --test hygiene -- --ignored --nocapture`
+//! (`NM_RESTARTS` and `NM_TAKEOVERS` choose other numbers).
 //!
 //! Descriptors are compared as sorted lists of what they lead to, one for each role, and must be
 //! the same. Memory is compared with what it was after a tenth of the work; what may be more
@@ -321,7 +323,10 @@ fn hundreds_of_restarts_and_tens_of_takeovers_leave_no_descriptor_no_zombie_and_
 #[test]
 #[ignore = "takes minutes; see the head of this file"]
 fn ten_thousand_restarts_and_a_thousand_takeovers_leave_nothing_behind() {
-    nothing_piles_up(10_000, 1_000);
+    let number = |name: &str| std::env::var(name).ok().and_then(|number| number.parse().ok());
+    let restarts = number("NM_RESTARTS").unwrap_or(10_000);
+    let takeovers = number("NM_TAKEOVERS").unwrap_or(1_000);
+    nothing_piles_up(restarts, takeovers as usize);
 }
 
 // ---- what reaches a server

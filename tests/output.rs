@@ -216,6 +216,28 @@ impl Reader {
     }
 }
 
+/// Reads until so many bytes are there, read or not; fails when none follow for long.
+fn wait_until_all(
+    arrived: impl Fn(&Reader) -> u64,
+    reader: &mut Reader,
+    bytes: u64,
+    read: impl Fn(&mut Reader),
+) {
+    let mut last = (0, Instant::now());
+    loop {
+        read(reader);
+        let there = arrived(reader);
+        if there >= bytes {
+            return;
+        }
+        if there > last.0 {
+            last = (there, Instant::now());
+        }
+        assert!(last.1.elapsed() < support::LIMIT, "{there} bytes have come, and no more follow");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+}
+
 #[test]
 #[ignore = "takes minutes; see the head of this file"]
 fn ten_gibibytes_of_several_writers_are_in_the_logs_byte_for_byte_over_a_hundred_takeovers() {
@@ -241,29 +263,34 @@ fn ten_gibibytes_of_several_writers_are_in_the_logs_byte_for_byte_over_a_hundred
     let pids = started(&pair, WRITERS as usize);
     let reader = |number| Reader { name: format!("w{number}"), line: 0, file: 0, files: 0 };
     let mut readers: Vec<Reader> = (0..WRITERS).map(reader).collect();
-    let arrived = |reader: &Reader| {
+    let arrived = &|reader: &Reader| {
         let path = pair.home.join(format!("logs/{}.out", reader.name));
         let rotated = nodemanager::output::rotate::rotated_files(&path);
         let paths = rotated.into_iter().map(|(_, path)| path).chain([path]);
         let sizes = paths.map(|path| fs::metadata(path).map_or(0, |status| status.len()));
         reader.line * LINE as u64 + sizes.sum::<u64>()
     };
-    let mut kills = 0;
-    let mut last = (0, Instant::now());
-    loop {
-        readers.iter_mut().for_each(|reader| reader.read(&pair, false));
-        let there: u64 = readers.iter().map(arrived).sum();
-        if there >= WRITERS * lines * LINE as u64 {
-            break;
+    let kills = std::thread::scope(|scope| {
+        // Reading is slower than writing: actives are killed meanwhile.
+        let reading: Vec<_> = readers
+            .iter_mut()
+            .map(|reader| {
+                let pair = &pair;
+                scope.spawn(move || {
+                    wait_until_all(arrived, reader, lines * LINE as u64, |reader| {
+                        reader.read(pair, false);
+                    });
+                })
+            })
+            .collect();
+        let mut kills = 0;
+        while !reading.iter().all(|thread| thread.is_finished()) {
+            signal(pair.pid_of("active"), SIGKILL);
+            kills += 1;
+            pair.wait_whole();
         }
-        if there > last.0 {
-            last = (there, Instant::now());
-        }
-        assert!(last.1.elapsed() < support::LIMIT, "{there} bytes have come, and no more follow");
-        signal(pair.pid_of("active"), SIGKILL);
-        kills += 1;
-        pair.wait_whole();
-    }
+        kills
+    });
     readers.iter_mut().for_each(|reader| reader.read(&pair, true));
     assert_untouched(&pair, &pids);
     let files: u64 = readers.iter().map(|reader| reader.files).sum();

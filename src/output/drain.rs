@@ -91,17 +91,15 @@ pub struct Drain {
 
 impl Drain {
     /// Joins `fifo` (opened as `sys::fifo::open` does) with the log at `path`, and goes on at
-    /// that file's end.
-    ///
-    /// # Errors
-    /// The log can't be opened, or is something that must not be written to.
-    pub fn open(fifo: OwnedFd, path: PathBuf, limits: Limits) -> io::Result<Drain> {
-        let file = Some(open_log(&path, Access::Splice)?);
+    /// that file's end. A log that can't be opened now is as one that can't be written: `pump`
+    /// says why, and tries again.
+    pub fn new(fifo: OwnedFd, path: PathBuf, limits: Limits) -> Drain {
+        let file = open_log(&path, Access::Splice).ok();
         let rotate_at = first_limit(limits);
         let fifo = File::from(fifo);
         let loss = Loss::default();
         let (paused, failing, skipped) = (false, None, 0);
-        Ok(Drain { fifo, path, limits, file, rotate_at, paused, failing, loss, skipped })
+        Drain { fifo, path, limits, file, rotate_at, paused, failing, loss, skipped }
     }
 
     /// Goes on with the record of what was lost so far. To be called by who may move the bytes
@@ -145,7 +143,7 @@ impl Drain {
     /// Opens the log's path again. When that fails, the file that is open stays in use.
     ///
     /// # Errors
-    /// As [`Drain::open`].
+    /// The log can't be opened, or is something that must not be written to.
     pub fn reopen(&mut self) -> io::Result<()> {
         self.file = Some(open_log(&self.path, Access::Splice)?);
         self.rotate_at = first_limit(self.limits);
@@ -156,7 +154,7 @@ impl Drain {
     /// or removed it); true when it did. To be called now and then.
     ///
     /// # Errors
-    /// As [`Drain::open`], or the path can't be looked at; the open file stays in use.
+    /// As [`Drain::reopen`], or the path can't be looked at; the open file stays in use.
     pub fn check_path(&mut self) -> io::Result<bool> {
         if let Some(file) = &self.file
             && leads_to(&self.path, file)?

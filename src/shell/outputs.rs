@@ -80,8 +80,8 @@ impl Outputs {
         self.begin(ctx);
     }
 
-    /// Joins every held FIFO with its log. What can't be opened is said, and tried again by the
-    /// next start of the pair; the server itself runs on.
+    /// Joins every held FIFO with its log. A FIFO that can't be opened is said, and tried again by
+    /// the next start of the server; a log that can't be, all the time.
     pub fn begin(&mut self, ctx: &mut Ctx) {
         for name in ctx.config.servers.iter().map(|one| one.name.clone()).collect::<Vec<_>>() {
             if let Err(error) = self.hold(ctx, &name) {
@@ -99,22 +99,14 @@ impl Outputs {
         let Some(config) = ctx.server(&name) else { return };
         let limits =
             Limits { max_size: config.output.max_size, max_files: config.output.max_files };
-        match Drain::open(fifo, ctx.output_path(&name), limits) {
-            Ok(drain) => {
-                let fd = drain.fifo_fd().as_raw_fd();
-                if let Err(error) = ctx.watch(&fd, Source::Output(self.drains.len())) {
-                    error!(target: "0361", "{name}: cannot watch its FIFO: {error}");
-                }
-                self.by_name.insert(name.clone(), self.drains.len());
-                self.ready.insert(self.drains.len());
-                self.drains.push(Entry { name, drain, moved: 0, path_trouble: None });
-            }
-            Err(error) => error!(
-                target: "0361",
-                "{name}: cannot open its log {}: {error}; its output waits in its FIFO",
-                ctx.output_path(&name).display()
-            ),
+        let drain = Drain::new(fifo, ctx.output_path(&name), limits);
+        let fd = drain.fifo_fd().as_raw_fd();
+        if let Err(error) = ctx.watch(&fd, Source::Output(self.drains.len())) {
+            error!(target: "0361", "{name}: cannot watch its FIFO: {error}");
         }
+        self.by_name.insert(name.clone(), self.drains.len());
+        self.ready.insert(self.drains.len());
+        self.drains.push(Entry { name, drain, moved: 0, path_trouble: None });
     }
 
     /// The run directory was removed: the lock and the FIFOs are made anew in the new one.

@@ -19,7 +19,7 @@ const HELPER_DIR: &str = "NODEMANAGER_TEST_DRAIN_DIR";
 fn drain_in(dir: &TestDir, limits: Limits) -> (Drain, File) {
     let fifo = fifo::open(&dir.path("fifo"), 0o600).unwrap();
     let writer = OpenOptions::new().write(true).open(dir.path("fifo")).unwrap();
-    (Drain::open(fifo, dir.path("web.out"), limits).unwrap(), writer)
+    (Drain::new(fifo, dir.path("web.out"), limits), writer)
 }
 
 /// Pumps until the FIFO is empty, and tells how many bytes moved.
@@ -112,7 +112,7 @@ fn a_mover_that_is_killed_again_and_again_loses_and_doubles_nothing() {
             mover.wait().unwrap();
         }
         stop.store(true, Ordering::Relaxed);
-        let mut drain = Drain::open(fifo, log.clone(), KILL_LIMITS).unwrap();
+        let mut drain = Drain::new(fifo, log.clone(), KILL_LIMITS);
         wait_for("the writer's end", || {
             pump_all(&mut drain);
             write.is_finished()
@@ -137,7 +137,7 @@ fn moved_so_far(log: &Path) -> (usize, u64) {
 fn helper_that_moves() {
     let Some(dir) = std::env::var_os(HELPER_DIR).map(PathBuf::from) else { return };
     let fifo = fifo::open(&dir.join("fifo"), 0o600).unwrap();
-    let mut drain = Drain::open(fifo, dir.join("web.out"), KILL_LIMITS).unwrap();
+    let mut drain = Drain::new(fifo, dir.join("web.out"), KILL_LIMITS);
     let parent = nix::unistd::getppid();
     while nix::unistd::getppid() == parent {
         if !drain.pump(0, 10_007).more {
@@ -273,7 +273,7 @@ fn a_rotation_that_is_impossible_lets_the_file_grow_and_says_so_once() {
     let mut writer = OpenOptions::new().write(true).open(dir.path("fifo")).unwrap();
     // With two more characters the name is longer than a name can be.
     let log = dir.path(&"x".repeat(254));
-    let mut drain = Drain::open(fifo, log.clone(), Limits { max_size: 4, max_files: 1 }).unwrap();
+    let mut drain = Drain::new(fifo, log.clone(), Limits { max_size: 4, max_files: 1 });
     writer.write_all(b"1234\n").unwrap();
     let trouble = drain.pump(0, 1 << 20).trouble.unwrap();
     assert!(trouble.text.starts_with("cannot rename"), "{}", trouble.text);
@@ -309,7 +309,7 @@ fn helper_on_a_full_disk() {
     let fifo = fifo::open(&dir.join("fifo"), 0o600).unwrap();
     let mut writer = OpenOptions::new().write(true).open(dir.join("fifo")).unwrap();
     let log = dir.join("web.out");
-    let mut drain = Drain::open(fifo, log.clone(), PLENTY).unwrap();
+    let mut drain = Drain::new(fifo, log.clone(), PLENTY);
     let write = std::thread::spawn(move || writer.write_all(&numbered_lines(200_000)).unwrap());
     let (mut now_ms, mut moved) = (0, 0);
     wait_for("the writer's end", || {
