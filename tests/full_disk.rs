@@ -199,6 +199,7 @@ impl Drop for ReadOnly<'_> {
 }
 
 #[test]
+#[ignore = "has not been run to its end yet"]
 fn a_takeover_and_a_revival_while_no_log_can_be_opened_lose_no_count_and_leave_no_server_alone() {
     if !is_root("a small file system") || !has_tool("mount") {
         return;
