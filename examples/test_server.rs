@@ -5,6 +5,7 @@
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::process::{Command, ExitCode, exit};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -27,6 +28,8 @@ const USAGE: &str = "usage: test_server [OPTION VALUE]...
   --children N       leave N children behind that live as long as --life says
   --deaf-children yes  they go on when SIGTERM comes
   --chat MS          with --starts: ten lines with the start's number and a rising one, so often
+  --bulk LINES       with --numbers: so many lines with each write (default: one)
+  --reveal DIR       write to DIR/PID first: descriptors, environment and locks
 ";
 
 /// The test that started it is over by then.
@@ -51,6 +54,8 @@ struct Options {
     children: u64,
     deaf_children: bool,
     chat: Option<u64>,
+    bulk: Option<u64>,
+    reveal: Option<String>,
 }
 
 fn main() -> ExitCode {
@@ -82,6 +87,8 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Options, String> {
             "--children" => options.children = number(&value)?,
             "--deaf-children" => options.deaf_children = value == "yes",
             "--chat" => options.chat = Some(number(&value)?),
+            "--bulk" => options.bulk = Some(number(&value)?),
+            "--reveal" => options.reveal = Some(value),
             _ => return Err(format!("unknown option {option}")),
         }
     }
@@ -94,6 +101,10 @@ fn number<T: FromStr>(text: &str) -> Result<T, String> {
 
 fn run(options: &Options) -> Result<(), String> {
     let started = Instant::now();
+    // Before anything else opens a descriptor.
+    if let Some(dir) = &options.reveal {
+        reveal(dir).map_err(|error| format!("{dir}: {error}"))?;
+    }
     watch_signals(options).map_err(|error| format!("cannot watch signals: {error}"))?;
     let starts = match &options.starts {
         Some(path) => report_start(path).map_err(|error| format!("{path}: {error}"))?,
@@ -106,7 +117,7 @@ fn run(options: &Options) -> Result<(), String> {
             .map_err(|error| format!("cannot start a child: {error}"))?;
     }
     if let Some(count) = options.numbers {
-        write_numbers(count, options.burst).map_err(|error| format!("cannot write: {error}"))?;
+        write_numbers(count, options).map_err(|error| format!("cannot write: {error}"))?;
     }
     if let Some(every_ms) = options.chat {
         chat(starts, every_ms, started + life).map_err(|error| format!("cannot write: {error}"))?;
@@ -178,13 +189,44 @@ fn chat(start: usize, every_ms: u64, end: Instant) -> io::Result<()> {
     Ok(())
 }
 
-/// One write for each line: whoever loses or doubles bytes tears a line or the order. A line has
-/// 40 bytes, so that lines cross the borders of pages.
-fn write_numbers(count: u64, burst: Option<u64>) -> io::Result<()> {
-    let mut out = io::stdout().lock();
+/// What this process was given: `fd NUMBER TARGET`, `env NAME=VALUE`, `lock LINE`, a line each.
+fn reveal(dir: &str) -> io::Result<()> {
+    let pid = std::process::id().to_string();
+    let mut text = String::new();
+    for entry in std::fs::read_dir("/proc/self/fd")?.flatten() {
+        // The one that lists them is gone by the time it is looked at.
+        if let (Some(number), Ok(target)) =
+            (entry.file_name().to_str(), std::fs::read_link(entry.path()))
+            && !target.starts_with(format!("/proc/{pid}/fd"))
+        {
+            text += &format!("fd {number} {}\n", target.display());
+        }
+    }
+    for (name, value) in std::env::vars_os() {
+        text += &format!("env {}={}\n", name.display(), value.display());
+    }
+    let locks = std::fs::read_to_string("/proc/locks")?;
+    for line in locks.lines().filter(|line| line.split_whitespace().any(|word| word == pid)) {
+        text += &format!("lock {line}\n");
+    }
+    let (new, path) = (format!("{dir}/{pid}.new"), format!("{dir}/{pid}"));
+    std::fs::write(&new, text)?;
+    std::fs::rename(new, path)
+}
+
+/// One write for each line, or for `--bulk` of them: whoever loses or doubles bytes tears a line
+/// or the order. A line has 40 bytes, so that lines cross the borders of pages.
+fn write_numbers(count: u64, options: &Options) -> io::Result<()> {
+    let mut out = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+    let bulk = options.bulk.unwrap_or(1).max(1);
+    let mut lines = Vec::new();
     for number in 1..=count {
-        out.write_all(format!("line {number:>33} \n").as_bytes())?;
-        if burst.is_some_and(|burst| number % burst == 0) {
+        writeln!(lines, "line {number:>33} ")?;
+        if number % bulk == 0 || number == count {
+            out.write_all(&lines)?;
+            lines.clear();
+        }
+        if options.burst.is_some_and(|burst| number % burst == 0) {
             sleep(Duration::from_millis(1));
         }
     }

@@ -1,12 +1,18 @@
 //! A server's output has every byte once and in order, whoever dies while it is moved.
 //!
-//! Must read the rotated files only when the writer is done: then nothing moves any more.
+//! Must not read the newest of the rotated files while the writer writes.
+//!
+//! The long form moves 10 GiB (`NM_OUTPUT_GIB` chooses another number) over a hundred takeovers and
+//! more, and compares each byte; files are removed when they were read, so that it needs less disk
+//! than that: `cargo build --release --examples && \
+//! cargo test --release --test output -- --ignored --nocapture`
 
 mod support;
 
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Instant;
 use support::counted::{assert_untouched, counted, started};
 use support::{Pair, SIGKILL, SIGSTOP, is_alive, signal, wait_until};
 
@@ -163,4 +169,136 @@ fn no_rotated_file_is_written_over_while_the_active_has_no_descriptor_left() {
     limit(1024);
     assert_complete(&pair, LINES);
     assert_eq!(pair.pid_of("active"), active);
+}
+
+// ---- the long form
+
+/// The lines of one writer's log, read file by file while it is written.
+struct Reader {
+    name: String,
+    /// The last line that was read, and the number of its file.
+    line: u64,
+    file: u64,
+    files: u64,
+}
+
+impl Reader {
+    /// Reads and removes the rotated files; the newest only when `all`: the next one's number
+    /// comes from it.
+    fn read(&mut self, pair: &Pair, all: bool) {
+        let path = pair.home.join(format!("logs/{}.out", self.name));
+        let rotated = nodemanager::output::rotate::rotated_files(&path);
+        let take = if all { rotated.len() } else { rotated.len().saturating_sub(1) };
+        for (number, path) in &rotated[..take] {
+            assert_eq!(*number, self.file + 1, "{} is not the next file", path.display());
+            self.file = *number;
+            self.check(path);
+            fs::remove_file(path).expect("a file that was read");
+        }
+        if all {
+            self.check(&path);
+        }
+    }
+
+    /// Each byte of each line is what the writer wrote.
+    fn check(&mut self, path: &std::path::Path) {
+        let bytes = fs::read(path).expect("a log file");
+        assert_eq!(bytes.len() % LINE, 0, "{} has a torn line", path.display());
+        let mut wanted = Vec::with_capacity(LINE);
+        for line in bytes.chunks(LINE) {
+            self.line += 1;
+            wanted.clear();
+            std::io::Write::write_fmt(&mut wanted, format_args!("line {:>33} \n", self.line))
+                .expect("memory");
+            assert_eq!(line, wanted, "in {}", path.display());
+        }
+        self.files += 1;
+    }
+}
+
+/// Reads until so many bytes are there, read or not; fails when none follow for long.
+fn wait_until_all(
+    arrived: impl Fn(&Reader) -> u64,
+    reader: &mut Reader,
+    bytes: u64,
+    read: impl Fn(&mut Reader),
+) {
+    let mut last = (0, Instant::now());
+    loop {
+        read(reader);
+        let there = arrived(reader);
+        if there >= bytes {
+            return;
+        }
+        if there > last.0 {
+            last = (there, Instant::now());
+        }
+        assert!(last.1.elapsed() < support::LIMIT, "{there} bytes have come, and no more follow");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+}
+
+#[test]
+#[ignore = "takes minutes; see the head of this file"]
+fn ten_gibibytes_of_several_writers_are_in_the_logs_byte_for_byte_over_a_hundred_takeovers() {
+    const WRITERS: u64 = 4;
+    const TAKEOVERS: u64 = 100;
+    let gib = std::env::var("NM_OUTPUT_GIB").ok().and_then(|gib| gib.parse().ok()).unwrap_or(10.0);
+    let bytes = (gib * f64::from(1 << 30)) as u64;
+    let lines = bytes / WRITERS / LINE as u64 + 1;
+    // One writes line by line, the others more with each write than a pipe takes at once.
+    let table = |number: u64| {
+        let bulk = if number == 0 { 1 } else { 700 * number + 13 };
+        let options = format!("--numbers {lines} --bulk {bulk} --life 100000");
+        counted(
+            &format!("w{number}"),
+            &options,
+            "output = { maxSize = \"24MiB\", maxFiles = 1000 }",
+        )
+    };
+    let pair = Pair::new("", &(0..WRITERS).map(table).collect::<String>());
+    let began = Instant::now();
+    pair.start();
+    pair.wait_whole();
+    let pids = started(&pair, WRITERS as usize);
+    let reader = |number| Reader { name: format!("w{number}"), line: 0, file: 0, files: 0 };
+    let mut readers: Vec<Reader> = (0..WRITERS).map(reader).collect();
+    let arrived = &|reader: &Reader| {
+        let path = pair.home.join(format!("logs/{}.out", reader.name));
+        let rotated = nodemanager::output::rotate::rotated_files(&path);
+        let paths = rotated.into_iter().map(|(_, path)| path).chain([path]);
+        let sizes = paths.map(|path| fs::metadata(path).map_or(0, |status| status.len()));
+        reader.line * LINE as u64 + sizes.sum::<u64>()
+    };
+    let kills = std::thread::scope(|scope| {
+        // Reading is slower than writing: actives are killed meanwhile.
+        let reading: Vec<_> = readers
+            .iter_mut()
+            .map(|reader| {
+                let pair = &pair;
+                scope.spawn(move || {
+                    wait_until_all(arrived, reader, lines * LINE as u64, |reader| {
+                        reader.read(pair, false);
+                    });
+                })
+            })
+            .collect();
+        let mut kills = 0;
+        while !reading.iter().all(|thread| thread.is_finished()) {
+            signal(pair.pid_of("active"), SIGKILL);
+            kills += 1;
+            pair.wait_whole();
+        }
+        kills
+    });
+    readers.iter_mut().for_each(|reader| reader.read(&pair, true));
+    assert_untouched(&pair, &pids);
+    let files: u64 = readers.iter().map(|reader| reader.files).sum();
+    let rotations = files - WRITERS;
+    let moved: u64 = readers.iter().map(|reader| reader.line * LINE as u64).sum();
+    let moved_gib = moved as f64 / f64::from(1 << 30);
+    let seconds = began.elapsed().as_secs();
+    println!("{moved_gib:.2} GiB, {kills} takeovers, {rotations} rotations, {seconds} s");
+    assert!(readers.iter().all(|reader| reader.line == lines), "lines are missing at the end");
+    assert!(gib < 10.0 || (kills >= TAKEOVERS && rotations >= 100), "too quick to prove anything");
 }

@@ -6,21 +6,19 @@
 //! not block, and must not read a clock (the time is handed in). At most one process may move a
 //! FIFO's bytes: the caller holds the lock that says so.
 
+mod failing;
+
+use self::failing::Failing;
+use super::loss::Loss;
 use super::{Access, leads_to, open_log, rotate};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, SpliceFFlags, splice, tee};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::PathBuf;
 
-/// Time between two tries while the log can't be written.
-const RETRY_MS: u64 = 200;
-/// How long bytes wait in the FIFO (and the server with them, once it is full) while the log
-/// can't be written, before the oldest are discarded.
-const PATIENCE_MS: u64 = 5_000;
 /// A server that writes single bytes must not keep `pump` busy for as many rounds as its budget
 /// has bytes.
 const MAX_ROUNDS: u32 = 64;
@@ -48,9 +46,20 @@ pub struct Pumped {
     pub more: bool,
     /// Why bytes stay in the FIFO, or why the file was not rotated.
     pub trouble: Option<Trouble>,
-    /// Bytes that were discarded while the log could not be written. Told once, with the first
-    /// bytes that could be written again.
-    pub dropped: u64,
+    /// What was discarded while the log could not be written: told when it can be again, until
+    /// the caller says that it was heard ([`Drain::loss_is_told`]).
+    pub lost: Option<Lost>,
+}
+
+/// Output that is in no log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lost {
+    /// Bytes that were discarded: whole lines, and the rest of a line that a full disk had cut.
+    pub bytes: u64,
+    /// Newlines that were added behind such a cut line, so that the log goes on with a line.
+    pub ended_lines: u32,
+    /// How long the log is now: what is missing was in front of this byte.
+    pub before_byte: u64,
 }
 
 /// Something that the caller should log and, where a time is given, try again.
@@ -64,13 +73,6 @@ pub struct Trouble {
     pub is_new: bool,
 }
 
-#[derive(Debug)]
-struct Failing {
-    since_ms: u64,
-    next_try_ms: u64,
-    text: String,
-}
-
 /// The way of one server's output from its FIFO to its log file.
 #[derive(Debug)]
 pub struct Drain {
@@ -82,20 +84,43 @@ pub struct Drain {
     rotate_at: u64,
     paused: bool,
     failing: Option<Failing>,
-    dropped: u64,
+    loss: Loss,
+    /// Bytes without a line's end that were discarded to come to the beginning of a line.
+    skipped: u64,
 }
 
 impl Drain {
     /// Joins `fifo` (opened as `sys::fifo::open` does) with the log at `path`, and goes on at
-    /// that file's end.
-    ///
-    /// # Errors
-    /// The log can't be opened, or is something that must not be written to.
-    pub fn open(fifo: OwnedFd, path: PathBuf, limits: Limits) -> io::Result<Drain> {
-        let file = Some(open_log(&path, Access::Splice)?);
+    /// that file's end. A log that can't be opened now is as one that can't be written: `pump`
+    /// says why, and tries again.
+    pub fn new(fifo: OwnedFd, path: PathBuf, limits: Limits) -> Drain {
+        let file = open_log(&path, Access::Splice).ok();
         let rotate_at = first_limit(limits);
         let fifo = File::from(fifo);
-        Ok(Drain { fifo, path, limits, file, rotate_at, paused: false, failing: None, dropped: 0 })
+        let loss = Loss::default();
+        let (paused, failing, skipped) = (false, None, 0);
+        Drain { fifo, path, limits, file, rotate_at, paused, failing, loss, skipped }
+    }
+
+    /// Goes on with the record of what was lost so far. To be called by who may move the bytes
+    /// from now on.
+    pub fn keep_loss_in(&mut self, record: Loss) {
+        let looked = match record.pending() {
+            0 => Ok(Vec::new()),
+            pending => self.look_ahead(pending),
+        };
+        self.loss.join(record);
+        self.loss.settle(&looked.unwrap_or_default());
+    }
+
+    /// Another drain has the record from now on.
+    pub fn forget_record(&mut self) {
+        self.loss.detach();
+    }
+
+    /// What [`Pumped::lost`] says was heard.
+    pub fn loss_is_told(&mut self) {
+        self.loss.told();
     }
 
     /// The FIFO, to be watched for readability. With edge-triggered events, `pump` until it asks
@@ -118,7 +143,7 @@ impl Drain {
     /// Opens the log's path again. When that fails, the file that is open stays in use.
     ///
     /// # Errors
-    /// As [`Drain::open`].
+    /// The log can't be opened, or is something that must not be written to.
     pub fn reopen(&mut self) -> io::Result<()> {
         self.file = Some(open_log(&self.path, Access::Splice)?);
         self.rotate_at = first_limit(self.limits);
@@ -129,7 +154,7 @@ impl Drain {
     /// or removed it); true when it did. To be called now and then.
     ///
     /// # Errors
-    /// As [`Drain::open`], or the path can't be looked at; the open file stays in use.
+    /// As [`Drain::reopen`], or the path can't be looked at; the open file stays in use.
     pub fn check_path(&mut self) -> io::Result<bool> {
         if let Some(file) = &self.file
             && leads_to(&self.path, file)?
@@ -160,13 +185,16 @@ impl Drain {
                 break;
             }
             match self.round(left, &mut pumped) {
-                Ok(0) => return pumped,
+                Ok(0) => {
+                    if let Err(error) = self.probe(&mut pumped) {
+                        self.fail(now_ms, left, &error, &mut pumped);
+                    }
+                    return pumped;
+                }
                 Ok(moved) => {
                     left = left.saturating_sub(moved);
                     pumped.moved = pumped.moved.saturating_add(moved as u64);
-                    if self.failing.take().is_some() {
-                        pumped.dropped = std::mem::take(&mut self.dropped);
-                    }
+                    self.works_again(&mut pumped);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
@@ -182,6 +210,12 @@ impl Drain {
     /// One splice, with a rotation before it where one is due. 0: the FIFO is empty.
     fn round(&mut self, left: usize, pumped: &mut Pumped) -> io::Result<usize> {
         let mut size = self.prepare()?;
+        if self.loss.has_gap() {
+            if !self.close_gap(size)? {
+                return Ok(0);
+            }
+            size = self.prepare()?;
+        }
         if self.rotation_due(size)? {
             self.rotate(size, pumped)?;
             size = self.prepare()?;
@@ -300,54 +334,6 @@ impl Drain {
         let mut bytes = vec![0; seen];
         File::from(scratch_out).read_exact(&mut bytes)?;
         Ok(bytes)
-    }
-
-    fn fail(&mut self, now_ms: u64, left: usize, error: &io::Error, pumped: &mut Pumped) {
-        let path = self.path.display();
-        let text = format!(
-            "cannot write {path}: {error}; the output waits in its FIFO, and is discarded when \
-             that stays full for {} s: make room, or correct the path",
-            PATIENCE_MS / 1000
-        );
-        let is_new = self.failing.is_none();
-        let since_ms = self.failing.as_ref().map_or(now_ms, |failing| failing.since_ms);
-        let next_try_ms = now_ms.saturating_add(RETRY_MS);
-        self.failing = Some(Failing { since_ms, next_try_ms, text });
-        self.wait_or_discard(now_ms, left, is_new, pumped);
-    }
-
-    /// While the log can't be written: says so, and once patience is at its end empties a FIFO
-    /// that is full. Everything goes, not a part: only a write into an empty pipe is an event for
-    /// certain.
-    fn wait_or_discard(&mut self, now_ms: u64, left: usize, is_new: bool, pumped: &mut Pumped) {
-        let Some(failing) = &self.failing else { return };
-        let retry_after_ms = Some(failing.next_try_ms.saturating_sub(now_ms));
-        let text = failing.text.clone();
-        pumped.trouble = Some(Trouble { text, retry_after_ms, is_new });
-        if now_ms.saturating_sub(failing.since_ms) < PATIENCE_MS || !self.is_full() {
-            return;
-        }
-        let mut scratch = vec![0; left.min(PIPE_BYTES)];
-        let mut left = left;
-        while left > 0 {
-            let most = scratch.len().min(left);
-            match self.fifo.read(scratch.get_mut(..most).unwrap_or_default()) {
-                Ok(0) => return,
-                Ok(gone) => {
-                    self.dropped = self.dropped.saturating_add(gone as u64);
-                    left = left.saturating_sub(gone);
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => return,
-            }
-        }
-        pumped.more = true;
-    }
-
-    /// Whether a writer would have to wait: the FIFO is open for writing here too, so poll tells.
-    fn is_full(&self) -> bool {
-        let mut fds = [PollFd::new(self.fifo.as_fd(), PollFlags::POLLOUT)];
-        poll(&mut fds, PollTimeout::ZERO).is_ok_and(|writable| writable == 0)
     }
 }
 

@@ -38,6 +38,8 @@ pub struct Settings {
     pub max_size: u64,
     /// Rotated files kept beside the current one.
     pub max_files: u32,
+    /// A file that can't be opened now is no error: its lines are lost, and told, until it can be.
+    pub may_wait: bool,
 }
 
 /// Reaches the log after it was set up.
@@ -47,7 +49,7 @@ pub struct LogHandle(Arc<Mutex<Sink>>);
 /// Makes the log described by `settings` the one that `log`'s macros write to.
 ///
 /// # Errors
-/// The file can't be opened, or a log was set up before.
+/// The file can't be opened (unless that may wait), or a log was set up before.
 pub fn init(settings: &Settings) -> io::Result<LogHandle> {
     let (logger, handle) = build(settings)?;
     log::set_boxed_logger(Box::new(logger)).map_err(io::Error::other)?;
@@ -57,7 +59,10 @@ pub fn init(settings: &Settings) -> io::Result<LogHandle> {
 
 fn build(settings: &Settings) -> io::Result<(env_logger::Logger, LogHandle)> {
     let file = match &settings.path {
-        Some(path) => Some(open_log(path, Access::Append)?),
+        Some(path) => match open_log(path, Access::Append) {
+            Err(_) if settings.may_wait => None,
+            opened => Some(opened?),
+        },
         None => None,
     };
     // Looked up once: a line must not cost a look at /etc/localtime.

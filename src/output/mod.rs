@@ -6,13 +6,14 @@
 
 mod drain;
 pub mod logger;
+pub mod loss;
 pub mod rotate;
 pub mod tail;
 
 #[cfg(test)]
 pub(crate) mod test_dir;
 
-pub use drain::{Drain, Limits, Pumped, Trouble};
+pub use drain::{Drain, Limits, Lost, Pumped, Trouble};
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;

@@ -166,7 +166,12 @@ impl Shell {
         let path = lock_path(&self.ctx.config);
         // A start may fail. A takeover is tried until it works: nobody else is left to serve.
         let is_start = self.node.promotion.as_ref().is_some_and(|one| one.cause.is_none());
-        if let Err(error) = make_dirs(&self.ctx.config)
+        // Servers may be running already: who comes back can do without logs for a while.
+        let made = match self.revives {
+            true => make_run_dirs(&self.ctx.config),
+            false => make_dirs(&self.ctx.config),
+        };
+        if let Err(error) = made
             && is_start
         {
             return self.fail(78, &error);
@@ -297,11 +302,18 @@ fn may_be_at_gate(node: &crate::core::Node, server: ServerId) -> bool {
 /// # Errors
 /// One can't be made; says which key names it.
 pub fn make_dirs(config: &crate::config::Config) -> Result<(), String> {
-    let node = &config.node;
-    make_dir(&node.run_dir, "runDir")?;
-    make_dir(&node.run_dir.join("out"), "runDir")?;
-    make_dir(&node.log_dir, "logDir")?;
-    make_dir(&node.state_dir, "stateDir")
+    make_run_dirs(config)?;
+    make_dir(&config.node.log_dir, "logDir")?;
+    make_dir(&config.node.state_dir, "stateDir")
+}
+
+/// Those without which nothing can be managed.
+///
+/// # Errors
+/// As [`make_dirs`].
+pub(super) fn make_run_dirs(config: &crate::config::Config) -> Result<(), String> {
+    make_dir(&config.node.run_dir, "runDir")?;
+    make_dir(&config.node.run_dir.join("out"), "runDir")
 }
 
 fn make_dir(path: &Path, key: &str) -> Result<(), String> {

@@ -4,7 +4,7 @@
 //! temporary files, an operator): then a second pair could start beside this one, so the directory
 //! is rebuilt at once.
 
-use super::actions::make_dirs;
+use super::actions::make_run_dirs;
 use super::token::Source;
 use super::view::KeeperSeen;
 use super::{Shell, control, lock_path};
@@ -193,7 +193,7 @@ impl Shell {
     fn rebuild_run_dir(&mut self) {
         let dir = self.ctx.config.node.run_dir.clone();
         warn!(target: "0118", "{} was removed or replaced; it is being rebuilt", dir.display());
-        if let Err(error) = make_dirs(&self.ctx.config) {
+        if let Err(error) = make_run_dirs(&self.ctx.config) {
             return error!(target: "0118", "{error}");
         }
         match Lock::try_take(&lock_path(&self.ctx.config)) {

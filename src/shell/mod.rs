@@ -136,6 +136,7 @@ pub fn log_settings(config: &Config, is_standby: bool) -> logger::Settings {
         level: notes::level_filter(config.node.log_level),
         max_size: config.node.log_max_size,
         max_files: config.node.log_max_files,
+        may_wait: false,
     }
 }
 
@@ -168,7 +169,10 @@ impl Shell {
         let bequest = Bequest::unpack()?;
         let config = &bequest.config;
         let is_standby = beginning == Beginning::Standby;
-        let log = logger::init(&log_settings(config, is_standby)).map_err(|error| {
+        // Where servers may be running already, somebody has to watch them, with a log or without.
+        let may_wait = is_standby || bequest.revives;
+        let settings = logger::Settings { may_wait, ..log_settings(config, is_standby) };
+        let log = logger::init(&settings).map_err(|error| {
             let path = log_path(config, is_standby);
             io::Error::other(format!("cannot write the log {}: {error}", path.display()))
         })?;

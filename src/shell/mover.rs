@@ -10,7 +10,7 @@ use super::signals::Signals;
 use super::token::Source;
 use super::{lock_path, log_settings};
 use crate::core::Identity;
-use crate::output::logger;
+use crate::output::logger::{self, Settings};
 use crate::sys;
 use crate::sys::pidfd::{self, Verified};
 use crate::sys::pulse::Pulse;
@@ -34,7 +34,8 @@ pub fn run() -> u8 {
 
 fn start() -> io::Result<()> {
     let bequest = Bequest { twin: Twin::A, ..Bequest::unpack()? };
-    let log = logger::init(&log_settings(&bequest.config, false))?;
+    let settings = Settings { may_wait: true, ..log_settings(&bequest.config, false) };
+    let log = logger::init(&settings)?;
     let mut ctx = Ctx::new(&bequest, Pulse::create()?)?;
     let mut signals = Signals::new(&ctx)?;
     let _ = sys::raise_nofile();

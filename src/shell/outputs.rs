@@ -7,7 +7,7 @@ use super::ctx::Ctx;
 use super::token::Source;
 use crate::config::OutputTo;
 use crate::core::Ms;
-use crate::output::{Drain, Limits};
+use crate::output::{Drain, Limits, Lost, loss};
 use crate::sys::lock::{Attempt, Lock};
 use crate::sys::{self, fifo, pidfd};
 use log::{error, info, warn};
@@ -61,6 +61,8 @@ struct Entry {
     drain: Drain,
     /// Bytes moved since this process began.
     moved: u64,
+    /// Why its log's path can't be followed: said once.
+    path_trouble: Option<String>,
 }
 
 /// Where the lock of the mover is.
@@ -87,8 +89,8 @@ impl Outputs {
         self.begin(ctx);
     }
 
-    /// Joins every held FIFO with its log. What can't be opened is said, and tried again; the server
-    /// itself runs on.
+    /// Joins every held FIFO with its log. A FIFO that can't be opened or watched is said and tried
+    /// again, and so is a log; the server itself runs on.
     pub fn begin(&mut self, ctx: &mut Ctx) {
         for name in ctx.config.servers.iter().map(|one| one.name.clone()).collect::<Vec<_>>() {
             if let Err(error) = self.hold(ctx, &name) {
@@ -106,24 +108,16 @@ impl Outputs {
         let Some(config) = ctx.server(&name) else { return };
         let limits =
             Limits { max_size: config.output.max_size, max_files: config.output.max_files };
-        let path = ctx.output_path(&name);
         let number = self.drains.len();
-        let opened = Drain::open(fifo, path.clone(), limits)
-            .map_err(|error| format!("cannot open its log {}: {error}", path.display()))
-            .and_then(|drain| {
-                let fd = drain.fifo_fd().as_raw_fd();
-                let watched = ctx.watch(&fd, Source::Output(number));
-                watched.map(|()| drain).map_err(|error| format!("cannot watch its FIFO: {error}"))
-            });
-        match opened {
-            Ok(drain) => {
-                self.by_name.insert(name.clone(), number);
-                self.ready.insert(number);
-                self.unjoined.remove(&name);
-                self.drains.push(Entry { name, drain, moved: 0 });
-            }
-            Err(text) => self.note_unjoined(ctx, &name, &text),
+        let drain = Drain::new(fifo, ctx.output_path(&name), limits);
+        let fd = drain.fifo_fd().as_raw_fd();
+        if let Err(error) = ctx.watch(&fd, Source::Output(number)) {
+            return self.note_unjoined(ctx, &name, &format!("cannot watch its FIFO: {error}"));
         }
+        self.unjoined.remove(&name);
+        self.by_name.insert(name.clone(), number);
+        self.ready.insert(number);
+        self.drains.push(Entry { name, drain, moved: 0, path_trouble: None });
     }
 
     fn note_unjoined(&mut self, ctx: &Ctx, name: &str, text: &str) {
@@ -145,6 +139,9 @@ impl Outputs {
                     self.note_unjoined(ctx, &name, &format!("cannot open its FIFO: {error}"));
                 }
             }
+        }
+        if self.lock.is_some() {
+            self.keep_losses(ctx);
         }
     }
 
@@ -195,6 +192,7 @@ impl Outputs {
                 self.lock = Some(lock);
                 self.lock_again = None;
                 self.ready.extend(0..self.drains.len());
+                self.keep_losses(ctx);
                 return;
             }
             Ok(Attempt::HeldBy(_)) if self.waits_for_lock => {}
@@ -215,6 +213,27 @@ impl Outputs {
     /// Has this process the lock: does it move?
     pub fn moves(&self) -> bool {
         self.lock.is_some()
+    }
+
+    /// Goes on with the counts of who moved before us.
+    fn keep_losses(&mut self, ctx: &Ctx) {
+        for entry in &mut self.drains {
+            entry.drain.forget_record();
+        }
+        let names: Vec<&str> = self.by_name.keys().map(String::as_str).collect();
+        match loss::open(&ctx.config.node.run_dir.join("dropped"), &names) {
+            Ok(records) => {
+                for (number, record) in self.by_name.values().zip(records) {
+                    if let Some(entry) = self.drains.get_mut(*number) {
+                        entry.drain.keep_loss_in(record);
+                    }
+                }
+            }
+            Err(error) => warn!(
+                target: "0362",
+                "cannot open the record of dropped output, its counts end with this process: {error}"
+            ),
+        }
     }
 
     pub fn on_readable(&mut self, number: usize) {
@@ -265,8 +284,9 @@ impl Outputs {
         let pumped = entry.drain.pump(now.0, BUDGET_BYTES);
         entry.moved += pumped.moved;
         let name = &entry.name;
-        if pumped.dropped > 0 {
-            warn!(target: "0364", "{name}: {} bytes of its output were dropped while its log could not be written", pumped.dropped);
+        if let Some(lost) = pumped.lost {
+            warn!(target: "0364", "{name}: {}", loss_text(lost));
+            entry.drain.loss_is_told();
         }
         if let Some(trouble) = pumped.trouble {
             if trouble.is_new {
@@ -288,11 +308,18 @@ impl Outputs {
         }
         self.check_at = ctx.now().after(CHECK_EVERY_MS);
         for entry in &mut self.drains {
-            match entry.drain.check_path() {
-                Ok(true) => info!(target: "0365", "{}: its log was opened again", entry.name),
-                Ok(false) => {}
-                Err(error) => warn!(target: "0363", "{}: cannot open its log: {error}", entry.name),
+            let trouble = match entry.drain.check_path() {
+                Ok(true) => {
+                    info!(target: "0365", "{}: its log was opened again", entry.name);
+                    None
+                }
+                Ok(false) => None,
+                Err(error) => Some(error.to_string()),
+            };
+            if let Some(error) = trouble.as_ref().filter(|_| trouble != entry.path_trouble) {
+                warn!(target: "0363", "{}: cannot open its log: {error}; the old one is written on", entry.name);
             }
+            entry.path_trouble = trouble;
         }
     }
 
@@ -308,6 +335,18 @@ impl Outputs {
         }
         self.lock = None;
     }
+}
+
+fn loss_text(lost: Lost) -> String {
+    let ended = match lost.ended_lines {
+        0 => String::new(),
+        lines => format!(" (ended there by a newline: cut lines, {lines})"),
+    };
+    format!(
+        "{} bytes of its output were dropped while its log could not be written; they are missing \
+         before byte {} of the log{ended}",
+        lost.bytes, lost.before_byte
+    )
 }
 
 /// Ends a mover that was left behind. The lock's holder is asked for again after the

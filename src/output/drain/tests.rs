@@ -1,8 +1,10 @@
 //! The promises of the drain, tried with real FIFOs, children and kills.
 
+use super::failing::{PATIENCE_MS, RETRY_MS};
 use super::*;
 use crate::output::test_dir::{TestDir, wait_for, whole_log};
 use crate::sys::fifo;
+use nix::poll::{PollFd, PollFlags, poll};
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::Path;
@@ -17,7 +19,7 @@ const HELPER_DIR: &str = "NODEMANAGER_TEST_DRAIN_DIR";
 fn drain_in(dir: &TestDir, limits: Limits) -> (Drain, File) {
     let fifo = fifo::open(&dir.path("fifo"), 0o600).unwrap();
     let writer = OpenOptions::new().write(true).open(dir.path("fifo")).unwrap();
-    (Drain::open(fifo, dir.path("web.out"), limits).unwrap(), writer)
+    (Drain::new(fifo, dir.path("web.out"), limits), writer)
 }
 
 /// Pumps until the FIFO is empty, and tells how many bytes moved.
@@ -110,7 +112,7 @@ fn a_mover_that_is_killed_again_and_again_loses_and_doubles_nothing() {
             mover.wait().unwrap();
         }
         stop.store(true, Ordering::Relaxed);
-        let mut drain = Drain::open(fifo, log.clone(), KILL_LIMITS).unwrap();
+        let mut drain = Drain::new(fifo, log.clone(), KILL_LIMITS);
         wait_for("the writer's end", || {
             pump_all(&mut drain);
             write.is_finished()
@@ -135,7 +137,7 @@ fn moved_so_far(log: &Path) -> (usize, u64) {
 fn helper_that_moves() {
     let Some(dir) = std::env::var_os(HELPER_DIR).map(PathBuf::from) else { return };
     let fifo = fifo::open(&dir.join("fifo"), 0o600).unwrap();
-    let mut drain = Drain::open(fifo, dir.join("web.out"), KILL_LIMITS).unwrap();
+    let mut drain = Drain::new(fifo, dir.join("web.out"), KILL_LIMITS);
     let parent = nix::unistd::getppid();
     while nix::unistd::getppid() == parent {
         if !drain.pump(0, 10_007).more {
@@ -242,22 +244,26 @@ fn output_waits_while_the_log_cannot_be_written_and_is_dropped_only_from_a_full_
     let trouble = drain.pump(1_150, 1 << 20).trouble.unwrap();
     assert_eq!((trouble.is_new, trouble.retry_after_ms), (false, Some(50)));
     assert!(drain.pump(9_000, 1 << 20).trouble.is_some());
-    assert_eq!(drain.dropped, 0, "a FIFO with room is not emptied");
+    assert_eq!(drain.loss.untold(), (0, 0), "a FIFO with room is not emptied");
 
     while !drain.is_full() {
         writer.write_all(&[b'x'; 4096]).unwrap();
     }
     drain.pump(9_300, 1 << 20);
-    assert!(drain.dropped >= 60_000 && !drain.is_full());
+    assert!(drain.loss.untold().0 >= 60_000 && !drain.is_full());
 
     fs::remove_dir(&log).unwrap();
     writer.write_all(b"goes on\n").unwrap();
-    let lost = drain.dropped;
+    // It is the rest of a line whose beginning is gone.
+    let bytes = drain.loss.untold().0 + 8;
+    writer.write_all(b"a line\n").unwrap();
     let pumped = drain.pump(9_600, 1 << 20);
-    assert_eq!((pumped.moved, pumped.dropped, pumped.trouble), (8, lost, None));
+    let lost = Lost { bytes, ended_lines: 0, before_byte: 7 };
+    assert_eq!((pumped.moved, pumped.lost, pumped.trouble), (7, Some(lost), None));
+    drain.loss_is_told();
     writer.write_all(b"1\n").unwrap();
-    assert_eq!(drain.pump(9_600, 1 << 20).dropped, 0, "told once");
-    assert_eq!(fs::read_to_string(&log).unwrap(), "goes on\n1\n");
+    assert_eq!(drain.pump(9_600, 1 << 20).lost, None, "told once");
+    assert_eq!(fs::read_to_string(&log).unwrap(), "a line\n1\n");
 }
 
 #[test]
@@ -267,7 +273,7 @@ fn a_rotation_that_is_impossible_lets_the_file_grow_and_says_so_once() {
     let mut writer = OpenOptions::new().write(true).open(dir.path("fifo")).unwrap();
     // With two more characters the name is longer than a name can be.
     let log = dir.path(&"x".repeat(254));
-    let mut drain = Drain::open(fifo, log.clone(), Limits { max_size: 4, max_files: 1 }).unwrap();
+    let mut drain = Drain::new(fifo, log.clone(), Limits { max_size: 4, max_files: 1 });
     writer.write_all(b"1234\n").unwrap();
     let trouble = drain.pump(0, 1 << 20).trouble.unwrap();
     assert!(trouble.text.starts_with("cannot rename"), "{}", trouble.text);
@@ -303,23 +309,35 @@ fn helper_on_a_full_disk() {
     let fifo = fifo::open(&dir.join("fifo"), 0o600).unwrap();
     let mut writer = OpenOptions::new().write(true).open(dir.join("fifo")).unwrap();
     let log = dir.join("web.out");
-    let mut drain = Drain::open(fifo, log.clone(), PLENTY).unwrap();
+    let mut drain = Drain::new(fifo, log.clone(), PLENTY);
     let write = std::thread::spawn(move || writer.write_all(&numbered_lines(200_000)).unwrap());
-    let (mut now_ms, mut moved, mut dropped) = (0, 0, 0);
+    let (mut now_ms, mut moved) = (0, 0);
     wait_for("the writer's end", || {
         now_ms += 50;
         let pumped = drain.pump(now_ms, 100_000);
         moved += pumped.moved;
-        dropped += pumped.dropped;
+        assert_eq!(pumped.lost, None, "told while there is no room");
         write.is_finished()
     });
     write.join().unwrap();
-    assert!(now_ms >= PATIENCE_MS && dropped == 0 && drain.dropped > 500_000);
-    let kept = fs::metadata(&log).unwrap().size();
-    assert_eq!(kept, moved);
-    File::options().write(true).open(&log).unwrap().set_len(0).unwrap();
+    assert!(now_ms >= PATIENCE_MS && drain.loss.untold().0 > 500_000);
+    let kept = fs::read(&log).unwrap();
+    assert_eq!(kept.len() as u64, moved);
+    // There is room again, and nothing more is written: it is told.
+    File::options().write(true).open(&log).unwrap().set_len(100).unwrap();
+    wait_for("the loss to be told", || {
+        now_ms += RETRY_MS;
+        let pumped = drain.pump(now_ms, 1 << 20);
+        moved += pumped.moved;
+        if let Some(lost) = pumped.lost {
+            assert_eq!(moved + lost.bytes, numbered_lines(200_000).len() as u64);
+            drain.loss_is_told();
+        }
+        pumped.lost.is_some()
+    });
+    // The first line behind the gap is a whole one, and the one before it has an end.
     OpenOptions::new().write(true).open(dir.join("fifo")).unwrap().write_all(b"x\n").unwrap();
-    let pumped = drain.pump(now_ms + RETRY_MS, 1 << 20);
-    assert_eq!(moved + pumped.moved + pumped.dropped, numbered_lines(200_000).len() as u64 + 2);
-    assert!(fs::read(&log).unwrap().ends_with(b"x\n"));
+    now_ms += RETRY_MS;
+    drain.pump(now_ms, 1 << 20);
+    assert!(fs::read(&log).unwrap().ends_with(b"\nx\n"));
 }

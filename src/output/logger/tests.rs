@@ -8,7 +8,8 @@ use std::time::{Duration, UNIX_EPOCH};
 
 fn settings(path: PathBuf, max_size: u64, max_files: u32) -> Settings {
     let name = "node-1".to_owned();
-    Settings { name, path: Some(path), level: LevelFilter::Info, max_size, max_files }
+    let level = LevelFilter::Info;
+    Settings { name, path: Some(path), level, max_size, max_files, may_wait: false }
 }
 
 fn say(logger: &env_logger::Logger, level: Level, text: &str) {

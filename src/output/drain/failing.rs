@@ -1,0 +1,163 @@
+//! While a log can't be written: output waits, and is discarded when it waited too long; then the
+//! log goes on with a whole line, and what is missing is told.
+//!
+//! Must not discard anything that is not on record before. Must not lose count.
+
+use super::{Drain, Lost, MIN_OVERSIZE, PIPE_BYTES, Pumped, Trouble};
+use nix::errno::Errno;
+use nix::fcntl::{FallocateFlags, fallocate};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{FileExt, MetadataExt};
+
+/// Time between two tries while the log can't be written.
+pub(super) const RETRY_MS: u64 = 200;
+/// How long bytes wait in the FIFO (and the server with them, once it is full) while the log
+/// can't be written, before the oldest are discarded.
+pub(super) const PATIENCE_MS: u64 = 5_000;
+/// More than the last block of a file has room for.
+const PROBE_BYTES: i64 = 2 * 64 * 1024;
+
+#[derive(Debug)]
+pub(super) struct Failing {
+    since_ms: u64,
+    pub(super) next_try_ms: u64,
+    text: String,
+}
+
+impl Drain {
+    /// The log can be written: says what is missing in it.
+    pub(super) fn works_again(&mut self, pumped: &mut Pumped) {
+        self.failing = None;
+        if let (bytes @ 1.., ended_lines) = self.loss.untold() {
+            let size = self.file().and_then(File::metadata).map_or(0, |status| status.size());
+            pumped.lost = Some(Lost { bytes, ended_lines, before_byte: size });
+        }
+    }
+
+    /// The FIFO is empty. A loss is told also when nothing follows it, once there is room again:
+    /// blocks behind the log's end, that the next bytes will need.
+    pub(super) fn probe(&mut self, pumped: &mut Pumped) -> io::Result<()> {
+        if self.loss.untold().0 == 0 || pumped.lost.is_some() {
+            return Ok(());
+        }
+        let file = self.file()?;
+        let size = i64::try_from(file.metadata()?.size()).unwrap_or(0);
+        match fallocate(file, FallocateFlags::FALLOC_FL_KEEP_SIZE, size, PROBE_BYTES) {
+            Ok(()) => self.works_again(pumped),
+            // Not every file system can be asked: there it is told with the next bytes.
+            Err(Errno::EOPNOTSUPP | Errno::ENOSYS | Errno::EPERM) => {}
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+
+    /// After a loss the log goes on with a line: the rest of one whose beginning is gone goes too,
+    /// and one that was cut in the log gets its end. False: the line's rest has not come yet.
+    pub(super) fn close_gap(&mut self, size: u64) -> io::Result<bool> {
+        while self.loss.is_mid_line() && self.skipped < MIN_OVERSIZE {
+            let mut bytes = self.look_ahead(PIPE_BYTES)?;
+            if bytes.is_empty() {
+                return Ok(false);
+            }
+            let newline = bytes.iter().position(|byte| *byte == b'\n');
+            bytes.truncate(newline.map_or(bytes.len(), |at| at.saturating_add(1)));
+            self.skipped = self.skipped.saturating_add(bytes.len() as u64);
+            self.discard(&mut bytes)?;
+        }
+        let mut last = *b"\n";
+        let has_last = size > 0 && self.file()?.read_at(&mut last, size.saturating_sub(1))? == 1;
+        let is_cut = has_last && last != *b"\n";
+        if is_cut && self.file()?.write_at(b"\n", size)? != 1 {
+            return Err(Errno::ENOSPC.into());
+        }
+        self.loss.close_gap(is_cut);
+        self.skipped = 0;
+        Ok(true)
+    }
+
+    /// Takes these bytes, the FIFO's first, out of it for good.
+    pub(super) fn discard(&mut self, bytes: &mut [u8]) -> io::Result<()> {
+        self.loss.intend(bytes);
+        // This process alone reads the FIFO, so what was seen is what is taken out.
+        (&self.fifo).read_exact(bytes)?;
+        self.loss.gone(bytes);
+        Ok(())
+    }
+
+    pub(super) fn fail(
+        &mut self,
+        now_ms: u64,
+        left: usize,
+        error: &io::Error,
+        pumped: &mut Pumped,
+    ) {
+        let path = self.path.display();
+        let text = format!(
+            "cannot write {path}: {error}; the output waits in its FIFO, and is discarded when \
+             that stays full for {} s: make room, or correct the path",
+            PATIENCE_MS / 1000
+        );
+        let is_new = self.failing.is_none();
+        let since_ms = self.failing.as_ref().map_or(now_ms, |failing| failing.since_ms);
+        let next_try_ms = now_ms.saturating_add(RETRY_MS);
+        self.failing = Some(Failing { since_ms, next_try_ms, text });
+        self.wait_or_discard(now_ms, left, is_new, pumped);
+    }
+
+    /// While the log can't be written: says so, and once patience is at its end empties a FIFO
+    /// that is full. Everything goes, not a part: only a write into an empty pipe is an event for
+    /// certain.
+    pub(super) fn wait_or_discard(
+        &mut self,
+        now_ms: u64,
+        left: usize,
+        is_new: bool,
+        pumped: &mut Pumped,
+    ) {
+        let Some(failing) = &self.failing else { return };
+        let retry_after_ms = Some(failing.next_try_ms.saturating_sub(now_ms));
+        let text = failing.text.clone();
+        pumped.trouble = Some(Trouble { text, retry_after_ms, is_new });
+        if now_ms.saturating_sub(failing.since_ms) < PATIENCE_MS || !self.is_full() {
+            return;
+        }
+        let mut left = left;
+        while left > 0 {
+            match self.discard_some(left) {
+                Ok(0) | Err(_) => return,
+                Ok(gone) => left = left.saturating_sub(gone),
+            }
+        }
+        pumped.more = true;
+    }
+
+    /// Discards what is in the FIFO, up to what one look shows. 0: it is empty.
+    pub(super) fn discard_some(&mut self, most: usize) -> io::Result<usize> {
+        match self.look_ahead(most) {
+            Ok(mut bytes) => self.discard(&mut bytes).map(|()| bytes.len()),
+            // Without a look (no descriptor is left) nothing is on record before it goes.
+            Err(_) => {
+                let mut bytes = vec![0; most.min(PIPE_BYTES)];
+                let gone = none_if_again((&self.fifo).read(&mut bytes))?;
+                self.loss.gone(bytes.get(..gone).unwrap_or_default());
+                Ok(gone)
+            }
+        }
+    }
+
+    /// Whether a writer would have to wait: the FIFO is open for writing here too, so poll tells.
+    pub(super) fn is_full(&self) -> bool {
+        let mut fds = [PollFd::new(self.fifo.as_fd(), PollFlags::POLLOUT)];
+        poll(&mut fds, PollTimeout::ZERO).is_ok_and(|writable| writable == 0)
+    }
+}
+
+fn none_if_again(result: io::Result<usize>) -> io::Result<usize> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+        other => other,
+    }
+}
