@@ -4,7 +4,7 @@
 //! line, and the next one is carried out.
 
 use super::token::Source;
-use super::{Shell, control, lock_path, log_path, notes, twins};
+use super::{Door, Shell, control, lock_path, log_path, notes, twins};
 use crate::config::LogTarget;
 use crate::core::node::Role;
 use crate::core::{Action, Event, Phase, Record, Recovered, ServerId};
@@ -231,6 +231,25 @@ impl Shell {
         self.exit = Some(code);
     }
 
+    /// A door that can't be watched would keep everybody waiting behind it: it is tried again with
+    /// each heartbeat.
+    pub(super) fn open_doors(&mut self) {
+        for door in std::mem::take(&mut self.closed_doors) {
+            let opened = match (door, &self.reports) {
+                (Door::Control, _) => self.control.begin(&mut self.ctx),
+                (Door::Link, _) => self.peers.listen(self.ctx.poll.registry()),
+                (Door::Reports, Some(reports)) => self.ctx.watch(reports, Source::Reports),
+                (Door::Reports, None) => Ok(()),
+            };
+            if let Err(error) = opened {
+                if !self.is_serving {
+                    error!(target: "0103", "cannot watch {door:?}: {error}; tried again until it works");
+                }
+                self.closed_doors.push(door);
+            }
+        }
+    }
+
     /// From here on this process is the active.
     fn serve(&mut self) {
         self.ctx.pulse.set_role(self.ctx.twin.slot(), pulse::Role::Serving);
@@ -242,17 +261,8 @@ impl Shell {
         {
             warn!(target: "0104", "cannot write the active's log: {error}");
         }
-        if let Err(error) = self.control.begin(&mut self.ctx) {
-            error!(target: "0103", "cannot watch the control socket: {error}");
-        }
-        if let Err(error) = self.peers.listen(self.ctx.poll.registry()) {
-            error!(target: "0103", "cannot watch standbyPort: {error}");
-        }
-        if let Some(reports) = &self.reports
-            && let Err(error) = self.ctx.watch(reports, Source::Reports)
-        {
-            error!(target: "0103", "cannot watch the keeper's reports: {error}");
-        }
+        self.closed_doors = vec![Door::Control, Door::Link, Door::Reports];
+        self.open_doors();
         self.say_serving();
         self.outputs.begin(&mut self.ctx);
         self.look_at_keeper();

@@ -80,7 +80,10 @@ impl Shell {
         let counter = self.ctx.pulse.read(self.ctx.twin.other().slot()).counter;
         self.ctx.tell(Event::Pulse { counter });
         match self.node.role {
-            Role::Active => self.look_at_ground(),
+            Role::Active => {
+                self.open_doors();
+                self.look_at_ground();
+            }
             Role::Standby if self.says_watching => self.say_watching(),
             Role::Standby | Role::Promoting | Role::Ended => {}
         }

@@ -78,6 +78,8 @@ pub struct Shell {
     is_bound: bool,
     /// Clients are served.
     is_serving: bool,
+    /// What an active listens at and could not watch yet.
+    closed_doors: Vec<Door>,
     serves_since: Ms,
     says_watching: bool,
     /// Children forked since the last heartbeat of a long turn.
@@ -93,6 +95,14 @@ pub struct Shell {
     stderr_is_open: bool,
     /// The control socket was removed, and could not be made again yet.
     socket_is_lost: bool,
+}
+
+/// What an active listens at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Door {
+    Control,
+    Link,
+    Reports,
 }
 
 /// Which twin a process begins as.
@@ -226,6 +236,7 @@ impl Shell {
             revives: bequest.revives,
             is_bound: is_standby,
             is_serving: false,
+            closed_doors: Vec::new(),
             serves_since: Ms(0),
             says_watching: false,
             forks: 0,
