@@ -12,7 +12,8 @@ mod support;
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::Instant;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 use support::counted::{assert_untouched, counted, started};
 use support::{Pair, SIGKILL, SIGSTOP, is_alive, signal, wait_until};
 
@@ -270,21 +271,30 @@ fn ten_gibibytes_of_several_writers_are_in_the_logs_byte_for_byte_over_a_hundred
         let sizes = paths.map(|path| fs::metadata(path).map_or(0, |status| status.len()));
         reader.line * LINE as u64 + sizes.sum::<u64>()
     };
+    let lines_read = &AtomicU64::new(0);
     let kills = std::thread::scope(|scope| {
-        // Reading is slower than writing: actives are killed meanwhile.
         let reading: Vec<_> = readers
             .iter_mut()
             .map(|reader| {
                 let pair = &pair;
                 scope.spawn(move || {
                     wait_until_all(arrived, reader, lines * LINE as u64, |reader| {
+                        let before = reader.line;
                         reader.read(pair, false);
+                        lines_read.fetch_add(reader.line - before, Ordering::Relaxed);
                     });
                 })
             })
             .collect();
         let mut kills = 0;
-        while !reading.iter().all(|thread| thread.is_finished()) {
+        let is_over = || reading.iter().all(|thread| thread.is_finished());
+        while !is_over() {
+            // So much more has to arrive before the next one that it is no race of starts alone.
+            let share = lines * WRITERS / (TAKEOVERS + TAKEOVERS / 2);
+            let next = (kills + 1) * share;
+            while lines_read.load(Ordering::Relaxed) < next && !is_over() {
+                std::thread::sleep(Duration::from_millis(5));
+            }
             signal(pair.pid_of("active"), SIGKILL);
             kills += 1;
             pair.wait_whole();
