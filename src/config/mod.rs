@@ -13,8 +13,6 @@ mod servers;
 pub mod units;
 
 #[cfg(test)]
-mod random_tests;
-#[cfg(test)]
 mod tests;
 
 pub use error::{ConfigError, ConfigErrors};

@@ -1,7 +1,7 @@
 //! The journal is damaged at every byte, and no server is started twice because of it.
 //!
 //! Real files, written by the real writer; what the real reader makes of them goes to the real core,
-//! in a world where the servers still live. `tests/traps.rs` does some of it with a real pair.
+//! in a world where the servers still live. `tests/traps/main.rs` does some of it with a real pair.
 
 mod endings;
 mod world;

@@ -1,6 +1,10 @@
 //! The commands as people and scripts use them: what they do, print and return.
 
+mod lives;
+mod logs;
+#[path = "../support/mod.rs"]
 mod support;
+#[path = "../tools/mod.rs"]
 mod tools;
 
 use serde_json::Value;
@@ -333,123 +337,12 @@ fn without_a_pair_status_shows_what_is_still_up_and_commands_say_69() {
     assert_eq!(pair.server("a")["state"], "STOPPED");
 }
 
-#[test]
-fn a_server_that_died_while_no_pair_ran_is_not_shown_as_up() {
-    let pair = Pair::new("", &sleeper("a", ""));
-    pair.start();
-    let pids = pair.pids();
-    exits(&pair, &["shutdown"], 0);
-    signal(pids["a"], SIGKILL);
-    wait_until("its death", || !is_alive(pids["a"]));
-    assert_eq!(pair.server("a")["state"], "STOPPED");
-    // The same life goes on: it was wanted up.
-    pair.start();
-    let server = pair.wait_state("a", "RUNNING");
-    assert_ne!(pid(&server), pids["a"]);
-}
-
-#[test]
-fn shutdown_without_a_pair_kills_a_deaf_server_and_its_children() {
-    let script = "trap '' TERM
-        sh -c 'trap \"\" TERM; echo $$ > {home}/child; exec sleep 1000' & 
-        echo ready; while :; do sleep 1; done";
-    let pair = Pair::new("", &shell("deaf", script, "stop = { timeout = \"300ms\" }"));
-    pair.start();
-    let child = pid_in(&pair.home.join("child"));
-    wait_until("the trap to be set", || pair.output_of("deaf").contains("ready"));
-    let leader = pair.pids()["deaf"];
-    exits(&pair, &["shutdown"], 0);
-    exits(&pair, &["shutdown", "--stop-servers"], 0);
-    assert!(!is_alive(leader) && !is_alive(child));
-}
-
-// ---- logs
-
-#[test]
-fn logs_shows_the_last_lines_and_the_pairs_own_logs() {
-    let pair = Pair::new(
-        "",
-        &shell("count", "for n in 1 2 3 4 5 6 7 8; do echo line-$n; done; exec sleep 1000", ""),
-    );
-    pair.start();
-    wait_until("the output", || pair.output_of("count").contains("line-8"));
-    assert_eq!(exits(&pair, &["logs", "-n", "2", "count"], 0).0, "line-7\nline-8\n");
-    assert_eq!(exits(&pair, &["logs", "-n", "0", "count"], 0).0, "");
-    assert_eq!(exits(&pair, &["logs", "-n", "100", "count"], 0).0.lines().count(), 8);
-    has(&exits(&pair, &["logs", "--self"], 0).0, &["NodeManager-0"]);
-    has(&exits(&pair, &["logs", "--standby"], 0).0, &["NodeManager-02"]);
-    exits(&pair, &["logs"], 64);
-}
-
-#[test]
-fn logs_follows_through_a_restart_and_a_takeover() {
-    let script = "echo begin $$; n=0; while :; do n=$((n+1)); echo $$-$n; sleep 0.02; done";
-    let pair = Pair::new("", &shell("talks", script, ""));
-    pair.start();
-    let mut command = pair.command(&["logs", "-f", "-n", "0", "talks"]);
-    let mut follow = Ended(command.stdout(Stdio::piped()).spawn().unwrap());
-    let lines = follow.0.stdout.take().map(|out| BufReader::new(out).lines()).unwrap();
-    let (send, lines_of) = std::sync::mpsc::channel();
-    let reader = std::thread::spawn(move || {
-        lines.map_while(Result::ok).for_each(|line| drop(send.send(line)));
-    });
-    let mut seen: Vec<String> = Vec::new();
-    let mut see = |what: &str, prefix: &str, count: usize| {
-        let mut left = count;
-        wait_until(what, || {
-            for line in lines_of.try_iter() {
-                left = left.saturating_sub(usize::from(line.starts_with(prefix)));
-                seen.push(line);
-            }
-            left == 0
-        });
-    };
-    let first = format!("{}-", pid(&pair.server("talks")));
-    see("output", &first, 3);
-    signal(pair.pid_of("active"), SIGKILL);
-    pair.wait_whole();
-    see("output after the takeover", &first, 20);
-    exits(&pair, &["restart", "talks"], 0);
-    let second = format!("{}-", pid(&pair.server("talks")));
-    see("output after the restart", &second, 3);
-    drop(follow);
-    reader.join().unwrap();
-    // No line was lost or doubled on the way.
-    for prefix in [&first, &second] {
-        let numbers: Vec<u64> = seen
-            .iter()
-            .filter_map(|line| line.strip_prefix(prefix.as_str())?.parse().ok())
-            .collect();
-        assert!(numbers.windows(2).all(|pair| pair[1] == pair[0] + 1), "{prefix}: {numbers:?}");
-    }
-}
-
-// ---- autoStart
-
 const THREE_WAYS: [(&str, &str); 4] = [
     ("always", "autoStart = true"),
     ("never", "autoStart = false"),
     ("kept", "autoStart = \"remember\""),
     ("gone", "autoStart = \"remember\""),
 ];
-
-#[test]
-fn in_a_new_life_auto_start_decides_and_in_the_same_life_nothing_changes() {
-    let servers: String = THREE_WAYS.iter().map(|(name, more)| sleeper(name, more)).collect();
-    let pair = Pair::new("", &servers);
-    pair.start();
-    let states = || THREE_WAYS.map(|(name, _)| pair.server(name)["wanted"].as_str() == Some("up"));
-    assert_eq!(states(), [true, false, false, false]);
-    exits(&pair, &["start", "all"], 0);
-    exits(&pair, &["stop", "gone"], 0);
-    let same = pair.pids();
-    exits(&pair, &["shutdown"], 0);
-    pair.start();
-    assert_eq!((states(), pair.pids()), ([true, true, true, false], same));
-    exits(&pair, &["shutdown", "--stop-servers"], 0);
-    pair.start();
-    assert_eq!(states(), [true, false, true, false]);
-}
 
 /// Makes the machine look rebooted to a command: another boot id, bound over the true one in a
 /// mount namespace of its own. The true PIDs stay, so what the journal says of them must not be
@@ -461,41 +354,6 @@ fn rebooted(pair: &Pair, id: &Path) -> Command {
     command.args(["run", "--detach", "-c"]).arg(pair.config());
     command
 }
-
-#[test]
-fn after_a_reboot_auto_start_decides_and_no_process_on_record_is_believed() {
-    if !is_root("a mount namespace") || !has_tool("unshare") {
-        return;
-    }
-    // No mark: a survivor with the mark would be no reboot.
-    let servers: String = THREE_WAYS.iter().map(|(name, more)| sleeper(name, more)).collect();
-    let pair = Pair::new("", &servers);
-    pair.start();
-    exits(&pair, &["start", "all"], 0);
-    exits(&pair, &["stop", "gone"], 0);
-    let old = pair.pids();
-    // A reboot ends everything at once, without a word: stopped first, nobody can start another.
-    let mut stopped = Vec::new();
-    while stopped != pair.processes() {
-        stopped = pair.processes();
-        stopped.iter().for_each(|pid| freeze(*pid));
-    }
-    stopped.iter().for_each(|pid| signal(*pid, SIGKILL));
-    wait_until("all to be dead", || pair.processes().is_empty());
-    let id = pair.home.join("boot_id");
-    fs::write(&id, "11111111-2222-3333-4444-555555555555\n").unwrap();
-    let output = finish(rebooted(&pair, &id), "run after a reboot");
-    assert!(output.status.success(), "{}", support::both(&output));
-    let server = |name: &str| pair.server(name);
-    let up = THREE_WAYS.map(|(name, _)| server(name)["state"] == "RUNNING");
-    assert_eq!(up, [true, false, true, false]);
-    let now = pair.pids();
-    assert!(now.iter().all(|(name, pid)| old.get(name) != Some(pid)), "{old:?} {now:?}");
-    assert_eq!(pair.status()["takeovers"], 0);
-    assert_eq!(server("always")["restarts"], 0);
-}
-
-// ---- the scripts
 
 /// A copy of bin/ in the pair's home, beside the built program, as an installation has it.
 fn scripts(pair: &Pair) -> std::path::PathBuf {
@@ -516,52 +374,4 @@ fn script(bin: &Path, name: &str, words: &[&str], status: i32) -> String {
     let text = support::both(&output);
     assert_eq!(output.status.code(), Some(status), "{name} {words:?}: {text}");
     text
-}
-
-#[test]
-fn the_scripts_start_and_stop_a_pair() {
-    let demo =
-        format!("command = [\"{}\", \"--port\", \"{{port}}\"]", example("demo_server").display());
-    let other = support::free_port().to_string();
-    let server = format!("[[server]]\nname = \"demo\"\n{}\n", demo.replace("{port}", &other));
-    let pair = Pair::new("", &server);
-    let bin = scripts(&pair);
-    let config = pair.config().display().to_string();
-    // conf/ beside bin/ is the default; -c names another.
-    has(&script(&bin, "startNodeManager", &[], 0), &["active ", "WATCHING", "demo RUNNING"]);
-    let before = twins(&pair);
-    has(&script(&bin, "startNodeManager", &["-c", &config], 0), &["already running"]);
-    assert_eq!(twins(&pair), before);
-    for option in ["-host", "-port"] {
-        has(&script(&bin, "stopNodeManager", &[option, "elsewhere"], 64), &["no remote port"]);
-    }
-    script(&bin, "stopNodeManager", &["-nonsense"], 64);
-    assert_eq!(twins(&pair), before);
-    let server = pair.pids()["demo"];
-    has(
-        &script(&bin, "stopNodeManager", &["-verbose", "-c", &config], 0),
-        &["demo", &server.to_string()],
-    );
-    assert!(is_alive(server));
-    script(&bin, "startNodeManager", &["-c", &config], 0);
-    assert_eq!(pair.pids()["demo"], server);
-    script(&bin, "stopNodeManager", &["-stopServer"], 0);
-    wait_until("no process to be left", || pair.processes().is_empty());
-    script(&bin, "stopNodeManager", &[], 69);
-    script(&bin, "startNodeManager", &["-c", "/nonexistent.toml"], 78);
-}
-
-#[test]
-fn the_start_script_stays_in_the_foreground_when_told_to() {
-    let pair = Pair::new("", &sleeper("a", ""));
-    let bin = scripts(&pair);
-    let mut command = Command::new(bin.join("startNodeManager"));
-    command.args(["--foreground", "-c"]).arg(pair.config()).stdin(Stdio::null());
-    let mut child = Ended(command.spawn().unwrap());
-    pair.wait_whole();
-    let keeper = pair.pid_of("keeper");
-    assert_eq!(keeper, child.0.id() as i32);
-    signal(keeper, SIGTERM);
-    assert!(child.0.wait().unwrap().success());
-    wait_for("no process to be left", || pair.processes().is_empty().then_some(()));
 }
