@@ -99,7 +99,12 @@ impl Control {
     pub fn begin(&mut self, ctx: &mut Ctx) -> io::Result<()> {
         if let Some(listener) = &mut self.listener {
             let token = Source::ControlListener.token();
-            ctx.poll.registry().register(listener, token, Interest::READABLE)?;
+            let registry = ctx.poll.registry();
+            if let Err(error) = registry.register(listener, token, Interest::READABLE) {
+                // mio may count it as registered all the same, and would refuse the next try.
+                let _ = registry.deregister(listener);
+                return Err(error);
+            }
             self.accept_at = Some(ctx.now());
         }
         Ok(())

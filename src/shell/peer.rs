@@ -131,12 +131,14 @@ impl Peers {
     /// # Errors
     /// The listener can't be watched.
     pub fn listen(&mut self, registry: &Registry) -> io::Result<()> {
-        match &mut self.listener {
-            Some(listener) => {
-                registry.register(listener, Source::LinkListener.token(), Interest::READABLE)
-            }
-            None => Ok(()),
+        let Some(listener) = &mut self.listener else { return Ok(()) };
+        let token = Source::LinkListener.token();
+        let watched = registry.register(listener, token, Interest::READABLE);
+        if watched.is_err() {
+            // mio may count it as registered all the same, and would refuse the next try.
+            let _ = registry.deregister(listener);
         }
+        watched
     }
 
     pub fn set_listener(&mut self, listener: TcpListener) {

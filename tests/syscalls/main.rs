@@ -27,7 +27,7 @@ use support::{Pair, SIGCONT, SIGKILL, signal};
 use tracer::{Fault, Seen, Trace};
 
 /// Points of each situation in a plain `cargo test`.
-const SAMPLE: usize = 8;
+const SAMPLE: usize = 6;
 /// A situation in which more calls are made than this never comes to an end.
 const CALLS_MAX: usize = 20_000;
 
