@@ -259,6 +259,20 @@ pub struct Ask {
     /// Only for `wait`.
     #[serde(default)]
     pub goal: Option<Goal>,
+    /// For `stop` and `restart`: what of the servers that need these? Without it, such a request is
+    /// refused.
+    #[serde(default)]
+    pub dependants: Option<Dependants>,
+}
+
+/// What a stop or a restart does with those that need the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Dependants {
+    /// They are stopped or restarted too.
+    Too,
+    /// They are left as they are.
+    Leave,
 }
 
 fn yes() -> bool {

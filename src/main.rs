@@ -2,7 +2,7 @@
 //!
 //! Must not do anything itself.
 
-use nodemanager::cli::args::{self, Args, Command, Common, Logs, Names};
+use nodemanager::cli::args::{self, Args, Command, Common, Down, Logs, Names};
 use nodemanager::cli::control::{self, Action, Options, Servers};
 use nodemanager::cli::logs::{self, LogsOptions};
 use nodemanager::cli::{Failure, exit, print, status};
@@ -60,8 +60,8 @@ fn command(args: Args, config: Config, out: &mut dyn Write, err: &mut dyn Write)
             Err(failure) => failure.print(err),
         },
         Command::Start(names) => act(&config, Action::Start, names, &common, out, err),
-        Command::Stop(names) => act(&config, Action::Stop, names, &common, out, err),
-        Command::Restart(names) => act(&config, Action::Restart, names, &common, out, err),
+        Command::Stop(down) => act_down(&config, Action::Stop, down, &common, out, err),
+        Command::Restart(down) => act_down(&config, Action::Restart, down, &common, out, err),
         Command::Kill(names) => act(&config, Action::Kill, names, &common, out, err),
         Command::Reset(names) => act(&config, Action::Reset, names, &common, out, err),
         Command::Signal { signal, names } => {
@@ -109,7 +109,12 @@ fn fetch(
 }
 
 fn options(common: &Common) -> Options {
-    Options { json: common.json, timeout: common.timeout, no_wait: common.no_wait }
+    Options {
+        json: common.json,
+        timeout: common.timeout,
+        no_wait: common.no_wait,
+        dependants: None,
+    }
 }
 
 fn act(
@@ -121,6 +126,18 @@ fn act(
     err: &mut dyn Write,
 ) -> u8 {
     control::act(&launch::client(config), action, names.names, options(common), out, err)
+}
+
+fn act_down(
+    config: &Config,
+    action: Action,
+    down: Down,
+    common: &Common,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> u8 {
+    let options = Options { dependants: down.dependants(), ..options(common) };
+    control::act(&launch::client(config), action, down.names.names, options, out, err)
 }
 
 fn shutdown(

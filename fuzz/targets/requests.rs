@@ -161,6 +161,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
         wait: true,
         signal: Some("SIGHUP".to_string()),
         goal: Some(api::Goal::Ready),
+        dependants: Some(api::Dependants::Too),
     };
     let shutdown = api::ShutdownAsk { id: "1".to_string(), stop_servers: true, force: false };
     let json = |ask: &dyn Fn() -> serde_json::Result<String>| ask().expect("JSON");

@@ -3,7 +3,7 @@
 //! Must not read a file or ask anybody: it turns words into values, or says what is wrong.
 
 use super::{Failure, exit};
-use crate::api::Goal;
+use crate::api::{Dependants, Goal};
 use clap::{Args as ClapArgs, Parser, Subcommand, error::ErrorKind};
 use nix::sys::signal::Signal;
 use std::ffi::OsString;
@@ -69,9 +69,9 @@ pub enum Command {
     /// Start servers and wait for the result
     Start(Names),
     /// Stop servers and wait until they are gone
-    Stop(Names),
+    Stop(Down),
     /// Stop servers and start them again
-    Restart(Names),
+    Restart(Down),
     /// Send a signal to servers
     Signal {
         /// A name (HUP, SIGHUP) or a number
@@ -133,6 +133,30 @@ pub struct Names {
     /// Servers
     #[arg(required = true, value_name = "NAME")]
     pub names: Vec<String>,
+}
+
+/// Servers that are to go down, and those that need them.
+#[derive(Clone, Debug, PartialEq, Eq, ClapArgs)]
+pub struct Down {
+    #[command(flatten)]
+    pub names: Names,
+    /// Those that need these servers too, and before them
+    #[arg(long, conflicts_with = "only")]
+    dependants: bool,
+    /// Leave those that need these servers as they are
+    #[arg(long)]
+    only: bool,
+}
+
+impl Down {
+    /// What becomes of those that need the servers; `None`: nothing was said.
+    pub fn dependants(&self) -> Option<Dependants> {
+        match (self.dependants, self.only) {
+            (true, _) => Some(Dependants::Too),
+            (_, true) => Some(Dependants::Leave),
+            (false, false) => None,
+        }
+    }
 }
 
 /// What `logs` shows.

@@ -6,8 +6,8 @@
 use super::client::{CallError, Client, Patience, Response, request_id};
 use super::{Failure, exit, print, printable, status};
 use crate::api::{
-    Answer, Ask, ErrorAnswer, Goal, SERVERS_PATH, SHUTDOWN_PATH, ServerResult, ShutdownAnswer,
-    ShutdownAsk,
+    Answer, Ask, Dependants, ErrorAnswer, Goal, SERVERS_PATH, SHUTDOWN_PATH, ServerResult,
+    ShutdownAnswer, ShutdownAsk,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -50,6 +50,8 @@ pub struct Options {
     /// `--timeout`: when it is over, the action goes on, and the exit status is 124.
     pub timeout: Option<Duration>,
     pub no_wait: bool,
+    /// For a stop or a restart: `--dependants` or `--only`.
+    pub dependants: Option<Dependants>,
 }
 
 impl Options {
@@ -98,7 +100,8 @@ fn ask(
         Action::Wait(what) => goal = Some(*what),
         Action::Start | Action::Stop | Action::Restart | Action::Kill | Action::Reset => {}
     }
-    let ask = Ask { id: request_id()?, names, wait: !options.no_wait, signal, goal };
+    let (wait, dependants) = (!options.no_wait, options.dependants);
+    let ask = Ask { id: request_id()?, names, wait, signal, goal, dependants };
     let path = format!("{SERVERS_PATH}{}", action.name());
     let response = client
         .call("POST", &path, Some(json(&ask)?), options.patience())

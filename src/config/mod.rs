@@ -4,9 +4,11 @@
 //! values hold resolved paths and milliseconds, and go as JSON to the processes of the pair, so
 //! that all of them work with the same ones.
 
+mod checks;
 mod document;
 mod error;
 mod file;
+mod policy;
 mod reader;
 mod sections;
 mod servers;
@@ -15,10 +17,12 @@ pub mod units;
 #[cfg(test)]
 mod tests;
 
+pub use checks::{HealthCheck, Http, Probe, Readiness, Target};
 pub use error::{ConfigError, ConfigErrors};
 pub use file::{find_file, home_of, load, parse_bytes};
 pub use sections::parse;
 
+use crate::core::plan::Kind;
 use crate::core::restart::Policy;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -90,9 +94,14 @@ pub struct ServerConfig {
     pub env: BTreeMap<String, String>,
     /// Names, or patterns of names with `*`, of variables that the server gets from its manager.
     pub pass_env: Vec<String>,
+    pub kind: Kind,
     pub auto_start: AutoStart,
     /// Up for so long, a server without a readiness check counts as started.
     pub settle_ms: u64,
+    pub ready: Option<Readiness>,
+    /// Not ready after that, it failed to start.
+    pub start_timeout_ms: u64,
+    pub health: Vec<HealthCheck>,
     pub restart: Policy,
     pub stop: Stop,
     pub output: Output,

@@ -64,6 +64,25 @@ impl<'a> Reader<'a> {
         reader
     }
 
+    /// The tables inside this one under one key: one table, or an array of them.
+    pub fn inners(&self, key: &'static str, keys: &'static [&'static str]) -> Vec<Reader<'a>> {
+        let Some(value) = self.value(key) else { return Vec::new() };
+        let DeValue::Array(items) = value.get_ref() else { return vec![self.inner(key, keys)] };
+        let mut readers = Vec::new();
+        for item in items.iter() {
+            let DeValue::Table(table) = item.get_ref() else {
+                self.error(key, format!("must hold tables, not {}", shown(item.get_ref())));
+                continue;
+            };
+            let (document, title, table) = (self.document, self.title.clone(), Some(table));
+            let outer_keys = self.keys;
+            let reader = Reader { document, table, keys, title, inner: Some(key), outer_keys };
+            reader.refuse_unknown_keys();
+            readers.push(reader);
+        }
+        readers
+    }
+
     /// All that stands there, for a table whose keys are free.
     pub fn entries(&self) -> impl Iterator<Item = (&'a Spanned<Cow<'a, str>>, &'a Value<'a>)> {
         self.table.into_iter().flatten()
@@ -89,6 +108,13 @@ impl<'a> Reader<'a> {
             title => format!(" of {title}"),
         };
         self.document.error(self.line_of(key), format!("{inner}{key}{of} {text}"));
+    }
+
+    /// Notes an error about this table as a whole.
+    pub fn error_here(&self, text: String) {
+        let first = self.entries().map(|(key, _)| self.document.line(key.span().start)).min();
+        let inner = self.inner.unwrap_or_default();
+        self.document.error(first, format!("{inner} of {} {text}", self.title));
     }
 
     /// The value of a key through `read`. `wanted` says what is right: `a port from 1 to 65535`.
@@ -215,6 +241,26 @@ impl<'a> Reader<'a> {
             .or_else(|| elsewhere().map(|(place, _)| format!("it is a key of {place}")))
             .or_else(|| nearest(name, self.keys).map(|key| format!("did you mean {key:?}?")))
     }
+}
+
+/// The program and its arguments under a key. A program with a `/` in it is taken from the home when
+/// it is relative; a bare name stays, to be looked up in the server's PATH.
+pub fn command(keys: &Reader<'_>, key: &'static str) -> Option<Vec<String>> {
+    let wanted = "an array of strings, or one string that is split as a shell splits";
+    let mut command = keys.get(key, wanted, |value| match value.as_str() {
+        Some(line) => shlex::split(line)
+            .ok_or_else(|| Refused::Because("can't be split: a quote is not closed".to_owned())),
+        None => strings(value).ok_or(Refused::NotWanted),
+    })?;
+    match command.first_mut() {
+        Some(program) if program.contains('/') => {
+            let path = from_home(keys.document.home, program);
+            *program = path.to_str().unwrap_or_default().to_owned();
+        }
+        Some(program) if !program.is_empty() => {}
+        _ => keys.error(key, "is empty: it needs a program".to_owned()),
+    }
+    Some(command)
 }
 
 /// The path, taken from the home when it is relative, without `.` parts.

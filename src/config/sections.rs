@@ -4,6 +4,7 @@
 //! Pure: the text goes in, a configuration or all of its errors come out. Must not look at the
 //! machine.
 
+use super::checks::{HEALTH_KEYS, READY_KEYS};
 use super::document::{Document, Value};
 use super::error::ConfigErrors;
 use super::reader::{self, Reader, Refused};
@@ -40,18 +41,32 @@ pub const NODE_KEYS: &[&str] = &[
 pub const SERVER_KEYS: &[&str] = &[
     "name",
     "command",
+    "type",
     "cwd",
     "env",
     "passEnv",
     "autoStart",
     "settleTime",
+    "ready",
+    "startTimeout",
+    "health",
     "restart",
     "stop",
     "output",
 ];
 
-pub const RESTART_KEYS: &[&str] =
-    &["when", "tries", "window", "delay", "delayMax", "resetAfter", "then"];
+pub const RESTART_KEYS: &[&str] = &[
+    "when",
+    "tries",
+    "window",
+    "delay",
+    "delayMax",
+    "jitter",
+    "resetAfter",
+    "then",
+    "successCodes",
+    "noRestartCodes",
+];
 pub const STOP_KEYS: &[&str] = &["signal", "timeout"];
 pub const OUTPUT_KEYS: &[&str] = &["to", "maxSize", "maxFiles"];
 
@@ -62,6 +77,8 @@ pub const SECTIONS: &[(&str, &[&str])] = &[
     ("restart of a [[server]]", RESTART_KEYS),
     ("stop of a [[server]]", STOP_KEYS),
     ("output of a [[server]]", OUTPUT_KEYS),
+    ("ready of a [[server]]", READY_KEYS),
+    ("health of a [[server]]", HEALTH_KEYS),
 ];
 
 /// The longest socket path: sun_path has 108 bytes, the last one is NUL (unix(7)).
@@ -226,5 +243,6 @@ fn default_policy(keys: &Reader<'_>) -> Policy {
         delay_max_ms: 30_000,
         reset_after_ms: 60_000,
         then: if retry { Then::Slow } else { Then::Fail },
+        ..Policy::never()
     }
 }

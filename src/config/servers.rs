@@ -2,14 +2,17 @@
 //!
 //! Pure, as all of the parsing: must not look at the machine.
 
+use super::checks::{health, readiness};
 use super::document::Value;
+use super::policy::policy;
 use super::reader::{self, Reader, Refused};
 use super::sections::{
-    LEAST_LOG_SIZE, MAX_FILES, MAX_TRIES, OUTPUT_KEYS, RESTART_KEYS, SERVER_KEYS, STOP_KEYS, name,
+    LEAST_LOG_SIZE, MAX_FILES, OUTPUT_KEYS, RESTART_KEYS, SERVER_KEYS, STOP_KEYS, name,
 };
 use super::units::{is_signal, parse_signal, quoted};
 use super::{AutoStart, Output, OutputTo, ServerConfig, Stop};
-use crate::core::restart::{Policy, Then, When};
+use crate::core::plan::Kind;
+use crate::core::restart::Policy;
 use std::collections::BTreeMap;
 use toml::de::DeValue;
 
@@ -56,8 +59,10 @@ fn unquoted(text: &str) -> String {
     quoted(text).trim_matches('"').to_owned()
 }
 
+const KINDS: &[(&str, Kind)] = &[("simple", Kind::Simple), ("oneshot", Kind::Oneshot)];
+
 /// One `[[server]]` table.
-fn server(keys: &Reader<'_>, line: u32, policy: &Policy) -> ServerConfig {
+fn server(keys: &Reader<'_>, line: u32, default: &Policy) -> ServerConfig {
     for key in ["name", "command"] {
         if keys.value(key).is_none() {
             keys.document.error(Some(line), format!("{} has no {key}", keys.title));
@@ -71,7 +76,8 @@ fn server(keys: &Reader<'_>, line: u32, policy: &Policy) -> ServerConfig {
     let server = ServerConfig {
         name: name.to_owned(),
         line,
-        command: command(keys).unwrap_or_default(),
+        command: reader::command(keys, "command").unwrap_or_default(),
+        kind: keys.choice("type", KINDS, Kind::Simple),
         cwd: keys.path("cwd", "."),
         env: env(keys),
         pass_env: keys
@@ -81,7 +87,10 @@ fn server(keys: &Reader<'_>, line: u32, policy: &Policy) -> ServerConfig {
             .get("autoStart", "true, false or \"remember\"", auto_start)
             .unwrap_or(AutoStart::Yes),
         settle_ms: keys.duration("settleTime", "1s", 1_000),
-        restart: restart(&keys.inner("restart", RESTART_KEYS), policy),
+        ready: readiness(keys),
+        start_timeout_ms: keys.duration("startTimeout", "1m", 60_000),
+        health: health(keys),
+        restart: policy(&keys.inner("restart", RESTART_KEYS), default),
         stop: stop(&keys.inner("stop", STOP_KEYS)),
         output: output(&keys.inner("output", OUTPUT_KEYS)),
     };
@@ -89,26 +98,6 @@ fn server(keys: &Reader<'_>, line: u32, policy: &Policy) -> ServerConfig {
         keys.error("passEnv", "must hold names, not empty and without \"=\"".to_owned());
     }
     server
-}
-
-/// The program and its arguments. A program with a `/` in it is taken from the home when it is
-/// relative; a bare name stays, to be looked up in the server's PATH.
-fn command(keys: &Reader<'_>) -> Option<Vec<String>> {
-    let wanted = "an array of strings, or one string that is split as a shell splits";
-    let mut command = keys.get("command", wanted, |value| match value.as_str() {
-        Some(line) => shlex::split(line)
-            .ok_or_else(|| Refused::Because("can't be split: a quote is not closed".to_owned())),
-        None => reader::strings(value).ok_or(Refused::NotWanted),
-    })?;
-    match command.first_mut() {
-        Some(program) if program.contains('/') => {
-            let path = reader::from_home(keys.document.home, program);
-            *program = path.to_str().unwrap_or_default().to_owned();
-        }
-        Some(program) if !program.is_empty() => {}
-        _ => keys.error("command", "is empty: it needs a program".to_owned()),
-    }
-    Some(command)
 }
 
 fn env(keys: &Reader<'_>) -> BTreeMap<String, String> {
@@ -150,28 +139,6 @@ fn auto_start(value: &DeValue<'_>) -> Result<AutoStart, Refused> {
         (_, Some("remember")) => Ok(AutoStart::Remember),
         _ => Err(Refused::NotWanted),
     }
-}
-
-const WHEN: &[(&str, When)] =
-    &[("always", When::Always), ("on-failure", When::OnFailure), ("never", When::Never)];
-
-fn restart(keys: &Reader<'_>, default: &Policy) -> Policy {
-    let policy = Policy {
-        when: keys.choice("when", WHEN, default.when),
-        tries: keys.number("tries", "a number", 0..=MAX_TRIES).unwrap_or(default.tries),
-        window_ms: keys.duration("window", "2m", default.window_ms),
-        delay_ms: keys.duration("delay", "1s", default.delay_ms),
-        delay_max_ms: keys.duration("delayMax", "30s", default.delay_max_ms),
-        reset_after_ms: keys.duration("resetAfter", "1m", default.reset_after_ms),
-        then: keys.choice("then", &[("slow", Then::Slow), ("fail", Then::Fail)], default.then),
-    };
-    // what goes on slowly for ever must not become a loop without a pause
-    keys.at_least("delayMax", policy.delay_max_ms, 100, "100ms");
-    if policy.delay_ms > policy.delay_max_ms {
-        let (delay, most) = (policy.delay_ms, policy.delay_max_ms);
-        keys.error("delay", format!("({delay} ms) must not be more than delayMax ({most} ms)"));
-    }
-    policy
 }
 
 fn stop(keys: &Reader<'_>) -> Stop {

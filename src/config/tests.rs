@@ -12,7 +12,7 @@ pub fn parsed(text: &str) -> Result<Config, ConfigErrors> {
     parse(text, Path::new(FILE), Path::new("/srv/nm"))
 }
 
-fn errors_of(text: &str) -> String {
+pub fn errors_of(text: &str) -> String {
     parsed(text).expect_err(text).to_string()
 }
 
@@ -97,7 +97,11 @@ env = { MODE = "live" }
 passEnv = ["PATH"]
 autoStart = "remember"
 settleTime = "2s"
-restart = { when = "always", tries = 7, window = "3m", delay = "2s", delayMax = "1m", resetAfter = "5m", then = "fail" }
+restart = { when = "always", tries = 7, window = "3m", delay = "2s", delayMax = "1m", jitter = "10%", resetAfter = "5m", then = "fail", successCodes = [0, 3], noRestartCodes = [78] }
+type = "oneshot"
+ready = { delay = "3s" }
+startTimeout = "5m"
+health = { watchdog = "30s" }
 stop = { signal = "INT", timeout = "20s" }
 output = { to = "direct", maxSize = "64K", maxFiles = 3 }"#,
     );
@@ -109,8 +113,12 @@ output = { to = "direct", maxSize = "64K", maxFiles = 3 }"#,
         cwd: "/srv/nm/data".into(),
         env: BTreeMap::from([("MODE".into(), "live".into())]),
         pass_env: vec!["PATH".into()],
+        kind: Kind::Oneshot,
         auto_start: AutoStart::Remember,
         settle_ms: 2_000,
+        ready: Some(Readiness::Delay(3_000)),
+        start_timeout_ms: 300_000,
+        health: vec![HealthCheck::Watchdog { timeout_ms: 30_000 }],
         restart: Policy {
             when: When::Always,
             tries: 7,
@@ -119,6 +127,9 @@ output = { to = "direct", maxSize = "64K", maxFiles = 3 }"#,
             delay_max_ms: 60_000,
             reset_after_ms: 300_000,
             then: Then::Fail,
+            jitter_percent: 10,
+            success_codes: vec![0, 3],
+            no_restart_codes: vec![78],
         },
         stop: Stop { signal: libc::SIGINT, timeout_ms: 20_000 },
         output: Output { to: OutputTo::Direct, max_size: 65_536, max_files: 3 },

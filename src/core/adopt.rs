@@ -9,15 +9,18 @@ use super::time::Ms;
 use super::{Action, Found, Note, Scope};
 
 const SIGKILL: i32 = 9;
+/// A server whose time to become ready ran out while nobody was active has so long to be heard.
+const HEAR_FIRST_MS: u64 = 2_000;
 
 impl Server {
     /// A new active has this record: what is true of it?
     pub fn adopt(&mut self, now: Ms, steps: &mut Steps) {
         match self.rec.phase.clone() {
-            Phase::Down if self.rec.wanted == Wanted::Up => self.begin_start(now, steps),
+            Phase::Down | Phase::Queued if self.rec.wanted == Wanted::Up => self.begin_start(),
+            Phase::Queued => self.enter(Phase::Down, steps),
             Phase::Down | Phase::Failed | Phase::Exited | Phase::Backoff { .. } => {}
             // The child of the dead active never was on record, so it never passed its gate.
-            Phase::Spawning { .. } if self.rec.wanted == Wanted::Up => self.begin_start(now, steps),
+            Phase::Spawning { .. } if self.rec.wanted == Wanted::Up => self.begin_start(),
             Phase::Spawning { .. } => self.enter(Phase::Down, steps),
             Phase::Reaping { .. } => {}
             Phase::Stopping { process, leader_dead: true, .. } => self.probe_group(process, steps),
@@ -28,6 +31,7 @@ impl Server {
             was @ (Phase::AtGate { .. }
             | Phase::Execing { .. }
             | Phase::Settling { .. }
+            | Phase::Unready { .. }
             | Phase::Up { .. }
             | Phase::Stopping { leader_dead: false, .. }) => self.verify(now, was, steps),
         }
@@ -87,21 +91,30 @@ impl Server {
                 self.signal(process, signal, Scope::Group, steps);
                 return;
             }
-            other => self.rec.phase = other,
+            // What it said while nobody listened is heard first.
+            Phase::Unready { process, until } => {
+                let until = until.max(now.after(HEAR_FIRST_MS));
+                self.rec.phase = Phase::Unready { process, until };
+                self.begin_checks_again(now);
+            }
+            other => {
+                self.rec.phase = other;
+                self.begin_checks_again(now);
+            }
         }
-        if self.rec.wanted == Wanted::Down {
+        if self.rec.wanted == Wanted::Down && self.rec.held.is_none() {
             self.stop(now, steps);
         }
     }
 
     /// What was found of a server's mark outside any group we know.
-    pub fn on_strays(&mut self, now: Ms, pid: Option<i32>, steps: &mut Steps) {
+    pub fn on_strays(&mut self, pid: Option<i32>, steps: &mut Steps) {
         let Phase::Waiting { until, .. } = self.rec.phase else { return };
         match (pid, self.rec.wanted) {
             (Some(pid), _) => self.rec.phase = Phase::Waiting { until, pid },
             (None, Wanted::Up) => {
                 self.rec.reason = None;
-                self.begin_start(now, steps);
+                self.begin_start();
             }
             (None, Wanted::Down) => self.enter(Phase::Down, steps),
         }

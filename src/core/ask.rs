@@ -4,6 +4,7 @@
 //! server it touches, in the same save as its effect; who asks again with the same id after a
 //! takeover only waits for the result.
 
+use super::plan::Kind;
 use super::record::{Mark, Phase, Wanted};
 use super::server::{Server, exit_text};
 use super::{ClientId, ServerId};
@@ -42,6 +43,20 @@ pub struct Ask {
     pub servers: Vec<ServerId>,
     /// Answer when it is done; else as soon as it is on record.
     pub wait: bool,
+    /// For a stop or a restart: what of those that need the servers?
+    pub reach: Reach,
+}
+
+/// What a stop or a restart does with those that need the server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Reach {
+    /// It is refused when there are any that run and are not asked for too.
+    #[default]
+    Refuse,
+    /// They are asked for too.
+    Dependants,
+    /// They are left as they are.
+    Only,
 }
 
 /// What became of a request at one server.
@@ -95,14 +110,18 @@ impl Server {
             Verb::Stop | Verb::Kill => self.outcome_of_stop(),
             Verb::Reset | Verb::Signal(_) | Verb::Shutdown { .. } => Some(self.well("done")),
             Verb::WaitUp => match &self.rec.phase {
-                Phase::Settling { process, .. } | Phase::Up { process } => {
-                    Some(self.well(&format!("PID {}", process.pid)))
-                }
+                Phase::Settling { process, .. }
+                | Phase::Unready { process, .. }
+                | Phase::Up { process } => Some(self.well(&format!("PID {}", process.pid))),
                 Phase::Failed => Some(self.badly(&self.failed_text())),
                 _ => None,
             },
             Verb::WaitReady => match &self.rec.phase {
                 Phase::Up { process } => Some(self.well(&format!("RUNNING, PID {}", process.pid))),
+                // A oneshot is through when it has ended well.
+                Phase::Exited if self.plan.kind == Kind::Oneshot => {
+                    Some(self.well(&self.failed_text()))
+                }
                 Phase::Failed => Some(self.badly(&self.failed_text())),
                 _ => None,
             },
@@ -128,11 +147,13 @@ impl Server {
             ))),
             // On its way.
             Phase::Down
+            | Phase::Queued
             | Phase::Up { .. }
             | Phase::Spawning { .. }
             | Phase::AtGate { .. }
             | Phase::Execing { .. }
             | Phase::Settling { .. }
+            | Phase::Unready { .. }
             | Phase::Reaping { .. }
             | Phase::Stopping { .. }
             | Phase::Verifying { .. } => None,

@@ -5,7 +5,7 @@
 
 use super::ask::{Ask, Ended, Goal, Outcome, Verb};
 use super::node::{Node, Pending};
-use super::record::Phase;
+use super::record::{Held, Phase};
 use super::server::Step;
 use super::time::Ms;
 use super::{Action, ClientId, Scope, ServerId};
@@ -20,10 +20,15 @@ impl Node {
         if !only_waits && self.refuses_while_ending(&ask) {
             return;
         }
+        let servers = match self.reach(&ask) {
+            Ok(servers) => servers,
+            Err(outcomes) => {
+                return self.out.push(Action::Answer { client: ask.client, outcomes });
+            }
+        };
         let mut goals = Vec::new();
         let mut outcomes = Vec::new();
-        let known = self.servers.len();
-        for id in ask.servers.iter().copied().filter(|id| id.0 < known) {
+        for id in servers {
             match self.take_in(now, &ask, id) {
                 Ok(goal) => goals.push((id, goal)),
                 Err(outcome) => outcomes.push(outcome),
@@ -77,18 +82,24 @@ impl Node {
         }
         server.add_mark(&ask.id, true);
         let since = server.rec.marks.last().map_or(0, |mark| mark.start_number);
-        self.with_server(id, |server, steps| match verb {
-            Verb::Start => server.start(now, steps),
-            Verb::Stop => server.stop(now, steps),
-            Verb::Kill => server.kill(now, steps),
-            Verb::Restart => server.restart(now, steps),
-            Verb::Reset => server.reset(now, steps),
+        match verb {
+            Verb::Start => {
+                self.with_server(id, |server, steps| server.start(steps));
+                self.start_needs(id);
+            }
+            Verb::Stop => self.bring_down_in_order(now, id, Held::Stop),
+            Verb::Restart => {
+                self.bring_down_in_order(now, id, Held::Restart);
+                self.start_needs(id);
+            }
+            Verb::Kill => self.with_server(id, |server, steps| server.kill(now, steps)),
+            Verb::Reset => self.with_server(id, |server, steps| server.reset(steps)),
             Verb::Signal(_)
             | Verb::WaitUp
             | Verb::WaitReady
             | Verb::WaitDown
             | Verb::Shutdown { .. } => {}
-        });
+        }
         Ok(Goal { verb, since })
     }
 
@@ -97,6 +108,7 @@ impl Node {
         let process = match &self.servers[id.0].rec.phase {
             Phase::Execing { process, .. }
             | Phase::Settling { process, .. }
+            | Phase::Unready { process, .. }
             | Phase::Up { process }
             | Phase::Stopping { process, leader_dead: false, .. } => *process,
             _ => return self.servers[id.0].outcome_now(Ended::Badly, "not running"),
@@ -123,7 +135,7 @@ impl Node {
         let mut through = Vec::new();
         let mut still = Vec::new();
         for (client, goal) in waits {
-            match server.outcome(&goal) {
+            match server.outcome(&goal).or_else(|| self.hopeless_start(id, &goal)) {
                 Some(outcome) => through.push((client, outcome)),
                 None => still.push((client, goal)),
             }
@@ -137,6 +149,14 @@ impl Node {
                 pending.outcomes.push(outcome);
                 self.answer_if_through(client);
             }
+        }
+    }
+
+    /// What a start that waits for a server in vain is told.
+    fn hopeless_start(&self, id: ServerId, goal: &Goal) -> Option<Outcome> {
+        match goal.verb {
+            Verb::Start | Verb::Restart | Verb::WaitUp | Verb::WaitReady => self.hopeless_wait(id),
+            _ => None,
         }
     }
 

@@ -3,11 +3,11 @@
 //! Must not decide for a part. An event that no part is waiting for is old news and is dropped
 //! where it is read, by name, so that a new kind can't be forgotten.
 
+use super::checks::Checks;
 use super::ending::{Resume, believed, resume, wanted_in_new_life};
 use super::node::{Node, Role, Timer};
 use super::promotion::{Known, Promotion, know, new_life};
 use super::record::{Cause, Identity, NodeRecord, Phase, ServerRecord, Takeover};
-use super::restart::{Policy, Then, When};
 use super::server::Server;
 use super::standby::State;
 use super::time::Ms;
@@ -136,7 +136,15 @@ impl Node {
                 self.with_server(server, |s, steps| s.on_group(now, process, living, steps));
             }
             Event::Strays { server, pid } => {
-                self.with_server(server, |s, steps| s.on_strays(now, pid, steps));
+                self.with_server(server, |s, steps| s.on_strays(pid, steps));
+            }
+            Event::Probed { server, start_number, check, answer } => {
+                self.with_server(server, |s, steps| {
+                    s.on_probed(now, start_number, check, answer, steps);
+                });
+            }
+            Event::Told { server, start_number, told } => {
+                self.with_server(server, |s, steps| s.on_told(now, start_number, told, steps));
             }
             Event::Verified { server, process, found } => {
                 self.with_server(server, |s, steps| {
@@ -235,6 +243,7 @@ impl Node {
         let is_new_life = resume == Resume::NewLife || !has_record;
         self.note_life(now, &promotion, is_new_life, resume);
         self.build_servers(servers, resume == Resume::NewLife, incomplete);
+        self.begin_order();
         self.role = Role::Active;
         let entries = self.entries();
         self.out.push(Action::OpenJournal { entries });
@@ -316,7 +325,7 @@ impl Node {
 
     fn add_server(&mut self, plan: ServerPlan, rec: ServerRecord) {
         let id = ServerId(self.servers.len());
-        let server = Server { id, plan, rec };
+        let server = Server { id, plan, rec, checks: Checks::default() };
         self.timers.set(Timer::Server(id), server.deadline());
         self.servers.push(server);
     }
@@ -336,22 +345,5 @@ impl Node {
 /// A server that the configuration does not name any more: it runs on, can be stopped, and is
 /// not started again.
 fn left_over(name: &str) -> ServerPlan {
-    const SIGTERM: i32 = 15;
-    ServerPlan {
-        name: name.to_string(),
-        auto_start: false,
-        settle_ms: 0,
-        policy: Policy {
-            when: When::Never,
-            tries: 0,
-            window_ms: 1,
-            delay_ms: 0,
-            delay_max_ms: 0,
-            reset_after_ms: 0,
-            then: Then::Fail,
-        },
-        stop_signal: SIGTERM,
-        stop_timeout_ms: 10_000,
-        left_over: true,
-    }
+    ServerPlan { left_over: true, ..ServerPlan::new(name) }
 }

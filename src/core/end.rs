@@ -4,7 +4,8 @@
 //! Must not start anything before the group of the dead leader is empty: everything that follows an
 //! end goes through `gone`.
 
-use super::record::{Exit, Identity, LastExit, Phase, Wanted, Why};
+use super::plan::Kind;
+use super::record::{Exit, Held, Identity, LastExit, Phase, Wanted, Why};
 use super::restart::{Verdict, When};
 use super::server::{KILL_AGAIN_MS, STATUS_WAIT_MS, Server, Step, Steps, exit_text};
 use super::time::Ms;
@@ -21,7 +22,11 @@ impl Server {
             {
                 self.leader_died(now, process, exit, exit.is_none(), steps);
             }
-            Phase::Settling { process: own, .. } | Phase::Up { process: own } if own == process => {
+            Phase::Settling { process: own, .. }
+            | Phase::Unready { process: own, .. }
+            | Phase::Up { process: own }
+                if own == process =>
+            {
                 self.leader_died(now, process, exit, false, steps);
             }
             Phase::Stopping { process: own, why, killed, until, leader_dead: false }
@@ -63,7 +68,7 @@ impl Server {
         // Whether it is started again may depend on the status, which comes a moment later when
         // it was not our child. Where nothing depends on it, nothing waits.
         let depends =
-            self.rec.wanted == Wanted::Up && (at_gate || self.plan.policy.when != When::Always);
+            self.rec.wanted == Wanted::Up && (at_gate || self.plan.policy.depends_on_status());
         match exit {
             Some(exit) => self.ended(now, process, exit, at_gate, steps),
             None if depends => {
@@ -105,7 +110,7 @@ impl Server {
         steps.push(Step::Do(Action::Note(Note::ExitLearned(self.id))));
         // It had been taken for a failure, and was none. (A wait without a failure is for a fork
         // that was refused.)
-        let is_well = exit == Exit::Code(0) && self.plan.policy.when == When::OnFailure;
+        let is_well = self.plan.policy.is_success(exit) && self.plan.policy.when == When::OnFailure;
         if is_well
             && self.rec.failures_in_row > 0
             && matches!(self.rec.phase, Phase::Backoff { .. })
@@ -130,6 +135,8 @@ impl Server {
         if !never_ran {
             self.note_exit(now, process, exit);
             self.rec.reason = Some(exit_text(exit));
+            let is_done = self.plan.kind == Kind::Oneshot && self.plan.policy.is_success(exit);
+            self.rec.lost = self.rec.wanted == Wanted::Up && !is_done;
         }
         let why = if never_ran { Why::NeverRan } else { Why::Ended };
         let until = now.after(KILL_AGAIN_MS);
@@ -182,37 +189,60 @@ impl Server {
 
     /// Its leader is dead and its group empty: only now may anything follow.
     fn gone(&mut self, now: Ms, why: Why, steps: &mut Steps) {
+        let was_ready = self.rec.ready_at.is_some();
         self.rec.started_at = None;
         self.rec.ready_at = None;
+        self.rec.status_text = None;
+        let held = self.rec.held.take();
         match (self.rec.wanted, why) {
             (Wanted::Down, _) => {
                 self.rec.reason = None;
                 self.enter(Phase::Down, steps);
             }
-            (Wanted::Up, Why::Asked | Why::Restart | Why::NeverRan) => self.begin_start(now, steps),
-            (Wanted::Up, Why::Ended | Why::Clearing) => self.decide(now, why, steps),
+            (Wanted::Up, _) if held == Some(Held::Restart) => self.begin_start(),
+            (Wanted::Up, Why::Asked | Why::Restart | Why::NeverRan) => self.begin_start(),
+            (Wanted::Up, Why::Need) => {
+                self.begin_start();
+                steps.push(Step::Save);
+                steps.push(Step::Do(Action::Note(Note::Server(self.id))));
+            }
+            (Wanted::Up, Why::Ended | Why::Clearing | Why::Failing) => {
+                self.decide(now, why, was_ready, steps);
+            }
         }
     }
 
     /// It ended by itself: what does its policy say?
-    fn decide(&mut self, now: Ms, why: Why, steps: &mut Steps) {
+    fn decide(&mut self, now: Ms, why: Why, was_ready: bool, steps: &mut Steps) {
         let exit = self.rec.last_exit.as_ref().map_or(Exit::Unknown, |last| last.exit);
-        let is_well = exit == Exit::Code(0);
+        let policy = &self.plan.policy;
+        let ended_early = self.plan.ready.is_some() && !was_ready;
+        let is_well = policy.is_success(exit) && why != Why::Failing && !ended_early;
         if why == Why::Clearing {
             // What was left of its group is gone; only its own end still matters.
             self.rec.reason = Some(exit_text(exit));
         }
-        match self.plan.policy.when {
+        if policy.is_success(exit) && ended_early && why != Why::Failing {
+            self.rec.reason = Some(format!("{} before it was ready", exit_text(exit)));
+        }
+        if why != Why::Failing && policy.forbids_restart(exit) {
+            self.rec.reason =
+                Some(format!("{}; not restarted: restart.noRestartCodes", exit_text(exit)));
+            return self.enter(Phase::Failed, steps);
+        }
+        match policy.when {
             When::OnFailure | When::Never if is_well => return self.enter(Phase::Exited, steps),
             When::Never => return self.enter(Phase::Failed, steps),
             When::OnFailure | When::Always => {}
         }
         self.plan.policy.count(&mut self.rec.failures, now);
         self.rec.failures_in_row = self.rec.failures_in_row.saturating_add(1);
-        match self.plan.policy.next_try(now, self.rec.failures.len(), self.rec.failures_in_row) {
+        let (in_window, in_row) = (self.rec.failures.len(), self.rec.failures_in_row);
+        let seed = self.rec.start_number ^ (self.id.0 as u64) << 32;
+        match self.plan.policy.next_try(now, in_window, in_row, seed) {
             Verdict::At(at) if at <= now => {
                 self.rec.restarts += 1;
-                self.begin_start(now, steps);
+                self.begin_start();
             }
             Verdict::At(until) => self.enter(Phase::Backoff { until }, steps),
             Verdict::GiveUp => {

@@ -6,7 +6,7 @@
 
 use super::ask::{Ask, Ended, Outcome};
 use super::node::{Node, Role, Timer};
-use super::record::{Ending, Phase};
+use super::record::{Ending, Held, Phase};
 use super::time::Ms;
 use super::{Action, ClientId, EndAsked, Note, Wanted};
 
@@ -30,6 +30,7 @@ impl Node {
             since: now,
             ids: Vec::new(),
             done: false,
+            failed: None,
         });
         // Asked twice, the more thorough wish counts.
         let is_new_stop = stop_servers && (!ending.stop_servers || ending.ids.is_empty());
@@ -62,10 +63,21 @@ impl Node {
         if ending.stop_servers {
             let all: Vec<_> = self.ids().collect();
             for id in all {
-                self.with_server(id, |server, steps| server.stop(now, steps));
+                self.bring_down_in_order(now, id, Held::Stop);
             }
             self.timers.set(Timer::Ending, Some(now.after(self.plan.shutdown_timeout_ms)));
         }
+    }
+
+    /// An essential server was given up: the pair ends, and says so with its exit status.
+    pub(super) fn end_for_failure(&mut self, now: Ms, name: String) {
+        let ids = vec!["essential".to_string()];
+        let failed = Some(name);
+        self.record.ending =
+            Some(Ending { stop_servers: true, since: now, ids, done: false, failed });
+        self.save_node();
+        self.out.push(Action::Note(Note::Ending { stop_servers: true }));
+        self.begin_ending(now);
     }
 
     /// `shutdownTimeout` is over.
@@ -177,10 +189,10 @@ pub fn believed(
     now: Ms,
 ) -> Option<Ending> {
     let stop_servers = asked? == EndAsked::ServersStop;
-    let anew = Ending { stop_servers, since: now, ids: Vec::new(), done: false };
+    let anew = Ending { stop_servers, since: now, ids: Vec::new(), done: false, failed: None };
     match on_record {
         Some(ending) if is_whole => Some(ending),
-        Some(Ending { since, ids, .. }) => Some(Ending { since, ids, ..anew }),
+        Some(Ending { since, ids, failed, .. }) => Some(Ending { since, ids, failed, ..anew }),
         None => Some(anew),
     }
 }

@@ -6,13 +6,16 @@
 
 pub mod adopt;
 pub mod ask;
+pub mod checks;
 pub mod clients;
 pub mod dispatch;
 pub mod end;
 pub mod ending;
 pub mod keeper;
 pub mod node;
+pub mod order;
 pub mod orders;
+pub mod plan;
 pub mod promotion;
 pub mod record;
 pub mod restart;
@@ -25,6 +28,7 @@ pub mod time;
 pub mod watch;
 
 pub use node::Node;
+pub use plan::{PairPlan, ServerPlan};
 pub use record::{Cause, Entry, Exit, Identity, NodeRecord, Phase, Record, ServerRecord, Wanted};
 pub use time::Ms;
 
@@ -38,31 +42,6 @@ pub struct ServerId(pub usize);
 /// A connection on the control socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ClientId(pub u64);
-
-/// What the core needs to know of a server's configuration.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct ServerPlan {
-    pub name: String,
-    /// Wanted up in a new life.
-    pub auto_start: bool,
-    pub settle_ms: u64,
-    pub policy: restart::Policy,
-    pub stop_signal: i32,
-    pub stop_timeout_ms: u64,
-    /// It is on record and alive, but the configuration does not name it any more.
-    pub left_over: bool,
-}
-
-/// What the core needs to know of the pair's configuration.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct PairPlan {
-    /// There is a standbyPort.
-    pub has_standby: bool,
-    pub heartbeat_interval_ms: u64,
-    pub heartbeat_timeout_ms: u64,
-    /// For all servers together, when the pair ends with them.
-    pub shutdown_timeout_ms: u64,
-}
 
 /// What a look at the process on record showed.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -167,6 +146,19 @@ pub enum Event {
         server: ServerId,
         pid: Option<i32>,
     },
+    /// The answer to a check.
+    Probed {
+        server: ServerId,
+        start_number: u64,
+        check: checks::Check,
+        answer: Result<(), String>,
+    },
+    /// A server said something of itself.
+    Told {
+        server: ServerId,
+        start_number: u64,
+        told: checks::Told,
+    },
     /// The process on record was looked at.
     Verified {
         server: ServerId,
@@ -270,6 +262,12 @@ pub enum Action {
     },
     ProbeStrays {
         server: ServerId,
+    },
+    /// Ask a server whether it is ready, or well; `Event::Probed` is the answer.
+    Probe {
+        server: ServerId,
+        start_number: u64,
+        check: checks::Check,
     },
     /// Tell the process on record apart from strangers, and watch it if it is ours.
     Verify {
@@ -390,6 +388,13 @@ pub enum Note {
     LeftOver {
         name: String,
     },
+    /// It was stopped, or is restarted, because a server that it needs ended.
+    NeedLost {
+        server: ServerId,
+        need: ServerId,
+    },
+    /// An essential server was given up, so the pair ends.
+    EssentialFailed(ServerId),
     Ending {
         stop_servers: bool,
     },

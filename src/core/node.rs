@@ -5,6 +5,7 @@
 
 use super::ask::{Goal, Outcome};
 use super::ending::Progress;
+use super::order::Order;
 use super::promotion::Promotion;
 use super::record::{Entry, NodeRecord, Record};
 use super::server::{Server, Step, Steps};
@@ -33,6 +34,7 @@ pub enum Timer {
     Standby,
     Ending,
     Server(ServerId),
+    Checks(ServerId),
 }
 
 /// One twin.
@@ -47,6 +49,7 @@ pub struct Node {
     pub standby: Standby,
     pub promotion: Option<Promotion>,
     pub(super) ending: Option<Progress>,
+    pub(super) order: Order,
     /// Started by the keeper because nobody served, not by a person.
     pub(super) revives: bool,
     /// This process was not on time at its last heartbeat.
@@ -99,6 +102,7 @@ impl Node {
             watch: Watch::new(now),
             promotion: None,
             ending: None,
+            order: Order::default(),
             revives,
             was_late: false,
             beaten_at: now,
@@ -167,6 +171,7 @@ impl Node {
     }
 
     fn after_step(&mut self, now: Ms, out: &mut Vec<Action>) {
+        self.settle_order(now);
         self.advance_ending(now);
         self.arm();
         out.append(&mut self.out);
@@ -202,6 +207,9 @@ impl Node {
             Timer::Server(id) => {
                 self.with_server(id, |server, steps| server.on_deadline(now, steps));
             }
+            Timer::Checks(id) => {
+                self.with_server(id, |server, steps| server.on_check_due(now, steps));
+            }
         }
     }
 
@@ -232,8 +240,9 @@ impl Node {
     pub(super) fn with_server(&mut self, id: ServerId, work: impl FnOnce(&mut Server, &mut Steps)) {
         let Some(server) = self.servers.get_mut(id.0) else { return };
         let mut steps = Steps::new();
+        let before = server.standing();
         work(server, &mut steps);
-        let deadline = server.deadline();
+        let (deadline, check_deadline) = (server.deadline(), server.check_deadline());
         for step in steps {
             match step {
                 Step::Do(action) => self.out.push(action),
@@ -242,6 +251,8 @@ impl Node {
             }
         }
         self.timers.set(Timer::Server(id), deadline);
+        self.timers.set(Timer::Checks(id), check_deadline);
+        self.note_standing(id, before);
         self.look_at_waits(id);
     }
 

@@ -3,7 +3,7 @@
 //! Must not wait or answer (`ask.rs` does): an order changes what is wanted, and the phase where
 //! the phase allows it. Orders that change nothing in a phase are written out with the reason.
 
-use super::record::{Exit, LastExit, Phase, Wanted, Why};
+use super::record::{Exit, Held, LastExit, Phase, Wanted, Why};
 use super::server::{KILL_AGAIN_MS, Server, Step, Steps};
 use super::time::Ms;
 use super::{Action, Scope};
@@ -12,18 +12,19 @@ const SIGKILL: i32 = 9;
 
 impl Server {
     /// Wanted up from now on; the counts begin anew.
-    pub fn start(&mut self, now: Ms, steps: &mut Steps) {
+    pub fn start(&mut self, steps: &mut Steps) {
         self.rec.wanted = Wanted::Up;
+        self.rec.held = None;
         self.forget_failures();
         match self.rec.phase.clone() {
             Phase::Down | Phase::Exited | Phase::Failed | Phase::Backoff { .. } => {
                 self.rec.reason = None;
-                self.begin_start(now, steps);
+                self.begin_start();
             }
             // It is cleared away first, then it starts at once instead of asking its policy.
             Phase::Stopping {
                 process,
-                why: Why::Ended | Why::Clearing,
+                why: Why::Ended | Why::Clearing | Why::Failing,
                 leader_dead,
                 killed,
                 until,
@@ -32,10 +33,12 @@ impl Server {
                 self.rec.phase = Phase::Stopping { process, why, leader_dead, killed, until };
             }
             // On its way up already, or up.
-            Phase::Spawning { .. }
+            Phase::Queued
+            | Phase::Spawning { .. }
             | Phase::AtGate { .. }
             | Phase::Execing { .. }
             | Phase::Settling { .. }
+            | Phase::Unready { .. }
             | Phase::Up { .. } => {}
             // The wish alone decides what follows these.
             Phase::Reaping { .. }
@@ -49,34 +52,72 @@ impl Server {
     /// Wanted down from now on: stop signal, grace, SIGKILL, until its group is empty.
     pub fn stop(&mut self, now: Ms, steps: &mut Steps) {
         self.rec.wanted = Wanted::Down;
+        self.rec.held = None;
         self.bring_down(now, Why::Asked, false, steps);
     }
 
     /// As `stop`, without grace.
     pub fn kill(&mut self, now: Ms, steps: &mut Steps) {
         self.rec.wanted = Wanted::Down;
+        self.rec.held = None;
         self.bring_down(now, Why::Asked, true, steps);
     }
 
     /// Down and up again; a server that is down is started.
     pub fn restart(&mut self, now: Ms, steps: &mut Steps) {
         if self.rec.phase.is_gone() {
-            return self.start(now, steps);
+            return self.start(steps);
         }
         self.rec.wanted = Wanted::Up;
+        self.rec.held = None;
         self.forget_failures();
         self.bring_down(now, Why::Restart, false, steps);
     }
 
     /// The counts are cleared; a server that waits for a try or was given up is tried now.
-    pub fn reset(&mut self, now: Ms, steps: &mut Steps) {
+    pub fn reset(&mut self, steps: &mut Steps) {
         self.forget_failures();
         let waits = matches!(self.rec.phase, Phase::Failed | Phase::Backoff { .. });
         if waits && self.rec.wanted == Wanted::Up {
             self.rec.reason = None;
-            self.begin_start(now, steps);
+            self.begin_start();
         }
         steps.push(Step::Save);
+    }
+
+    /// Down for good, or down and up again, once nobody that goes down too needs it any more.
+    pub fn hold(&mut self, order: Held, steps: &mut Steps) {
+        self.rec.wanted = match order {
+            Held::Stop => Wanted::Down,
+            Held::Restart => Wanted::Up,
+        };
+        self.rec.held = Some(order);
+        steps.push(Step::Save);
+    }
+
+    /// Nobody is in the way of the order any more.
+    pub(super) fn release(&mut self, now: Ms, steps: &mut Steps) {
+        match self.rec.held.take() {
+            Some(Held::Stop) => self.stop(now, steps),
+            Some(Held::Restart) => self.restart(now, steps),
+            None => {}
+        }
+    }
+
+    /// A server that it needs has ended, or came back: it is stopped until that is ready.
+    pub(super) fn lose_need(&mut self, now: Ms, reason: String, steps: &mut Steps) {
+        let is_running = matches!(
+            self.rec.phase,
+            Phase::Execing { .. }
+                | Phase::Settling { .. }
+                | Phase::Unready { .. }
+                | Phase::Up { .. }
+        );
+        if is_running && self.rec.wanted == Wanted::Up {
+            self.bring_down(now, Why::Need, false, steps);
+            self.rec.reason = Some(reason);
+            steps.push(Step::Save);
+        }
     }
 
     fn forget_failures(&mut self) {
@@ -88,7 +129,7 @@ impl Server {
         match self.rec.phase.clone() {
             // Nothing is there to bring down; `restart` never comes here for these.
             Phase::Down => steps.push(Step::Save),
-            Phase::Exited | Phase::Failed | Phase::Backoff { .. } => {
+            Phase::Queued | Phase::Exited | Phase::Failed | Phase::Backoff { .. } => {
                 self.rec.reason = None;
                 self.enter(Phase::Down, steps);
             }
@@ -100,6 +141,7 @@ impl Server {
             Phase::AtGate { process, .. } => self.end(now, process, new_why, true, steps),
             Phase::Execing { process, .. }
             | Phase::Settling { process, .. }
+            | Phase::Unready { process, .. }
             | Phase::Up { process } => self.end(now, process, new_why, kill, steps),
             Phase::Reaping { process, .. } => {
                 let ran_ms = self.rec.started_at.map_or(0, |at| now.since(at));

@@ -54,6 +54,10 @@ pub enum Why {
     Clearing,
     /// It never passed its gate, so its end counts for nothing.
     NeverRan,
+    /// It runs, and is not ready in time or not well: a failure, however it ends now.
+    Failing,
+    /// A server that it needs has ended; it waits until that is ready again.
+    Need,
 }
 
 /// Where a server is in its life. The process is inside the phase that has one.
@@ -62,6 +66,8 @@ pub enum Why {
 pub enum Phase {
     /// No process, and none wanted.
     Down,
+    /// To be started: it waits until what it needs is ready, and for a free place among the starts.
+    Queued,
     /// A child was asked for; the answer is owed until then.
     Spawning { until: Ms },
     /// The child waits at its gate while its identity goes on record.
@@ -70,6 +76,8 @@ pub enum Phase {
     Execing { process: Identity, until: Ms },
     /// It runs, and is watched for an early end until then.
     Settling { process: Identity, until: Ms },
+    /// It runs, and has to show until then that it is ready; a oneshot has to end well until then.
+    Unready { process: Identity, until: Ms },
     /// It runs and is ready.
     Up { process: Identity },
     /// The leader is dead; its exit status is still asked for.
@@ -138,6 +146,23 @@ pub struct ServerRecord {
     pub reason: Option<String>,
     /// The latest requests, newest last; at most `MARKS_MAX`.
     pub marks: Vec<Mark>,
+    /// What the present process says of itself.
+    #[serde(default)]
+    pub status_text: Option<String>,
+    /// It ended by itself since it was last ready: who needs it may have to be stopped or restarted.
+    #[serde(default)]
+    pub lost: bool,
+    /// An order that waits until those that need this server are down.
+    #[serde(default)]
+    pub held: Option<Held>,
+}
+
+/// An order that waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Held {
+    Stop,
+    Restart,
 }
 
 /// Why the last takeover happened.
@@ -170,6 +195,9 @@ pub struct Ending {
     pub ids: Vec<String>,
     /// All that was to be done is done.
     pub done: bool,
+    /// The essential server for whose failure the pair ends; it ends with exit status 1 then.
+    #[serde(default)]
+    pub failed: Option<String>,
 }
 
 /// All that must outlive an active about the pair.

@@ -4,16 +4,19 @@
 //! (`Wanted`) are two fields; the process is inside the phase, and every phase that waits has a
 //! deadline. The way of a server:
 //!
-//! * Down, Backoff, Exited, Failed -> Spawning: only from these, for only in these is the
-//!   previous copy proven gone (its leader dead, its group without a living member).
+//! * Down, Backoff, Exited, Failed -> Queued -> Spawning: only from these, for only in these is
+//!   the previous copy proven gone (its leader dead, its group without a living member). The node
+//!   admits who is queued, in the same step when nothing is in its way.
 //! * Spawning -> AtGate: the child is there; its identity goes on record.
 //! * AtGate -> Execing: the record is safe, the gate opens. Never the other way round.
-//! * Execing -> Settling -> Up: exec succeeded; it did not end early.
+//! * Execing -> Settling or Unready -> Up: exec succeeded; it did not end early, or showed that it
+//!   is ready.
 //! * any of these -> Stopping: asked for, or the leader is dead and what it left is cleared away.
 //!   `Reaping` comes first when the status of a leader that was not our child is still unknown.
 //! * Stopping -> Down, Spawning, Backoff, Exited or Failed: the group is empty.
 //! * Verifying: a new active looks at the process on record before anything else is done to it.
 
+use super::checks::Checks;
 use super::record::{Exit, Identity, Phase, ServerRecord, Wanted, Why};
 use super::time::Ms;
 use super::{Action, Note, Scope, ServerId, ServerPlan};
@@ -43,6 +46,8 @@ pub struct Server {
     pub id: ServerId,
     pub plan: ServerPlan,
     pub rec: ServerRecord,
+    /// Not on record.
+    pub checks: Checks,
 }
 
 /// What a server wants done. `Save` is turned into an entry with its number by the node.
@@ -64,10 +69,12 @@ impl Phase {
             Phase::AtGate { process, .. }
             | Phase::Execing { process, .. }
             | Phase::Settling { process, .. }
+            | Phase::Unready { process, .. }
             | Phase::Up { process }
             | Phase::Stopping { process, leader_dead: false, .. } => Some(*process),
             Phase::Verifying { was, .. } => was.process(),
             Phase::Down
+            | Phase::Queued
             | Phase::Spawning { .. }
             | Phase::Reaping { .. }
             | Phase::Stopping { leader_dead: true, .. }
@@ -80,7 +87,21 @@ impl Phase {
 
     /// Nothing of it is left, or ever was: a start may begin, and a stop has ended.
     pub fn is_gone(&self) -> bool {
-        matches!(self, Phase::Down | Phase::Backoff { .. } | Phase::Failed | Phase::Exited)
+        matches!(
+            self,
+            Phase::Down | Phase::Queued | Phase::Backoff { .. } | Phase::Failed | Phase::Exited
+        )
+    }
+
+    /// It holds a place among the starts.
+    pub fn is_starting(&self) -> bool {
+        matches!(
+            self,
+            Phase::Spawning { .. }
+                | Phase::AtGate { .. }
+                | Phase::Execing { .. }
+                | Phase::Unready { .. }
+        )
     }
 }
 
@@ -101,6 +122,9 @@ impl ServerRecord {
             last_exit: None,
             reason: None,
             marks: Vec::new(),
+            status_text: None,
+            lost: false,
+            held: None,
         }
     }
 }
@@ -113,6 +137,7 @@ impl Server {
             | Phase::AtGate { until, .. }
             | Phase::Execing { until, .. }
             | Phase::Settling { until, .. }
+            | Phase::Unready { until, .. }
             | Phase::Reaping { until, .. }
             | Phase::Stopping { until, .. }
             | Phase::Waiting { until, .. }
@@ -121,14 +146,14 @@ impl Server {
             Phase::Up { .. } if self.rec.failures_in_row > 0 => {
                 self.rec.ready_at.map(|at| at.after(self.plan.policy.reset_after_ms))
             }
-            Phase::Up { .. } | Phase::Down | Phase::Failed | Phase::Exited => None,
+            Phase::Up { .. } | Phase::Down | Phase::Queued | Phase::Failed | Phase::Exited => None,
         }
     }
 
     /// The deadline has come.
     pub fn on_deadline(&mut self, now: Ms, steps: &mut Steps) {
         match self.rec.phase.clone() {
-            Phase::Spawning { .. } if self.rec.wanted == Wanted::Up => self.begin_start(now, steps),
+            Phase::Spawning { .. } if self.rec.wanted == Wanted::Up => self.begin_start(),
             Phase::Spawning { .. } => self.enter(Phase::Down, steps),
             Phase::AtGate { process, .. } => {
                 self.rec.phase = Phase::AtGate { process, until: now.after(GATE_RETRY_MS) };
@@ -139,6 +164,7 @@ impl Server {
                 self.enter(Phase::Execing { process, until: now.after(EXEC_SLOW_MS) }, steps);
             }
             Phase::Settling { process, .. } => self.become_up(now, process, steps),
+            Phase::Unready { .. } => self.on_start_timeout(now, steps),
             Phase::Up { .. } => {
                 self.rec.failures.clear();
                 self.rec.failures_in_row = 0;
@@ -164,10 +190,10 @@ impl Server {
             }
             Phase::Backoff { .. } => {
                 self.rec.restarts += 1;
-                self.begin_start(now, steps);
+                self.begin_start();
             }
             Phase::Verifying { was, .. } => self.verify(now, *was, steps),
-            Phase::Down | Phase::Failed | Phase::Exited => {}
+            Phase::Down | Phase::Queued | Phase::Failed | Phase::Exited => {}
         }
     }
 
@@ -260,7 +286,11 @@ impl Server {
     }
 
     pub(super) fn settle(&mut self, now: Ms, process: Identity, steps: &mut Steps) {
-        if self.plan.settle_ms == 0 {
+        if self.has_readiness() {
+            self.begin_readiness(now);
+            let until = now.after(self.plan.start_timeout_ms);
+            self.enter(Phase::Unready { process, until }, steps);
+        } else if self.plan.settle_ms == 0 {
             self.become_up(now, process, steps);
         } else {
             self.enter(Phase::Settling { process, until: now.after(self.plan.settle_ms) }, steps);
@@ -270,15 +300,27 @@ impl Server {
     pub(super) fn become_up(&mut self, now: Ms, process: Identity, steps: &mut Steps) {
         self.rec.ready_at = Some(now);
         self.rec.reason = None;
+        self.rec.lost = false;
+        self.begin_health(now);
         self.enter(Phase::Up { process }, steps);
     }
 
-    /// Not saved: a child that is not on record can't pass its gate, so there is nothing to know.
-    pub(super) fn begin_start(&mut self, now: Ms, steps: &mut Steps) {
+    /// It may start when the node admits it. Not saved: what is on record leads here again.
+    pub(super) fn begin_start(&mut self) {
+        self.rec.phase = Phase::Queued;
+    }
+
+    /// Nothing is in its way: a child is asked for. Not saved: a child that is not on record can't
+    /// pass its gate, so there is nothing to know.
+    pub(super) fn admit(&mut self, now: Ms, steps: &mut Steps) {
+        if self.rec.phase != Phase::Queued {
+            return;
+        }
         self.rec.start_number += 1;
         self.rec.adopted = false;
         self.rec.started_at = None;
         self.rec.ready_at = None;
+        self.rec.status_text = None;
         self.rec.phase = Phase::Spawning { until: now.after(SPAWN_TIMEOUT_MS) };
         let start_number = self.rec.start_number;
         steps.push(Step::Do(Action::Spawn { server: self.id, start_number }));

@@ -13,6 +13,7 @@ pub mod mover;
 mod notes;
 mod outputs;
 pub mod peer;
+mod plan;
 pub mod requests;
 mod servers;
 mod signals;
@@ -24,9 +25,9 @@ mod twins;
 pub mod view;
 pub mod wishes;
 
-use crate::config::{AutoStart, Config, LogTarget};
+use crate::config::{Config, LogTarget};
 use crate::core::node::{Node, Role};
-use crate::core::{Action, ClientId, Event, Identity, Ms, PairPlan, ServerPlan};
+use crate::core::{Action, ClientId, Event, Identity, Ms};
 use crate::output::logger::{self, LogHandle};
 use crate::sys::{self, lock::Lock, pidfd, process, pulse, pulse::Pulse};
 pub use actions::make_dirs;
@@ -38,6 +39,7 @@ use mio::Events;
 pub use notes::say;
 use outputs::Outputs;
 use peer::Peers;
+pub use plan::plans;
 use servers::Servers;
 use signals::Signals;
 use std::collections::BTreeMap;
@@ -148,30 +150,6 @@ pub fn log_settings(config: &Config, is_standby: bool) -> logger::Settings {
         max_files: config.node.log_max_files,
         may_wait: false,
     }
-}
-
-/// What the core needs to know of the configuration.
-pub fn plans(config: &Config, remembered: &dyn Fn(&str) -> bool) -> (PairPlan, Vec<ServerPlan>) {
-    let pair = PairPlan {
-        has_standby: config.node.standby_port.is_some(),
-        heartbeat_interval_ms: config.node.heartbeat_interval_ms,
-        heartbeat_timeout_ms: config.node.heartbeat_timeout_ms,
-        shutdown_timeout_ms: config.node.shutdown_timeout_ms,
-    };
-    let servers = config.servers.iter().map(|server| ServerPlan {
-        name: server.name.clone(),
-        auto_start: match server.auto_start {
-            AutoStart::Yes => true,
-            AutoStart::No => false,
-            AutoStart::Remember => remembered(&server.name),
-        },
-        settle_ms: server.settle_ms,
-        policy: server.restart.clone(),
-        stop_signal: server.stop.signal,
-        stop_timeout_ms: server.stop.timeout_ms,
-        left_over: false,
-    });
-    (pair, servers.collect())
 }
 
 impl Shell {

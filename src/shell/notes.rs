@@ -145,6 +145,14 @@ impl Shell {
                 target: "0107",
                 "{name} still runs and is not in the configuration any more; `nodemanager stop {name}` ends it"
             ),
+            Note::NeedLost { server, need } => {
+                let (name, need) = (self.servers.name(server), self.servers.name(need));
+                warn!(target: "0316", "{name}: {need}, which it needs, has ended or came back after that");
+            }
+            Note::EssentialFailed(server) => {
+                let name = self.servers.name(server);
+                error!(target: "0317", "{name} is essential and was given up, so the pair ends with exit status 1");
+            }
             Note::Ending { stop_servers: true } => {
                 info!(target: "0130", "the pair ends, and its servers")
             }
@@ -267,6 +275,10 @@ impl Shell {
             Phase::Settling { process, .. } => {
                 info!(target: "0302", "{name}: runs, PID {}", process.pid)
             }
+            Phase::Unready { process, .. } => {
+                info!(target: "0314", "{name}: runs, PID {}; not ready yet", process.pid);
+            }
+            Phase::Queued => info!(target: "0315", "{name}: WAITING: {reason}"),
             Phase::Up { process } => info!(target: "0303", "{name}: RUNNING, PID {}", process.pid),
             Phase::Stopping { process, leader_dead: false, killed, .. } => {
                 let how = if *killed { "SIGKILL" } else { "its stop signal" };

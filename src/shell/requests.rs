@@ -6,7 +6,7 @@ use super::peer::News;
 use super::{Shell, control, view};
 use crate::api::{self, Answer, Goal, Left, ServerResult, ShutdownAnswer, ShutdownAsk};
 use crate::config::{OnTerm, units};
-use crate::core::ask::{Ask, Ended, Outcome, Verb};
+use crate::core::ask::{Ask, Ended, Outcome, Reach, Verb};
 use crate::core::node::Role;
 use crate::core::{ClientId, Event, ServerId};
 use crate::http::Request;
@@ -73,8 +73,8 @@ impl Shell {
         let chosen = names::select(&ask.names, &known).map_err(|text| (404, 4, text))?;
         self.asked.insert(client, verb);
         let servers = chosen.into_iter().map(ServerId).collect();
-        let (id, wait) = (ask.id, ask.wait);
-        self.ask_core(Ask { client, id, verb, servers, wait });
+        let (id, wait, reach) = (ask.id, ask.wait, reach(ask.dependants));
+        self.ask_core(Ask { client, id, verb, servers, wait, reach });
         Ok(())
     }
 
@@ -82,8 +82,8 @@ impl Shell {
         let ask = parse_shutdown(body)?;
         let verb = Verb::Shutdown { stop_servers: ask.stop_servers, force: ask.force };
         self.asked.insert(client, verb);
-        let servers = Vec::new();
-        self.ctx.tell(Event::Asked(Ask { client, id: ask.id, verb, servers, wait: true }));
+        let (servers, reach) = (Vec::new(), Reach::Refuse);
+        self.ctx.tell(Event::Asked(Ask { client, id: ask.id, verb, servers, wait: true, reach }));
         Ok(())
     }
 
@@ -149,8 +149,9 @@ impl Shell {
         let force = self.node.record.ending.is_some();
         info!(target: "0124", "told by a signal to end the pair{}", if force { ", again: what is still up is killed" } else { "" });
         let verb = Verb::Shutdown { stop_servers, force };
-        let (client, id, servers) = (NOBODY, "signal".to_string(), Vec::new());
-        self.ctx.tell(Event::Asked(Ask { client, id, verb, servers, wait: false }));
+        let (client, id, servers, reach) =
+            (NOBODY, "signal".to_string(), Vec::new(), Reach::Refuse);
+        self.ctx.tell(Event::Asked(Ask { client, id, verb, servers, wait: false, reach }));
     }
 
     // ---- the link
@@ -209,6 +210,15 @@ pub fn parse_shutdown(body: &[u8]) -> Result<ShutdownAsk, Refused> {
     let ask: ShutdownAsk = serde_json::from_slice(body).map_err(|error| unreadable(&error))?;
     check_id(&ask.id)?;
     Ok(ask)
+}
+
+/// What a stop or a restart does with those that need the servers.
+fn reach(dependants: Option<api::Dependants>) -> Reach {
+    match dependants {
+        None => Reach::Refuse,
+        Some(api::Dependants::Too) => Reach::Dependants,
+        Some(api::Dependants::Leave) => Reach::Only,
+    }
 }
 
 fn unreadable(error: &serde_json::Error) -> Refused {

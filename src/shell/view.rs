@@ -156,10 +156,11 @@ pub fn state_of(phase: &Phase) -> State {
         Phase::Spawning { .. }
         | Phase::AtGate { .. }
         | Phase::Execing { .. }
-        | Phase::Settling { .. } => State::Starting,
+        | Phase::Settling { .. }
+        | Phase::Unready { .. } => State::Starting,
         Phase::Up { .. } => State::Running,
         Phase::Reaping { .. } | Phase::Stopping { .. } => State::Stopping,
-        Phase::Waiting { .. } => State::Waiting,
+        Phase::Queued | Phase::Waiting { .. } => State::Waiting,
         Phase::Backoff { .. } => State::Backoff,
         Phase::Failed => State::Failed,
         Phase::Exited => State::Exited,

@@ -21,7 +21,7 @@ fn node(seq: u64, ending: Option<Ending>) -> Entry {
 }
 
 fn end(stop_servers: bool, done: bool) -> Option<Ending> {
-    Some(Ending { stop_servers, since: Ms(5), ids: vec!["id".to_string()], done })
+    Some(Ending { stop_servers, since: Ms(5), ids: vec!["id".to_string()], done, failed: None })
 }
 
 fn server(seq: u64, at: usize, start_number: u64, wanted: Wanted, phase: Phase) -> Entry {

@@ -65,15 +65,15 @@ fn plans(names: &[String]) -> Vec<ServerPlan> {
         delay_max_ms: 1_000,
         reset_after_ms: 60_000,
         then: Then::Fail,
+        ..Policy::never()
     };
     let plan = |name: &String| ServerPlan {
-        name: name.clone(),
         auto_start: true,
         settle_ms: 100,
         policy: policy.clone(),
         stop_signal: 15,
         stop_timeout_ms: 1_000,
-        left_over: false,
+        ..ServerPlan::new(name)
     };
     names.iter().map(plan).collect()
 }
@@ -83,6 +83,7 @@ const PLAN: PairPlan = PairPlan {
     heartbeat_interval_ms: 100,
     heartbeat_timeout_ms: 1_000,
     shutdown_timeout_ms: 1_000,
+    starts_max: 16,
 };
 
 impl World {

@@ -7,7 +7,7 @@ use crate::acts::{SERVER, act, note_end};
 use crate::explore::{Next, World};
 use crate::links::{break_or_deliver, do_what_is_only_said, send_to_standby};
 use crate::world::{Life, Message, NOW, Pair, Request, SIGKILL, Twin};
-use nodemanager::core::ask::{Ask, Verb};
+use nodemanager::core::ask::{Ask, Reach, Verb};
 use nodemanager::core::node::{Role, Timer};
 use nodemanager::core::promotion;
 use nodemanager::core::standby::State;
@@ -134,6 +134,7 @@ fn meaning(pair: &Pair, twin: &Twin, timer: Timer) -> Firing {
             Some(Phase::Stopping { killed, .. }) => unless_early(!killed || is_calm),
             _ => Firing::Plain,
         },
+        Timer::Checks(_) => Firing::Plain,
     }
 }
 
@@ -348,6 +349,7 @@ fn ask(pair: &mut Pair, generation: i32, index: usize) {
         verb: request.verb,
         servers: vec![SERVER],
         wait: true,
+        reach: Reach::Refuse,
     };
     if let Some(twin) = pair.twin(generation) {
         twin.hear(Event::Asked(ask));

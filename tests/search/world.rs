@@ -188,12 +188,12 @@ fn pair_plan(has_standby: bool) -> PairPlan {
         heartbeat_interval_ms: 0,
         heartbeat_timeout_ms: 0,
         shutdown_timeout_ms: 1,
+        starts_max: 16,
     }
 }
 
 fn server_plan() -> ServerPlan {
     ServerPlan {
-        name: "web".to_string(),
         auto_start: true,
         settle_ms: 1,
         policy: Policy {
@@ -204,10 +204,11 @@ fn server_plan() -> ServerPlan {
             delay_max_ms: 1,
             reset_after_ms: 1,
             then: Then::Fail,
+            ..Policy::never()
         },
         stop_signal: 15,
         stop_timeout_ms: 1,
-        left_over: false,
+        ..ServerPlan::new("web")
     }
 }
 

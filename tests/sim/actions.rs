@@ -54,6 +54,9 @@ impl World {
                 let pid = self.os.running(server.0).next().map(|(_, one)| one.id.pid);
                 self.tell(uid, Stream::Servers, Event::Strays { server, pid });
             }
+            Action::Probe { server, start_number, check } => {
+                self.probe(uid, server, start_number, check);
+            }
             Action::Verify { server, process, .. } => self.verify(uid, server, process),
             Action::OpenJournal { entries } => {
                 self.disk.replace(entries);
@@ -109,6 +112,12 @@ impl World {
                 Event::SpawnFailed { server, start_number, error },
             );
         };
+        let needs = &self.plan.servers[server.0].needs;
+        let has_needs = needs.iter().all(|one| self.os.running(one.server.0).next().is_some());
+        if let Some(child) = self.os.procs.get_mut(&child) {
+            // One that it needs has just ended, and the twin does not know yet.
+            child.may_be_ended = !has_needs;
+        }
         let process = self.os.procs[&child].id;
         // Rarely so late that nobody waits for it any more.
         let is_late = self.weather.on && self.rng.per_mille(3);

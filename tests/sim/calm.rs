@@ -6,7 +6,8 @@
 use crate::os::What;
 use crate::world::World;
 use nodemanager::core::node::Role;
-use nodemanager::core::{Phase, Wanted};
+use nodemanager::core::order::Obstacle;
+use nodemanager::core::{Phase, ServerId, Wanted};
 
 const CALM_MS: u64 = 600_000;
 const LOOK_EVERY_MS: u64 = 500;
@@ -101,9 +102,9 @@ impl World {
         if self.keeper.is_none() && !self.ended {
             self.run_command();
         }
-        if self.guard.disk_troubles > 0 || self.counts.runs > 1 {
-            // The wish itself may be lost, or somebody typed `run` after it, who wants the pair
-            // up: it is asked for again.
+        if self.guard.disk_troubles > 0 || self.counts.runs > 1 || self.counts.joins > 0 {
+            // The wish itself may be lost (with a keeper that was killed before it was answered), or
+            // somebody typed `run` after it, who wants the pair up: it is asked for again.
             let next = self.now + 20_000;
             self.run_until(next);
             if !self.ended && self.active().is_some() {
@@ -128,7 +129,8 @@ impl World {
             return Some(format!("{} twins live", self.twins.len()));
         }
         if !self.clients.are_served() {
-            return Some(format!("clients wait: {:?}", self.clients.what_is_open()));
+            let phases: Vec<&Phase> = node.servers.iter().map(|one| &one.rec.phase).collect();
+            return Some(format!("clients wait: {:?}, {phases:?}", self.clients.what_is_open()));
         }
         (0..self.plan.servers.len()).find_map(|server| self.why_server_not_settled(server))
     }
@@ -136,7 +138,7 @@ impl World {
     fn why_server_not_settled(&self, server: usize) -> Option<String> {
         let node = self.active()?.node.as_ref()?;
         let record = &node.servers.get(server)?.rec;
-        let phase = &record.phase;
+        let (phase, record_id) = (&record.phase, ServerId(server));
         let alive: Vec<_> = self.os.running(server).collect();
         let leader = phase.process().and_then(|process| self.os.by_identity(process));
         let why = |text: &str| Some(format!("server {server} {text}: {phase:?}, {alive:?}"));
@@ -156,6 +158,9 @@ impl World {
         if record.wanted == Wanted::Down {
             let has_stray = matches!(phase, Phase::Waiting { .. }) && !alive.is_empty();
             return if phase.is_gone() || has_stray { None } else { why("is not down") };
+        }
+        if *phase == Phase::Queued && matches!(node.obstacle(record_id), Some(Obstacle::Need(_))) {
+            return None;
         }
         let is_up = matches!(phase, Phase::Up { .. }) && leader.is_some();
         let is_well = self.plan.behaviours[server].is_well()
@@ -179,7 +184,12 @@ impl World {
         if !self.twins.is_empty() || self.keeper.is_some() {
             let roles: Vec<Option<Role>> =
                 self.twins.values().map(|t| t.node.as_ref().map(|node| node.role)).collect();
-            return Some(format!("{roles:?} live, keeper: {}", self.keeper.is_some()));
+            let active = self.active().and_then(|active| active.node.as_ref());
+            let phases: Option<Vec<_>> = active.map(|node| {
+                node.servers.iter().map(|s| (s.rec.wanted, s.rec.held, &s.rec.phase)).collect()
+            });
+            let keeper = self.keeper.is_some();
+            return Some(format!("{roles:?} live, keeper: {keeper}, servers: {phases:?}"));
         }
         if !self.ended {
             return Some("nobody ended it".to_string());

@@ -60,9 +60,13 @@ fn waits_are_armed(node: &Node) -> Option<String> {
     }
     if node.role == Role::Active {
         for server in &node.servers {
+            let is_queued = server.rec.phase == Phase::Queued;
+            if is_queued && node.obstacle(server.id).is_none() {
+                return Some(format!("{} is queued, and nothing is in its way", server.rec.name));
+            }
             let waits = !matches!(
                 server.rec.phase,
-                Phase::Down | Phase::Failed | Phase::Exited | Phase::Up { .. }
+                Phase::Queued | Phase::Down | Phase::Failed | Phase::Exited | Phase::Up { .. }
             );
             if waits && !is_armed(Timer::Server(ServerId(server.id.0))) {
                 return Some(format!("{:?} waits without a timer", server.rec.phase));

@@ -6,7 +6,7 @@ use crate::guard;
 use crate::keeper::KEEPER_CLIENT;
 use crate::os::Uid;
 use crate::world::{Due, World};
-use nodemanager::core::ask::{Ask, Ended, Outcome, Verb};
+use nodemanager::core::ask::{Ask, Ended, Outcome, Reach, Verb};
 use nodemanager::core::{ClientId, Event, ServerId};
 use std::collections::BTreeSet;
 
@@ -192,7 +192,7 @@ impl World {
             _ => vec![ServerId(request.server)],
         };
         let (id, verb, wait) = (request.id.clone(), request.verb, request.wait);
-        let ask = Ask { client: connection, id, verb, servers, wait };
+        let ask = Ask { client: connection, id, verb, servers, wait, reach: Reach::Refuse };
         let delay_ms = self.rng.below(5);
         self.at(delay_ms, Due::Event(twin, Box::new(Event::Asked(ask)), None));
     }

@@ -6,7 +6,10 @@
 use crate::os::{Os, State, Uid, What};
 use crate::world::World;
 use nodemanager::core::ask::{Ask, Verb};
-use nodemanager::core::{Action, Entry, Identity, Record, Scope, ServerRecord};
+use nodemanager::core::plan::OnFailure;
+use nodemanager::core::{
+    Action, Entry, Identity, Record, Scope, ServerId, ServerPlan, ServerRecord,
+};
 use std::collections::BTreeSet;
 
 pub struct Guard {
@@ -30,6 +33,17 @@ impl Guard {
         }
     }
 
+    /// A need of others ended: those that ask for it may be ended.
+    pub fn need_ended(os: &mut Os, plans: &[ServerPlan], need: ServerId) {
+        let minds = |server: usize| {
+            let needs = &plans[server].needs;
+            needs.iter().any(|one| one.server == need && one.on_failure != OnFailure::Keep)
+        };
+        for one in os.procs.values_mut() {
+            one.may_be_ended |= one.server().is_some_and(minds);
+        }
+    }
+
     /// A request reaches the active: from here on it may end what runs now.
     pub fn asked(&mut self, os: &mut Os, ask: &Ask) {
         let is_all = matches!(ask.verb, Verb::Shutdown { stop_servers: true, .. });
@@ -42,7 +56,7 @@ impl Guard {
         }
         for one in os.procs.values_mut() {
             if one.server().is_some_and(named) {
-                one.asked_down = true;
+                one.may_be_ended = true;
             }
         }
     }
@@ -121,7 +135,13 @@ fn may_signal(
     world.clients.signalled(cause, server, leader, signal);
     let is_user_signal = !matches!(signal, 9 | 15);
     let Some(one) = world.os.get(leader).filter(|one| one.is_running()) else { return };
-    if !is_user_signal && !one.asked_down && !one.seen_at_gate {
+    let plan = &world.plan.servers[server];
+    let may_be_ended = one.may_be_ended || one.seen_at_gate;
+    let is_late = plan.ready.is_some() && world.ms().since(one.born) >= plan.start_timeout_ms;
+    if is_late {
+        world.guard.bad_ends[server] += 1;
+    }
+    if !is_user_signal && !may_be_ended && !is_late {
         world.fail(|| {
             format!("4: {scope:?} of running server {server} gets {signal}, and nobody asked")
         });

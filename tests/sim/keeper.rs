@@ -4,7 +4,7 @@
 
 use crate::os::{Uid, What};
 use crate::world::{Due, World};
-use nodemanager::core::ask::{Ask, Verb};
+use nodemanager::core::ask::{Ask, Reach, Verb};
 use nodemanager::core::keeper::{Action, Event, Keeper, TwinRole, TwinSeen};
 use nodemanager::core::{self, ClientId, Exit};
 use std::collections::VecDeque;
@@ -49,6 +49,7 @@ impl World {
         let mut out = Vec::new();
         let joins = !self.twins.is_empty();
         self.counts.runs += u64::from(!joins);
+        self.counts.joins += u64::from(joins);
         let core = match joins {
             true => Keeper::join(now, interval_ms, timeout_ms),
             false => {
@@ -142,6 +143,7 @@ impl World {
                     verb,
                     servers: Vec::new(),
                     wait: false,
+                    reach: Reach::Refuse,
                 };
                 let delay_ms = self.rng.below(10);
                 self.at(delay_ms, Due::Event(active, Box::new(core::Event::Asked(ask)), None));

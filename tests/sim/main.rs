@@ -5,6 +5,7 @@
 //! trace, `NM_SIM_TRACE` how many steps of it are kept.
 
 mod actions;
+mod answers;
 mod calm;
 mod chaos;
 mod checks;

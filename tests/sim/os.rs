@@ -63,8 +63,10 @@ pub struct Proc {
     pub discarded: bool,
     /// Somebody looked at it while it waited at its gate, and may end it for that.
     pub seen_at_gate: bool,
-    /// A stop, kill or restart was asked for after it came to be.
-    pub asked_down: bool,
+    /// After it came to be somebody asked for its end, it answered badly, or one that it needs ended.
+    pub may_be_ended: bool,
+    /// When it came to be.
+    pub born: Ms,
 }
 
 impl Proc {
@@ -138,7 +140,8 @@ impl Os {
                 deaf: false,
                 discarded: false,
                 seen_at_gate: false,
-                asked_down: false,
+                may_be_ended: false,
+                born: now,
             },
         );
         Some(uid)

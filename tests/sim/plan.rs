@@ -3,8 +3,9 @@
 //! Must not hold anything that changes during the run.
 
 use crate::rng::Rng;
+use nodemanager::core::plan::{Health, Need, OnFailure, Ready};
 use nodemanager::core::restart::{Policy, Then, When};
-use nodemanager::core::{PairPlan, ServerPlan};
+use nodemanager::core::{PairPlan, ServerId, ServerPlan};
 
 /// How a server's program behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,7 +129,8 @@ impl Plan {
     pub fn draw(rng: &mut Rng) -> Plan {
         let count = rng.range(1, 4) as usize;
         let behaviours: Vec<_> = (0..count).map(|_| behaviour(rng)).collect();
-        let servers = (0..count).map(|n| server(rng, n)).collect();
+        let mut servers: Vec<_> = (0..count).map(|n| server(rng, n)).collect();
+        servers.iter_mut().enumerate().for_each(|(n, one)| add_checks_and_needs(rng, n, one));
         let heartbeat_interval_ms = rng.pick(&[50, 100, 200]);
         let heartbeat_timeout_ms = heartbeat_interval_ms * rng.range(4, 10);
         Plan {
@@ -137,6 +139,7 @@ impl Plan {
                 heartbeat_interval_ms,
                 heartbeat_timeout_ms,
                 shutdown_timeout_ms: 3_000,
+                starts_max: rng.pick(&[1, 2, 16]) as usize,
             },
             servers,
             behaviours,
@@ -157,6 +160,7 @@ impl Plan {
                 heartbeat_interval_ms: 100,
                 heartbeat_timeout_ms: 500,
                 shutdown_timeout_ms: 3_000,
+                starts_max: 16,
             },
             servers: vec![server(&mut rng, 0)],
             behaviours: vec![Behaviour::WELL],
@@ -186,9 +190,28 @@ fn behaviour(rng: &mut Rng) -> Behaviour {
     with_members(rng, base)
 }
 
+fn add_checks_and_needs(rng: &mut Rng, n: usize, server: &mut ServerPlan) {
+    server.start_timeout_ms = 5_000;
+    server.ready = match rng.below(10) {
+        0..6 => None,
+        6 | 7 => Some(Ready::Told),
+        _ => Some(Ready::Asked { interval_ms: 200, timeout_ms: 500 }),
+    };
+    if rng.per_mille(200) {
+        let (interval_ms, timeout_ms) = (700, 500);
+        server.health.push(Health::Asked { interval_ms, timeout_ms, failures: 3, for_ms: 0 });
+    }
+    for other in 0..n {
+        if rng.per_mille(300) {
+            let kinds = [OnFailure::Keep, OnFailure::Stop, OnFailure::Restart];
+            let on_failure = kinds[rng.below(3) as usize];
+            server.needs.push(Need { server: ServerId(other), on_failure });
+        }
+    }
+}
+
 fn server(rng: &mut Rng, n: usize) -> ServerPlan {
     ServerPlan {
-        name: format!("s{n}"),
         auto_start: true,
         settle_ms: rng.pick(&[0, 100, 1_000]),
         policy: Policy {
@@ -199,9 +222,10 @@ fn server(rng: &mut Rng, n: usize) -> ServerPlan {
             delay_max_ms: 10_000,
             reset_after_ms: 20_000,
             then: rng.pick(&[Then::Slow, Then::Fail]),
+            ..Policy::never()
         },
         stop_signal: 15,
         stop_timeout_ms: rng.pick(&[200, 2_000]),
-        left_over: false,
+        ..ServerPlan::new(&format!("s{n}"))
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Must not know the core. Truth about every end is kept for the checks.
 
+use crate::guard::Guard;
 use crate::os::{Gate, State, Uid, What};
 use crate::world::{Due, Stream, World};
 use nodemanager::core::{Event, Exit, ServerId};
@@ -42,6 +43,7 @@ impl World {
         self.note(|| format!("process {uid} is server {server} #{number}"));
         let event = Event::Executed { server: ServerId(server), start_number: number };
         self.tell(parent, Stream::Servers, event);
+        self.will_say_ready(uid, server);
         let ends = behaviour.crashes_after_ms.map(|ms| (ms, Exit::Code(1)));
         let ends = ends.or(behaviour.exits_after_ms.map(|ms| (ms, Exit::Code(0))));
         if let Some((about_ms, exit)) = ends {
@@ -87,6 +89,7 @@ impl World {
             What::Leader { server, number } => {
                 self.os.exits.insert(id, exit);
                 let server = ServerId(server);
+                Guard::need_ended(&mut self.os, &self.plan.servers, server);
                 if !self.twins.contains_key(&parent) {
                     let delay_ms = self.rng.below(50);
                     self.at(delay_ms, Due::ReapOrphan(uid));

@@ -29,6 +29,8 @@ pub enum Due {
     },
     /// A child whose gate has been opened goes on to exec.
     ChildGoesOn(Uid),
+    /// A server says that it is ready.
+    SaysReady(Uid),
     ForkMember(Uid),
     Dies(Uid, Exit),
     /// A dead process whose parent is gone is reaped by the keeper or init.
@@ -88,6 +90,8 @@ pub struct Counts {
     pub hangs: u64,
     /// How often somebody typed `run` and it started the pair.
     pub runs: u64,
+    /// `run` was typed beside a pair whose keeper was dead.
+    pub joins: u64,
 }
 
 pub struct World {
@@ -235,6 +239,7 @@ impl World {
             }
             Due::TwinStarts { uid, watches, revives } => self.twin_starts(uid, watches, revives),
             Due::ChildGoesOn(uid) => self.child_goes_on(uid),
+            Due::SaysReady(uid) => self.says_ready(uid),
             Due::ForkMember(uid) => self.fork_member(uid),
             Due::Dies(uid, exit) => self.dies(uid, exit),
             Due::ReapOrphan(uid) => self.reap_orphan(uid),

@@ -29,7 +29,8 @@ fn common_options_may_stand_before_and_behind_the_command() {
     assert_eq!(args.command, Command::Start(names(&["web"])));
     let args = parsed("nodemanager stop web@2 db --config a.toml");
     assert_eq!(args.common.config, Some(PathBuf::from("a.toml")));
-    assert_eq!(args.command, Command::Stop(names(&["web@2", "db"])));
+    let Command::Stop(down) = args.command else { panic!("{args:?}") };
+    assert_eq!((down.dependants(), down.names), (None, names(&["web@2", "db"])));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The end of the pair: on record first, then servers, standby, active.
 
 use super::*;
-use crate::core::ask::{Ask, Verb};
+use crate::core::ask::{Ask, Reach, Verb};
 use crate::core::ending::{Resume, resume};
 use crate::core::node::Timer;
 use crate::core::record::Ending;
@@ -12,7 +12,14 @@ const SIGKILL: i32 = 9;
 fn end(id: &str, stop_servers: bool, force: bool) -> Event {
     let verb = Verb::Shutdown { stop_servers, force };
     let client = ClientId(1);
-    Event::Asked(Ask { client, id: id.to_string(), verb, servers: Vec::new(), wait: true })
+    Event::Asked(Ask {
+        client,
+        id: id.to_string(),
+        verb,
+        servers: Vec::new(),
+        wait: true,
+        reach: Reach::Refuse,
+    })
 }
 
 /// An active with a server that is up (PID 9) and a standby that watches (PID 2).
@@ -36,7 +43,7 @@ fn is_signal(action: &Action, number: i32) -> bool {
 }
 
 fn ending(stop_servers: bool, done: bool) -> Ending {
-    Ending { stop_servers, since: NOW, ids: vec!["a".to_string()], done }
+    Ending { stop_servers, since: NOW, ids: vec!["a".to_string()], done, failed: None }
 }
 
 /// What a new active finds on disk when the pair was ending.
@@ -172,7 +179,8 @@ fn while_the_pair_ends_nothing_is_started() {
     let mut node = pair();
     tell(&mut node, end("a", true, false));
     let (client, id, verb) = (ClientId(2), "b".to_string(), Verb::Start);
-    let start = Ask { client, id, verb, servers: vec![ServerId(0)], wait: true };
+    let start =
+        Ask { client, id, verb, servers: vec![ServerId(0)], wait: true, reach: Reach::Refuse };
     let out = tell(&mut node, Event::Asked(start));
     assert!(matches!(&out[..], [Action::Answer { outcomes, .. }]
         if outcomes[0].text == "the pair is ending"));

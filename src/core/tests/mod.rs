@@ -3,8 +3,10 @@
 //! This file makes the values that the tests use; must not decide anything.
 
 mod adopt;
+mod checks;
 mod ending;
 mod keeper;
+mod order;
 mod orders;
 mod promotion;
 mod requests;
@@ -34,18 +36,18 @@ pub fn policy() -> Policy {
         delay_max_ms: 1_000,
         reset_after_ms: 10_000,
         then: Then::Fail,
+        ..Policy::never()
     }
 }
 
 pub fn plan() -> ServerPlan {
     ServerPlan {
-        name: "web".to_string(),
         auto_start: true,
         settle_ms: 50,
         policy: policy(),
         stop_signal: 15,
         stop_timeout_ms: 5_000,
-        left_over: false,
+        ..ServerPlan::new("web")
     }
 }
 
@@ -55,6 +57,7 @@ pub fn pair_plan() -> PairPlan {
         heartbeat_interval_ms: 100,
         heartbeat_timeout_ms: 1_000,
         shutdown_timeout_ms: 8_000,
+        starts_max: 16,
     }
 }
 
@@ -71,13 +74,17 @@ pub fn server_in(phase: Phase) -> Server {
     rec.phase = phase;
     rec.start_number = 4;
     rec.started_at = Some(Ms(NOW.0 - 500));
-    Server { id: ServerId(0), plan: plan(), rec }
+    Server { id: ServerId(0), plan: plan(), rec, checks: Default::default() }
 }
 
 /// What a server wants done after this.
 pub fn steps_of(server: &mut Server, work: impl FnOnce(&mut Server, &mut Steps)) -> Steps {
     let mut steps = Steps::new();
     work(server, &mut steps);
+    // As the node does when nothing is in its way.
+    if server.rec.wanted == Wanted::Up {
+        server.admit(NOW, &mut steps);
+    }
     steps
 }
 

@@ -15,8 +15,8 @@ fn a_start_begins_only_where_nothing_of_the_server_is_left() {
     for phase in [Phase::Down, Phase::Exited, Phase::Failed, Phase::Backoff { until: NOW }] {
         let mut server = server_in(phase.clone());
         server.rec.failures_in_row = 3;
-        let steps = steps_of(&mut server, |s, steps| s.start(NOW, steps));
-        assert_eq!(steps, [spawn(), Step::Save], "{phase:?}");
+        let steps = steps_of(&mut server, |s, steps| s.start(steps));
+        assert_eq!(steps, [Step::Save, spawn()], "{phase:?}");
         assert_eq!(server.rec.failures_in_row, 0, "the counts begin anew");
     }
 }
@@ -24,7 +24,7 @@ fn a_start_begins_only_where_nothing_of_the_server_is_left() {
 #[test]
 fn a_start_of_what_runs_changes_nothing() {
     let mut server = server_in(up(9));
-    let steps = steps_of(&mut server, |s, steps| s.start(NOW, steps));
+    let steps = steps_of(&mut server, |s, steps| s.start(steps));
     assert_eq!((server.rec.phase, steps), (up(9), vec![Step::Save]));
 }
 
@@ -74,15 +74,15 @@ fn a_stop_keeps_a_waiting_server_down_and_a_start_takes_it_back() {
     let mut server = server_in(Phase::Backoff { until: NOW });
     steps_of(&mut server, |s, steps| s.stop(NOW, steps));
     assert_eq!((server.rec.phase.clone(), server.deadline()), (Phase::Down, None));
-    let steps = steps_of(&mut server, |s, steps| s.start(NOW, steps));
-    assert_eq!(steps, [spawn(), Step::Save]);
+    let steps = steps_of(&mut server, |s, steps| s.start(steps));
+    assert_eq!(steps, [Step::Save, spawn()]);
 }
 
 #[test]
 fn a_start_during_a_stop_begins_when_the_stop_has_ended() {
     let mut server = server_in(up(9));
     steps_of(&mut server, |s, steps| s.stop(NOW, steps));
-    let steps = steps_of(&mut server, |s, steps| s.start(NOW, steps));
+    let steps = steps_of(&mut server, |s, steps| s.start(steps));
     assert_eq!(steps, [Step::Save]);
     let exit = Some(Exit::Code(0));
     steps_of(&mut server, |s, steps| s.on_died(NOW, process(9), exit, steps));
@@ -115,11 +115,11 @@ fn a_stop_while_the_child_is_owed_discards_it() {
 #[test]
 fn a_reset_tries_again_what_is_wanted_up_and_starts_nothing_else() {
     let mut server = server_in(Phase::Failed);
-    let steps = steps_of(&mut server, |s, steps| s.reset(NOW, steps));
-    assert_eq!(steps, [spawn(), Step::Save]);
+    let steps = steps_of(&mut server, |s, steps| s.reset(steps));
+    assert_eq!(steps, [Step::Save, spawn()]);
     let mut server = server_in(Phase::Down);
     server.rec.wanted = Wanted::Down;
-    assert_eq!(steps_of(&mut server, |s, steps| s.reset(NOW, steps)), [Step::Save]);
+    assert_eq!(steps_of(&mut server, |s, steps| s.reset(steps)), [Step::Save]);
 }
 
 #[test]

@@ -1,11 +1,11 @@
 //! Requests: done once, saved before they are answered, answered when they are through.
 
 use super::*;
-use crate::core::ask::{Ask, Ended, MARKS_MAX, Outcome, Verb};
+use crate::core::ask::{Ask, Ended, MARKS_MAX, Outcome, Reach, Verb};
 
 fn ask(client: u64, id: &str, verb: Verb, wait: bool) -> Event {
     let (client, servers) = (ClientId(client), vec![ServerId(0)]);
-    Event::Asked(Ask { client, id: id.to_string(), verb, servers, wait })
+    Event::Asked(Ask { client, id: id.to_string(), verb, servers, wait, reach: Reach::Refuse })
 }
 
 /// The outcomes that this client gets here, if it is answered.
@@ -186,7 +186,10 @@ fn a_request_for_several_servers_is_answered_once_when_the_last_is_through() {
     bring_up(&mut node, 1, 10);
     let servers = vec![ServerId(1), ServerId(0)];
     let (client, id, verb) = (ClientId(1), "a".to_string(), Verb::Stop);
-    tell(&mut node, Event::Asked(Ask { client, id, verb, servers, wait: true }));
+    tell(
+        &mut node,
+        Event::Asked(Ask { client, id, verb, servers, wait: true, reach: Reach::Refuse }),
+    );
     let out = end_whole_group(&mut node, 1, 10, Exit::Code(0));
     assert_eq!(answered(&out, 1), None);
     let out = end_whole_group(&mut node, 0, 9, Exit::Code(0));
@@ -200,7 +203,10 @@ fn a_server_that_does_not_exist_is_no_panic() {
     let mut node = active_with_server_up(9);
     let servers = vec![ServerId(99)];
     let (client, id, verb) = (ClientId(1), "a".to_string(), Verb::Stop);
-    let out = tell(&mut node, Event::Asked(Ask { client, id, verb, servers, wait: true }));
+    let out = tell(
+        &mut node,
+        Event::Asked(Ask { client, id, verb, servers, wait: true, reach: Reach::Refuse }),
+    );
     assert_eq!(answered(&out, 1), Some(Vec::new()));
 }
 

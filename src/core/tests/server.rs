@@ -288,7 +288,7 @@ fn a_server_is_not_started_beside_a_stray_of_its_own() {
     let mut server = server_in(Phase::Waiting { until: NOW, pid: 77 });
     let steps = steps_of(&mut server, |s, steps| s.on_deadline(NOW, steps));
     assert_eq!(steps, [Step::Do(Action::ProbeStrays { server: ServerId(0) })]);
-    assert_eq!(steps_of(&mut server, |s, steps| s.on_strays(NOW, Some(78), steps)), []);
+    assert_eq!(steps_of(&mut server, |s, steps| s.on_strays(Some(78), steps)), []);
     assert!(matches!(server.rec.phase, Phase::Waiting { pid: 78, .. }));
-    assert_eq!(steps_of(&mut server, |s, steps| s.on_strays(NOW, None, steps)), [spawn(5)]);
+    assert_eq!(steps_of(&mut server, |s, steps| s.on_strays(None, steps)), [spawn(5)]);
 }

@@ -1,6 +1,8 @@
 //! Every phase against every event and order: what must hold whatever comes when.
 
 use super::*;
+use crate::core::checks::{Check, Told};
+use crate::core::plan::{Health, Ready};
 use crate::core::record::Why;
 
 type Work = Box<dyn Fn(&mut Server, &mut Steps)>;
@@ -16,6 +18,8 @@ fn phases() -> Vec<Phase> {
         Phase::AtGate { process, until },
         Phase::Execing { process, until },
         Phase::Settling { process, until },
+        Phase::Unready { process, until },
+        Phase::Queued,
         Phase::Up { process },
         Phase::Reaping { process, until, at_gate: true },
         Phase::Reaping { process, until, at_gate: false },
@@ -24,7 +28,15 @@ fn phases() -> Vec<Phase> {
         Phase::Failed,
         Phase::Exited,
     ];
-    for why in [Why::Asked, Why::Restart, Why::Ended, Why::Clearing, Why::NeverRan] {
+    for why in [
+        Why::Asked,
+        Why::Restart,
+        Why::Ended,
+        Why::Clearing,
+        Why::NeverRan,
+        Why::Failing,
+        Why::Need,
+    ] {
         for (leader_dead, killed) in [(false, false), (false, true), (true, false), (true, true)] {
             all.push(Phase::Stopping { process, why, leader_dead, killed, until });
         }
@@ -34,6 +46,11 @@ fn phases() -> Vec<Phase> {
         all.push(Phase::Verifying { was: Box::new(was), until });
     }
     all
+}
+
+fn told() -> Told {
+    let status = Some("loading".to_string());
+    Told { ready: true, stopping: true, status, extend_ms: Some(9_000), ..Told::default() }
 }
 
 /// Events about the process with this PID and the start with this number.
@@ -47,6 +64,7 @@ fn news(pid: i32, number: u64) -> Vec<(String, Work)> {
         ("recorded", Box::new(move |s, out| s.on_recorded(NOW, number, out))),
         ("not recorded", Box::new(move |s, _| s.on_not_recorded(number, "x"))),
         ("executed", Box::new(move |s, out| s.on_executed(NOW, number, out))),
+        ("told", Box::new(move |s, out| s.on_told(NOW, number, told(), out))),
         ("group left", Box::new(move |s, out| s.on_group(NOW, process, Some(10), out))),
         ("group empty", Box::new(move |s, out| s.on_group(NOW, process, None, out))),
     ];
@@ -58,6 +76,14 @@ fn news(pid: i32, number: u64) -> Vec<(String, Work)> {
         all.push(("status", Box::new(status)));
     }
     all.push(("died", Box::new(move |s, out| s.on_died(NOW, process, None, out))));
+    for check in [Check::Ready, Check::Health(0)] {
+        for answer in [Ok(()), Err("refused".to_string())] {
+            let probed = move |s: &mut Server, out: &mut Steps| {
+                s.on_probed(NOW, number, check, answer.clone(), out);
+            };
+            all.push(("probed", Box::new(probed)));
+        }
+    }
     for found in [Found::Alive, Found::AtGate, Found::Gone, Found::Unclear("x".into())] {
         let verified =
             move |s: &mut Server, out: &mut Steps| s.on_verified(NOW, process, found.clone(), out);
@@ -70,14 +96,16 @@ fn everything() -> Vec<(String, Work)> {
     let mut all = news(OWN, 4);
     let more: Vec<(&str, Work)> = vec![
         ("deadline", Box::new(|s, out| s.on_deadline(NOW, out))),
-        ("strays", Box::new(|s, out| s.on_strays(NOW, Some(78), out))),
-        ("no strays", Box::new(|s, out| s.on_strays(NOW, None, out))),
+        ("check due", Box::new(|s, out| s.on_check_due(NOW, out))),
+        ("need lost", Box::new(|s, out| s.lose_need(NOW, "db ended".into(), out))),
+        ("strays", Box::new(|s, out| s.on_strays(Some(78), out))),
+        ("no strays", Box::new(|s, out| s.on_strays(None, out))),
         ("adopt", Box::new(|s, out| s.adopt(NOW, out))),
-        ("start", Box::new(|s, out| s.start(NOW, out))),
+        ("start", Box::new(|s, out| s.start(out))),
         ("stop", Box::new(|s, out| s.stop(NOW, out))),
         ("kill", Box::new(|s, out| s.kill(NOW, out))),
         ("restart", Box::new(|s, out| s.restart(NOW, out))),
-        ("reset", Box::new(|s, out| s.reset(NOW, out))),
+        ("reset", Box::new(|s, out| s.reset(out))),
     ];
     all.extend(more.into_iter().map(|(name, work)| (name.to_string(), work)));
     all
@@ -91,22 +119,40 @@ struct Case {
     steps: Steps,
 }
 
+/// With and without checks; with them, an answer is owed to the first one.
+fn servers_in(phase: &Phase) -> Vec<Server> {
+    let plain = server_in(phase.clone());
+    let mut checked = plain.clone();
+    let (interval_ms, timeout_ms) = (100, 100);
+    checked.plan.ready = Some(Ready::Asked { interval_ms, timeout_ms });
+    checked.plan.health = vec![Health::Asked { interval_ms, timeout_ms, failures: 1, for_ms: 0 }];
+    checked.begin_checks_again(NOW);
+    checked.on_check_due(NOW, &mut Steps::new());
+    let mut told = plain.clone();
+    told.plan.ready = Some(Ready::Told);
+    told.begin_checks_again(NOW);
+    vec![plain, checked, told]
+}
+
 fn cases() -> Vec<Case> {
     let mut all = Vec::new();
     for phase in phases() {
         // A stop leads out of these at once.
-        let is_wanted = matches!(phase, Phase::Backoff { .. } | Phase::Failed | Phase::Exited);
+        let is_wanted =
+            matches!(phase, Phase::Queued | Phase::Backoff { .. } | Phase::Failed | Phase::Exited);
         for wanted in [Wanted::Up, Wanted::Down] {
             if is_wanted && wanted == Wanted::Down {
                 continue;
             }
             for when in [When::Always, When::OnFailure, When::Never] {
-                for (event, work) in everything() {
-                    let mut before = server_in(phase.clone());
-                    (before.rec.wanted, before.plan.policy.when) = (wanted, when);
-                    let mut after = before.clone();
-                    let steps = steps_of(&mut after, |server, steps| work(server, steps));
-                    all.push(Case { before, event: event.clone(), after, steps });
+                for server in servers_in(&phase) {
+                    for (event, work) in everything() {
+                        let mut before = server.clone();
+                        (before.rec.wanted, before.plan.policy.when) = (wanted, when);
+                        let mut after = before.clone();
+                        let steps = steps_of(&mut after, |server, steps| work(server, steps));
+                        all.push(Case { before, event, after, steps });
+                    }
                 }
             }
         }
@@ -139,7 +185,7 @@ fn whoever_waits_has_a_deadline_that_is_still_to_come() {
         let after = &case.after;
         let rests = matches!(
             after.rec.phase,
-            Phase::Up { .. } | Phase::Down | Phase::Failed | Phase::Exited
+            Phase::Up { .. } | Phase::Down | Phase::Queued | Phase::Failed | Phase::Exited
         );
         assert!(rests || after.deadline().is_some(), "{}", case.tell());
         assert!(after.deadline().is_none_or(|at| at >= NOW), "{}", case.tell());
@@ -272,7 +318,8 @@ fn a_known_exit_is_never_made_up() {
 fn old_news_changes_nothing() {
     let of_others = [news(OTHER, 3), news(OTHER, 5)].into_iter().flatten();
     for (event, work) in of_others {
-        for phase in phases() {
+        // What is queued is admitted in the same step, whatever came.
+        for phase in phases().into_iter().filter(|phase| *phase != Phase::Queued) {
             let before = server_in(phase);
             let mut after = before.clone();
             let steps = steps_of(&mut after, |server, steps| work(server, steps));

@@ -1,0 +1,115 @@
+//! What the core needs to know of the configuration.
+//!
+//! Plain values; must hold no behaviour beyond their defaults.
+
+use super::ServerId;
+use super::restart::Policy;
+use serde::{Deserialize, Serialize};
+
+/// What the core needs to know of a server's configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ServerPlan {
+    pub name: String,
+    pub kind: Kind,
+    /// Wanted up in a new life.
+    pub auto_start: bool,
+    /// Without a readiness check: up for so long, it counts as RUNNING.
+    pub settle_ms: u64,
+    /// How it shows that it is ready.
+    pub ready: Option<Ready>,
+    /// Not ready after that, it failed to start. With a readiness check, and for a oneshot.
+    pub start_timeout_ms: u64,
+    /// Looked at while it is RUNNING.
+    pub health: Vec<Health>,
+    pub policy: Policy,
+    pub stop_signal: i32,
+    pub stop_timeout_ms: u64,
+    /// Its start waits until these are ready.
+    pub needs: Vec<Need>,
+    /// When it is FAILED the pair ends.
+    pub essential: bool,
+    /// It is on record and alive, but the configuration does not name it any more.
+    pub left_over: bool,
+}
+
+/// What kind of program a server is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Kind {
+    /// Its first process is the server.
+    Simple,
+    /// It does its work and ends.
+    Oneshot,
+}
+
+/// How a server shows that it is ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Ready {
+    /// It says so itself.
+    Told,
+    /// It is asked, `interval_ms` after each answer; an answer takes at most `timeout_ms`.
+    Asked { interval_ms: u64, timeout_ms: u64 },
+}
+
+/// One health check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Health {
+    /// It must give a sign of life so often.
+    Watchdog { timeout_ms: u64 },
+    /// It is asked. After `failures` bad answers in a row, and after they came for `for_ms`, it is
+    /// restarted.
+    Asked { interval_ms: u64, timeout_ms: u64, failures: u32, for_ms: u64 },
+}
+
+/// A server that another one needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Need {
+    pub server: ServerId,
+    pub on_failure: OnFailure,
+}
+
+/// What happens to a server when one that it needs ends by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum OnFailure {
+    /// Nothing.
+    Keep,
+    /// It is stopped, and waits until the other is ready again.
+    Stop,
+    /// It is restarted once the other is ready again.
+    Restart,
+}
+
+/// What the core needs to know of the pair's configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct PairPlan {
+    /// There is a standbyPort.
+    pub has_standby: bool,
+    pub heartbeat_interval_ms: u64,
+    pub heartbeat_timeout_ms: u64,
+    /// For all servers together, when the pair ends with them.
+    pub shutdown_timeout_ms: u64,
+    /// So many servers may be on their way to being ready at the same time.
+    pub starts_max: usize,
+}
+
+impl ServerPlan {
+    /// A server of which only the name is known: it is started when asked for, and never by itself.
+    pub fn new(name: &str) -> ServerPlan {
+        const SIGTERM: i32 = 15;
+        ServerPlan {
+            name: name.to_string(),
+            kind: Kind::Simple,
+            auto_start: false,
+            settle_ms: 0,
+            ready: None,
+            start_timeout_ms: 60_000,
+            health: Vec::new(),
+            policy: Policy::never(),
+            stop_signal: SIGTERM,
+            stop_timeout_ms: 10_000,
+            needs: Vec::new(),
+            essential: false,
+            left_over: false,
+        }
+    }
+}
