@@ -4,9 +4,16 @@
 //! values hold resolved paths and milliseconds, and go as JSON to the processes of the pair, so
 //! that all of them work with the same ones.
 
+mod assemble;
+mod dependencies;
 mod document;
+mod effective;
 mod error;
+mod expand;
 mod file;
+mod input;
+mod instances;
+mod order;
 mod reader;
 mod sections;
 mod servers;
@@ -14,12 +21,17 @@ pub mod units;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_of_many;
 
+pub use assemble::{parse, parse_input};
+pub use effective::{Effective, effective};
 pub use error::{ConfigError, ConfigErrors};
-pub use file::{find_file, home_of, load, parse_bytes};
-pub use sections::parse;
+pub use file::{find_file, home_of, load, load_for_command, parse_bytes, read_all};
+pub use input::{Include, Input, Source, Unset, includes};
 
 use crate::core::restart::Policy;
+use crate::names::Known;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -33,6 +45,8 @@ pub struct Config {
     pub file: PathBuf,
     /// Where relative paths start, absolute.
     pub home: PathBuf,
+    /// Files that `include` brought in, in their order.
+    pub included: Vec<PathBuf>,
     pub node: NodeConfig,
     /// In the order of the file; names differ.
     pub servers: Vec<ServerConfig>,
@@ -66,6 +80,20 @@ pub struct NodeConfig {
     pub log_max_files: u32,
     /// Permission bits of the control socket.
     pub control_mode: u32,
+    pub control_group: Option<ControlGroup>,
+    /// Servers that may be on their way up at once.
+    pub max_parallel_starts: u32,
+}
+
+/// The group of the control socket.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ControlGroup {
+    /// As it was written.
+    pub name: String,
+    pub line: u32,
+    /// `None` until a name was looked up.
+    pub gid: Option<u32>,
 }
 
 impl NodeConfig {
@@ -79,9 +107,13 @@ impl NodeConfig {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ServerConfig {
+    /// `web`, or `web@2` of a program with instances.
     pub name: String,
+    /// The file that it is in.
+    pub file: PathBuf,
     /// Of its header.
     pub line: u32,
+    pub program: Program,
     /// The program and its arguments, never empty. A program with a `/` in it is an absolute path
     /// here; a bare name is to be looked up in the server's PATH.
     pub command: Vec<String>,
@@ -91,11 +123,54 @@ pub struct ServerConfig {
     /// Names, or patterns of names with `*`, of variables that the server gets from its manager.
     pub pass_env: Vec<String>,
     pub auto_start: AutoStart,
+    /// Servers that it needs, each once, in the order of the configuration and without circles.
+    pub depends_on: Vec<Dependency>,
+    /// When it is FAILED the pair ends.
+    pub essential: bool,
     /// Up for so long, a server without a readiness check counts as started.
     pub settle_ms: u64,
     pub restart: Policy,
     pub stop: Stop,
     pub output: Output,
+}
+
+impl ServerConfig {
+    /// What names of commands are compared with.
+    pub fn known(&self) -> Known<'_> {
+        Known { name: &self.name, program: &self.program.name, tags: &self.program.tags }
+    }
+}
+
+/// What names a server beside its own name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Program {
+    /// The name in its table: that of the server, or of all its instances.
+    pub name: String,
+    /// From 1; `None` when it has no `instances`.
+    pub instance: Option<u32>,
+    /// Commands take `tag:` and one of these.
+    pub tags: Vec<String>,
+}
+
+/// A server that another one needs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Dependency {
+    pub name: String,
+    pub on_failure: OnFailure,
+}
+
+/// What becomes of a server when one that it needs fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnFailure {
+    /// It stays as it is.
+    Keep,
+    /// It is stopped.
+    Stop,
+    /// It is started again once the other is up.
+    Restart,
 }
 
 /// What SIGTERM to the keeper or the active does with the servers.
@@ -184,6 +259,9 @@ pub fn effective_lines(config: &Config) -> String {
     for (title, value) in rows {
         // writing to a String can't fail
         let _ = writeln!(lines, "{title:<15} {value}");
+    }
+    for file in &config.included {
+        let _ = writeln!(lines, "included        {}", file.display());
     }
     for server in &config.servers {
         let command = shlex::try_join(server.command.iter().map(String::as_str))
