@@ -198,3 +198,5 @@ fn ephemeral_port_warning(config: &Config, file: &Path, range: &str) -> Option<S
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_included;

@@ -33,10 +33,10 @@ fn a_port_that_the_kernel_gives_away_is_warned_of() {
 }
 
 /// A directory of its own for one test, removed at its end.
-struct TempDir(PathBuf);
+pub struct TempDir(pub PathBuf);
 
 impl TempDir {
-    fn new(test: &str) -> TempDir {
+    pub fn new(test: &str) -> TempDir {
         let name = format!("nodemanager-config-{test}-{}", std::process::id());
         let dir = TempDir(std::env::temp_dir().join(name));
         std::fs::create_dir_all(&dir.0).unwrap();
