@@ -119,15 +119,6 @@ fn gid_of(group: &ControlGroup, file: &Path) -> Result<u32, ConfigErrors> {
     Err(ConfigErrors(vec![error]))
 }
 
-/// Checks the bytes of a configuration that includes nothing, as `parse` does a text.
-///
-/// # Errors
-/// They are no UTF-8, or no configuration: all errors at once.
-pub fn parse_bytes(bytes: Vec<u8>, file: &Path, home: &Path) -> Result<Config, ConfigErrors> {
-    let text = String::from_utf8(bytes).map_err(|error| not_utf8(file, &error))?;
-    super::parse(&text, file, home)
-}
-
 /// A variable of the environment that is set to something.
 fn environment(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())

@@ -27,7 +27,7 @@ mod tests_of_many;
 pub use assemble::{parse, parse_input};
 pub use effective::{Effective, effective};
 pub use error::{ConfigError, ConfigErrors};
-pub use file::{find_file, home_of, load, load_for_command, parse_bytes, read_all};
+pub use file::{find_file, home_of, load, load_for_command, read_all};
 pub use input::{Include, Input, Source, Unset, includes};
 
 use crate::core::restart::Policy;
