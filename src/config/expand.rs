@@ -68,7 +68,7 @@ impl Scope<'_> {
                     let text = "a \"${\" is not closed by \"}\"; write $$ for a dollar";
                     return Err(Unexpanded::Wrong(text.to_owned()));
                 };
-                expanded.push_str(&self.replace(inside)?);
+                expanded.push_str(self.replace(inside)?);
                 rest = after;
             } else {
                 expanded.push('$');
