@@ -4,6 +4,7 @@
 //! fields may be added; `schema` changes when one changes its meaning. Times are RFC 3339, UTC.
 
 use crate::core::Wanted;
+use crate::names::Known;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -167,11 +168,30 @@ pub struct Keeper {
     pub joined: bool,
 }
 
+impl ServerStatus {
+    /// What names of commands are compared with.
+    pub fn known(&self) -> Known<'_> {
+        match self.program.as_str() {
+            // of a pair that does not say it yet
+            "" => Known::by_name(&self.name),
+            program => Known { name: &self.name, program, tags: &self.tags },
+        }
+    }
+}
+
 /// One server in [`Status`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ServerStatus {
     pub name: String,
+    /// What is before the `@` of an instance; of any other server its name.
+    #[serde(default)]
+    pub program: String,
+    /// The number behind the `@`; null for a server without instances.
+    #[serde(default)]
+    pub instance: Option<u32>,
+    #[serde(default)]
+    pub tags: Vec<String>,
     pub state: State,
     pub wanted: Wanted,
     pub enabled: bool,
@@ -384,7 +404,7 @@ mod tests {
  "active": {"pid": 4711, "version": "0.1.0", "since": "2026-11-21T19:44:01.123Z"},
  "standby": {"pid": 4712, "version": "0.1.0", "state": "WATCHING", "heartbeatAgeMs": 12, "reason": null},
  "keeper": {"pid": 4710},
- "servers": [{"name": "web@1", "state": "RUNNING", "wanted": "up", "enabled": true, "pid": 4713,
+ "servers": [{"name": "web@1", "program": "web", "instance": 1, "tags": ["shop"], "state": "RUNNING", "wanted": "up", "enabled": true, "pid": 4713,
    "startedAt": "2026-11-21T19:44:01.123Z", "readyAt": null, "adopted": true,
    "restarts": 0, "failCount": 0, "lastExit": {"kind": "code", "code": 1, "signal": null,
    "at": "2026-11-21T19:44:01.123Z", "ranMs": 200}, "reason": null, "nextTryAt": null,

@@ -6,8 +6,9 @@ use nodemanager::cli::args::{self, Args, Command, Common, Down, Logs, Names};
 use nodemanager::cli::control::{self, Action, Options, Servers};
 use nodemanager::cli::logs::{self, LogsOptions};
 use nodemanager::cli::{Failure, exit, print, status};
-use nodemanager::config::{self, Config};
+use nodemanager::config::{self, Config, ServerConfig, Unset};
 use nodemanager::launch::{self, Inner};
+use nodemanager::names::Known;
 use nodemanager::{offline, shell};
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -31,7 +32,12 @@ fn run(out: &mut dyn Write, err: &mut dyn Write) -> u8 {
         _ => {}
     }
     let file = config::find_file(args.common.config.as_deref());
-    match config::load(&file) {
+    // The environment that counts is that of the pair: `run` reads it.
+    let load = match args.command {
+        Command::Run { .. } | Command::Check { .. } => config::load,
+        _ => config::load_for_command,
+    };
+    match load(&file) {
         Ok(config) => command(args, config, out, err),
         Err(errors) => print(err, &format!("{errors}\n"), exit::BAD_CONFIG),
     }
@@ -42,7 +48,10 @@ fn command(args: Args, config: Config, out: &mut dyn Write, err: &mut dyn Write)
     match args.command {
         Command::Run { detach: false } => launch::run(config, out, err),
         Command::Run { detach: true } => launch::detach(&config, common.timeout, out, err),
-        Command::Check => check(&config, out, err),
+        Command::Check { effective } if effective || common.json => {
+            show_effective(&config, &common, out, err)
+        }
+        Command::Check { .. } => check(&config, out, err),
         Command::Status { names, pair, no_header } => {
             let view = status::View {
                 json: common.json,
@@ -82,13 +91,40 @@ fn command(args: Args, config: Config, out: &mut dyn Write, err: &mut dyn Write)
 }
 
 fn check(config: &Config, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
+    match warnings(config, err) {
+        exit::DONE => print(out, &config::effective_lines(config), exit::DONE),
+        exit => exit,
+    }
+}
+
+/// What is allowed but probably not meant; and whether it can be run here.
+fn warnings(config: &Config, err: &mut dyn Write) -> u8 {
     for warning in &config.warnings {
         print(err, &format!("warning: {warning}\n"), exit::DONE);
     }
-    if let Err(text) = launch::check_fits(config) {
-        return Failure::new(exit::BAD_CONFIG, text).print(err);
+    match launch::check_fits(config) {
+        Ok(_) => exit::DONE,
+        Err(text) => Failure::new(exit::BAD_CONFIG, text).print(err),
     }
-    print(out, &config::effective_lines(config), exit::DONE)
+}
+
+/// Each value with where it is from.
+fn show_effective(
+    config: &Config,
+    common: &Common,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> u8 {
+    let checked = warnings(config, err);
+    if checked != exit::DONE {
+        return checked;
+    }
+    let read = config::read_all(&config.file, Unset::Refuse);
+    match read.and_then(|input| config::effective(&input)) {
+        Ok(effective) if common.json => print(out, &format!("{}\n", effective.to_json()), checked),
+        Ok(effective) => print(out, &effective.to_toml(), checked),
+        Err(errors) => print(err, &format!("{errors}\n"), exit::BAD_CONFIG),
+    }
 }
 
 /// From the pair, or without one from the journal.
@@ -175,13 +211,12 @@ fn show_logs(config: &Config, options: Logs, out: &mut dyn Write, err: &mut dyn 
             vec![(config.node.name.clone(), path)]
         }
         false => {
-            let known: Vec<&str> =
-                config.servers.iter().map(|server| server.name.as_str()).collect();
+            let known: Vec<Known<'_>> = config.servers.iter().map(ServerConfig::known).collect();
             match nodemanager::names::select(&options.names, &known) {
                 Ok(chosen) => chosen
                     .into_iter()
                     .filter_map(|at| known.get(at))
-                    .map(|name| {
+                    .map(|Known { name, .. }| {
                         let path = config.node.log_dir.join(format!("{name}.out"));
                         (name.to_string(), path)
                     })

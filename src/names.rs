@@ -1,23 +1,47 @@
 //! Which servers the names of a command mean: a server, a program with all its instances, a
-//! pattern, or `all`.
+//! pattern, a tag, or `all`.
 //!
-//! Must know nothing of a server but its name.
+//! Must know nothing of a server but what names it.
 
 use glob::Pattern;
 use std::collections::BTreeSet;
 
 /// Means every server; no server can have this name.
 pub const ALL: &str = "all";
+/// Before a tag: every server that has it.
+pub const TAG: &str = "tag:";
 /// The longest name or pattern that is looked at, in bytes.
 pub const NAME_MAX: usize = 255;
 /// The most names of one request: more are better said as a program, a pattern or `all`.
 pub const WANTED_MAX: usize = 1024;
 
+/// What names a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Known<'a> {
+    /// `web@2`.
+    pub name: &'a str,
+    /// `web`; of a server without instances it is the name.
+    pub program: &'a str,
+    pub tags: &'a [String],
+}
+
+impl<'a> Known<'a> {
+    /// A server of which no more is known than its name.
+    pub fn by_name(name: &'a str) -> Known<'a> {
+        Known { name, program: program(name), tags: &[] }
+    }
+}
+
+/// `web` of the instance `web@2`.
+pub fn program(server: &str) -> &str {
+    server.split_once('@').map_or(server, |(program, _)| program)
+}
+
 /// The positions in `known` of all servers that `wanted` means, each once, in the order of `known`.
 ///
 /// # Errors
 /// The text for the first name that means no server, with the nearest known one.
-pub fn select(wanted: &[String], known: &[&str]) -> Result<Vec<usize>, String> {
+pub fn select(wanted: &[String], known: &[Known<'_>]) -> Result<Vec<usize>, String> {
     if wanted.len() > WANTED_MAX {
         return Err(format!("more than {WANTED_MAX} names; give a program, a pattern or {ALL}"));
     }
@@ -32,45 +56,60 @@ pub fn select(wanted: &[String], known: &[&str]) -> Result<Vec<usize>, String> {
     Ok(chosen.into_iter().collect())
 }
 
-fn positions(name: &str, known: &[&str]) -> Result<Vec<usize>, String> {
+fn positions(name: &str, known: &[Known<'_>]) -> Result<Vec<usize>, String> {
     if name.len() > NAME_MAX {
         return Err(format!("a server name is longer than {NAME_MAX} bytes"));
     }
     if name == ALL {
         return Ok((0..known.len()).collect());
     }
-    if !name.contains(['*', '?', '[']) {
-        return Ok(matching(known, |server| server == name || program(server) == Some(name)));
+    if let Some(tag) = name.strip_prefix(TAG) {
+        return Ok(matching(known, |server| server.tags.iter().any(|own| own == tag)));
+    }
+    if !is_pattern(name) {
+        return Ok(matching(known, |server| server.name == name || server.program == name));
     }
     let pattern =
         Pattern::new(name).map_err(|error| format!("bad server pattern {name}: {error}"))?;
-    Ok(matching(known, |server| pattern.matches(server)))
+    Ok(matching(known, |server| pattern.matches(server.name)))
 }
 
-fn matching(known: &[&str], is_meant: impl Fn(&str) -> bool) -> Vec<usize> {
-    known.iter().enumerate().filter(|(_, name)| is_meant(name)).map(|(at, _)| at).collect()
+fn is_pattern(name: &str) -> bool {
+    name.contains(['*', '?', '['])
 }
 
-/// `web` of the instance `web@2`.
-fn program(server: &str) -> Option<&str> {
-    server.split_once('@').map(|(program, _)| program)
+fn matching(known: &[Known<'_>], is_meant: impl Fn(&Known<'_>) -> bool) -> Vec<usize> {
+    known.iter().enumerate().filter(|(_, server)| is_meant(server)).map(|(at, _)| at).collect()
 }
 
-fn unknown(name: &str, known: &[&str]) -> String {
-    if name.contains(['*', '?', '[']) {
-        return format!("no server matches {name}; see `nodemanager status`");
+fn unknown(name: &str, known: &[Known<'_>]) -> String {
+    let hint = hint(name, known);
+    let hint = if hint.is_empty() { "; see `nodemanager status`" } else { &hint };
+    match name.strip_prefix(TAG) {
+        Some(tag) => format!("no server has the tag {tag}{hint}"),
+        None if is_pattern(name) => format!("no server matches {name}{hint}"),
+        None => format!("unknown server {name}{hint}"),
     }
-    let names = known.iter().flat_map(|server| [Some(*server), program(server)]).flatten();
+}
+
+/// What an unknown name was probably meant to be: `; did you mean web?`, or nothing.
+pub fn hint(name: &str, known: &[Known<'_>]) -> String {
     let far = (name.len() / 3).max(1);
-    let nearest = names
-        .filter(|candidate| candidate.len().abs_diff(name.len()) <= far)
-        .map(|candidate| (strsim::damerau_levenshtein(name, candidate), candidate))
-        .filter(|(distance, _)| *distance <= far)
-        .min_by_key(|(distance, _)| *distance);
-    match nearest {
-        Some((_, nearest)) => format!("unknown server {name}; did you mean {nearest}?"),
-        None => format!("unknown server {name}; see `nodemanager status`"),
+    let nearest = |candidates: &mut dyn Iterator<Item = &str>, name: &str| {
+        candidates
+            .filter(|candidate| candidate.len().abs_diff(name.len()) <= far)
+            .map(|candidate| (strsim::damerau_levenshtein(name, candidate), candidate))
+            .filter(|(distance, _)| *distance <= far)
+            .min_by_key(|(distance, _)| *distance)
+            .map(|(_, candidate)| candidate.to_owned())
+    };
+    match name.strip_prefix(TAG) {
+        _ if is_pattern(name) || name.len() > NAME_MAX => None,
+        Some(tag) => nearest(&mut known.iter().flat_map(|one| one.tags).map(String::as_str), tag)
+            .map(|tag| format!("{TAG}{tag}")),
+        None => nearest(&mut known.iter().flat_map(|one| [one.name, one.program]), name),
     }
+    .map_or(String::new(), |nearest| format!("; did you mean {nearest}?"))
 }
 
 #[cfg(test)]
@@ -81,7 +120,21 @@ mod tests {
 
     fn chosen(wanted: &[&str]) -> Result<Vec<&'static str>, String> {
         let wanted: Vec<String> = wanted.iter().map(|name| (*name).to_owned()).collect();
-        Ok(select(&wanted, &KNOWN)?.into_iter().map(|at| KNOWN[at]).collect())
+        let shop = ["shop".to_owned()];
+        let known = KNOWN.map(|name| match name.starts_with("web@") || name == "mailer" {
+            true => Known { tags: &shop, ..Known::by_name(name) },
+            false => Known::by_name(name),
+        });
+        Ok(select(&wanted, &known)?.into_iter().map(|at| KNOWN[at]).collect())
+    }
+
+    #[test]
+    fn a_tag_means_all_servers_that_have_it() {
+        assert_eq!(chosen(&["tag:shop"]).unwrap(), ["web@1", "web@2", "mailer"]);
+        let error = chosen(&["tag:shp"]).unwrap_err();
+        assert_eq!(error, "no server has the tag shp; did you mean tag:shop?");
+        let error = chosen(&["tag:other"]).unwrap_err();
+        assert_eq!(error, "no server has the tag other; see `nodemanager status`");
     }
 
     #[test]
@@ -127,6 +180,6 @@ mod tests {
     fn a_pattern_with_many_stars_ends_soon() {
         let name = "a".repeat(NAME_MAX);
         let pattern = format!("{}b", "a*".repeat(120));
-        assert!(select(&[pattern], &[&name]).is_err());
+        assert!(select(&[pattern], &[Known::by_name(&name)]).is_err());
     }
 }

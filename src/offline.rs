@@ -9,7 +9,7 @@ use crate::core::promotion::merge;
 use crate::core::record::Record;
 use crate::core::{Entry, Identity, NodeRecord, ServerRecord, Wanted};
 use crate::journal;
-use crate::shell::view::{Clock, server_status};
+use crate::shell::view::{Clock, server_status, with_programs};
 use crate::sys::pidfd::{self, Verified};
 use crate::sys::process;
 use std::collections::BTreeMap;
@@ -81,7 +81,7 @@ impl Records {
             active: None,
             standby: None,
             keeper: None,
-            servers,
+            servers: with_programs(servers, config),
         }
     }
 

@@ -44,7 +44,7 @@ fn start(pair: &Pair, rules: Rules) -> Output {
 /// Five servers: one that must never be touched, one that returns 37 on SIGUSR1, one whose child
 /// does not end by SIGTERM, one that can't be executed, one that writes.
 fn servers() -> String {
-    let deaf = "sh -c 'trap \"\" TERM; echo $$ > {home}/child; exec sleep 1000' & wait";
+    let deaf = "sh -c 'trap \"\" TERM; echo $$$$ > {home}/child; exec sleep 1000' & wait";
     [
         counted("keep", "", ""),
         counted("s", "--usr1-exits 37", "restart = { delay = \"0s\" }"),

@@ -17,6 +17,7 @@ pub const WORDS: &[&str] = &[
     "content-length:",
     "Transfer-Encoding: chunked\r\n",
     "/v1/status?name=",
+    "tag:data",
     "/v1/servers/",
     "%2a",
     "+",
@@ -94,7 +95,9 @@ fn is_as_sent(data: &[u8], request: &Request) {
     assert!(data[start..].starts_with(line.as_bytes()), "{line:?}");
     assert!(request.path.starts_with('/') && !request.path.contains('?'));
     let wanted = request.query_values("name");
-    let known = ["web@1", "web@2", "db"];
+    let tags = ["data".to_owned()];
+    let known = ["web@1", "web@2", "db"].map(names::Known::by_name);
+    let known = known.map(|server| names::Known { tags: &tags, ..server });
     if let Ok(chosen) = names::select(&wanted, &known) {
         assert!(chosen.is_sorted() && chosen.iter().all(|at| *at < known.len()));
     }

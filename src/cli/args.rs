@@ -17,7 +17,7 @@ use std::time::Duration;
     version,
     about = "Starts, watches and restarts the servers of this machine; replicated itself",
     after_help = "NAME is a server, an instance (web@2), a program with all its instances (web), \
-                  a pattern (w*), or all.",
+                  a pattern (w*), a tag (tag:shop), or all.",
     disable_help_subcommand = true
 )]
 pub struct Args {
@@ -54,8 +54,12 @@ pub enum Command {
         #[arg(long)]
         detach: bool,
     },
-    /// Read the configuration and print every error in it
-    Check,
+    /// Read the configuration and print every error in it, or the paths and servers
+    Check {
+        /// Every value with where it is from, secrets too; with --json as JSON
+        #[arg(long)]
+        effective: bool,
+    },
     /// Show the pair and the servers
     Status {
         names: Vec<String>,

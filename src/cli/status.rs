@@ -111,7 +111,7 @@ fn narrow(status: &mut Status, wanted: &[String]) -> Result<(), Failure> {
     if wanted.is_empty() {
         return Ok(());
     }
-    let known: Vec<&str> = status.servers.iter().map(|server| server.name.as_str()).collect();
+    let known: Vec<names::Known<'_>> = status.servers.iter().map(ServerStatus::known).collect();
     let chosen =
         names::select(wanted, &known).map_err(|text| Failure::new(exit::UNKNOWN_NAME, text))?;
     let servers = chosen.into_iter().filter_map(|at| status.servers.get(at).cloned()).collect();

@@ -1,4 +1,4 @@
-//! The file as a whole: its TOML, its lines, and what is wrong with it so far.
+//! A file as a whole: its TOML, its lines; and what is wrong with all files so far.
 //!
 //! Must not know any key.
 
@@ -19,29 +19,76 @@ const MAX_NOTES: usize = 100;
 /// is a hundred times the text.
 const MAX_TEXT_FOR_ALL_ERRORS: usize = 256 << 10;
 
-/// The file as a whole: its lines, and what is wrong with it so far.
-pub struct Document<'a> {
-    pub file: &'a Path,
-    pub home: &'a Path,
-    /// Where each line ends in the text.
-    line_ends: Vec<usize>,
-    errors: RefCell<Vec<ConfigError>>,
+/// What is wrong with the files of a configuration so far.
+#[derive(Default)]
+pub struct Notes {
+    /// Each with the place of its file in the order of the files.
+    errors: RefCell<Vec<(usize, ConfigError)>>,
     /// Errors that are counted only.
     more_errors: Cell<usize>,
     warnings: RefCell<Vec<String>>,
 }
 
-impl<'a> Document<'a> {
-    pub fn new(text: &str, file: &'a Path, home: &'a Path) -> Self {
-        let line_ends = text.match_indices('\n').map(|(at, _)| at).collect();
-        Document {
-            file,
-            home,
-            line_ends,
-            errors: RefCell::default(),
-            more_errors: Cell::default(),
-            warnings: RefCell::default(),
+impl Notes {
+    /// Notes an error of the file in that place. The same error twice, as instances of one server
+    /// have it, is one.
+    pub fn error(&self, order: usize, error: ConfigError) {
+        let mut errors = self.errors.borrow_mut();
+        if errors.iter().any(|(_, known)| *known == error) {
+            return;
         }
+        if errors.len() < MAX_NOTES {
+            errors.push((order, error));
+        } else {
+            self.more_errors.set(self.more_errors.get() + 1);
+        }
+    }
+
+    pub fn warn(&self, warning: &ConfigError) {
+        let mut warnings = self.warnings.borrow_mut();
+        let text = warning.to_string();
+        if warnings.len() < MAX_NOTES && !warnings.contains(&text) {
+            warnings.push(text);
+        }
+    }
+
+    /// Further errors are counted only.
+    pub fn is_full(&self) -> bool {
+        self.errors.borrow().len() >= MAX_NOTES
+    }
+
+    /// The warnings, or the errors in the order of the files and their lines. `file` is the one
+    /// that stands for all of them.
+    pub fn finish(self, file: &Path) -> Result<Vec<String>, ConfigErrors> {
+        let mut errors = self.errors.into_inner();
+        if errors.is_empty() {
+            return Ok(self.warnings.into_inner());
+        }
+        errors.sort_by_key(|(order, error)| (*order, error.line));
+        let mut errors: Vec<_> = errors.into_iter().map(|(_, error)| error).collect();
+        if self.more_errors.get() > 0 {
+            let text = format!("and {} more errors", self.more_errors.get());
+            errors.push(ConfigError { file: file.to_owned(), line: None, text });
+        }
+        Err(ConfigErrors(errors))
+    }
+}
+
+/// One file: its lines, and where its errors go.
+pub struct Document<'a> {
+    pub file: &'a Path,
+    pub home: &'a Path,
+    pub notes: &'a Notes,
+    /// Its place in the order of the files.
+    order: usize,
+    /// Where each line ends in the text.
+    line_ends: Vec<usize>,
+}
+
+impl<'a> Document<'a> {
+    pub fn new(text: &str, file: &'a Path, home: &'a Path, notes: &'a Notes, order: usize) -> Self {
+        let line_ends = text.match_indices('\n').map(|(at, _)| at).collect();
+        Document { file, home, notes, order, line_ends }
     }
 
     /// The line, from 1, of a place in the text.
@@ -50,35 +97,17 @@ impl<'a> Document<'a> {
         u32::try_from(before).unwrap_or(u32::MAX).saturating_add(1)
     }
 
+    /// A place in the text as people read it.
+    pub fn place(&self, line: u32) -> String {
+        format!("{}:{line}", self.file.display())
+    }
+
     pub fn error(&self, line: Option<u32>, text: String) {
-        let mut errors = self.errors.borrow_mut();
-        if errors.len() < MAX_NOTES {
-            errors.push(ConfigError { file: self.file.to_owned(), line, text });
-        } else {
-            self.more_errors.set(self.more_errors.get() + 1);
-        }
+        self.notes.error(self.order, ConfigError { file: self.file.to_owned(), line, text });
     }
 
     pub fn warn(&self, line: Option<u32>, text: String) {
-        let warning = ConfigError { file: self.file.to_owned(), line, text };
-        let mut warnings = self.warnings.borrow_mut();
-        if warnings.len() < MAX_NOTES {
-            warnings.push(warning.to_string());
-        }
-    }
-
-    /// The warnings, or the errors in the order of their lines.
-    pub fn finish(self) -> Result<Vec<String>, ConfigErrors> {
-        let mut errors = self.errors.into_inner();
-        if errors.is_empty() {
-            return Ok(self.warnings.into_inner());
-        }
-        errors.sort_by_key(|error| error.line);
-        if self.more_errors.get() > 0 {
-            let text = format!("and {} more errors", self.more_errors.get());
-            errors.push(ConfigError { file: self.file.to_owned(), line: None, text });
-        }
-        Err(ConfigErrors(errors))
+        self.notes.warn(&ConfigError { file: self.file.to_owned(), line, text });
     }
 
     /// The text as TOML; `None` when it is not, after noting why. A mistake makes the parser

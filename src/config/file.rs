@@ -3,16 +3,24 @@
 //! The only part of the configuration that looks at the machine: its files and environment. What
 //! the text means is decided in `sections`.
 
+mod included;
+
 use super::error::{ConfigError, ConfigErrors};
-use super::{Config, parse};
+use super::input::{Input, Source, Unset, includes};
+use super::units::quoted;
+use super::{Config, ControlGroup, parse_input};
+use nix::unistd::Group;
 use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Component, Path, PathBuf};
 
-/// A configuration is small; what is larger is some other file.
+/// A configuration is small, all files of it together; what is larger is some other file.
 const MAX_FILE_SIZE: u64 = 16 << 20;
+
+const TOO_LARGE: &str =
+    "larger than 16 MiB (all files of a configuration together), so it is some other file";
 
 /// The kernel takes a port of this range for any outgoing connection.
 const EPHEMERAL_PORTS: &str = "/proc/sys/net/ipv4/ip_local_port_range";
@@ -38,27 +46,77 @@ pub fn home_of(file: &Path) -> PathBuf {
     }
 }
 
-/// Reads and checks the configuration in `path`. All errors come at once.
+/// Reads and checks the configuration in `path`, to be run. All errors come at once.
+///
+/// # Errors
+/// A file can't be read, or something in it is wrong.
 pub fn load(path: &Path) -> Result<Config, ConfigErrors> {
-    let bytes = read(path).map_err(|cause| unreadable(path, &cause))?;
-    let mut config = parse_bytes(bytes, path, &home_of(path))?;
+    load_with(path, Unset::Refuse)
+}
+
+/// The same for a command to a pair that has read its configuration long ago: a variable that this
+/// environment lacks is no error, for it may have been set where the pair was started.
+///
+/// # Errors
+/// As `load`.
+pub fn load_for_command(path: &Path) -> Result<Config, ConfigErrors> {
+    load_with(path, Unset::Leave)
+}
+
+fn load_with(path: &Path, unset: Unset) -> Result<Config, ConfigErrors> {
+    let input = read_all(path, unset)?;
+    let mut config = parse_input(&input)?;
     config.file = absolute(path);
     if config.file.to_str().is_none() {
         let text = "the path of the configuration is not UTF-8: rename it".to_owned();
         return Err(ConfigErrors(vec![ConfigError { file: path.to_owned(), line: None, text }]));
+    }
+    for server in config.servers.iter_mut().filter(|server| server.file == path) {
+        server.file = config.file.clone();
+    }
+    if let Some(group) = &mut config.node.control_group {
+        group.gid = Some(gid_of(group, path)?);
     }
     let range = fs::read_to_string(EPHEMERAL_PORTS).unwrap_or_default();
     config.warnings.extend(ephemeral_port_warning(&config, path, &range));
     Ok(config)
 }
 
-/// Checks the bytes of a configuration, as `parse` does a text.
+/// Everything that decides what the configuration in `path` says: the files and the environment.
 ///
 /// # Errors
-/// They are no UTF-8, or no configuration: all errors at once.
-pub fn parse_bytes(bytes: Vec<u8>, file: &Path, home: &Path) -> Result<Config, ConfigErrors> {
-    let text = String::from_utf8(bytes).map_err(|error| not_utf8(file, &error))?;
-    parse(&text, file, home)
+/// The main file can't be read. What is wrong with an included one comes with the other errors.
+pub fn read_all(path: &Path, unset: Unset) -> Result<Input, ConfigErrors> {
+    let bytes = read(path, MAX_FILE_SIZE).map_err(|cause| unreadable(path, &cause))?;
+    let home = home_of(path);
+    let left = MAX_FILE_SIZE.saturating_sub(bytes.len() as u64);
+    let text = String::from_utf8(bytes).map_err(|error| not_utf8(path, &error))?;
+    let main = Source { file: path.to_owned(), text };
+    let included = included::read_included(&main, &home, &includes(&main), left);
+    // what is not UTF-8 can't be put into a text: it is as if it were not set
+    let environment = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    Ok(Input {
+        main,
+        included: included.sources,
+        problems: included.problems,
+        home,
+        environment: environment.collect(),
+        unset,
+    })
+}
+
+/// The number of the group that may use the control socket.
+fn gid_of(group: &ControlGroup, file: &Path) -> Result<u32, ConfigErrors> {
+    let problem = match (group.gid, Group::from_name(&group.name)) {
+        (Some(gid), _) => return Ok(gid),
+        (None, Ok(Some(found))) => return Ok(found.gid.as_raw()),
+        (None, Ok(None)) => "there is no such group; see `getent group`".to_owned(),
+        (None, Err(error)) => format!("it can't be looked up: {error}"),
+    };
+    let text = format!("controlGroup can't be {}: {problem}", quoted(&group.name));
+    let error = ConfigError { file: file.to_owned(), line: Some(group.line), text };
+    Err(ConfigErrors(vec![error]))
 }
 
 /// A variable of the environment that is set to something.
@@ -82,16 +140,17 @@ fn home_by_place(file: &Path) -> PathBuf {
     }
 }
 
-/// Reads a regular file. Others are refused: opening a FIFO would wait for its writer.
-fn read(path: &Path) -> io::Result<Vec<u8>> {
+/// Reads a regular file of at most so many bytes. Others are refused: opening a FIFO would wait for
+/// its writer.
+fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
     if !file.metadata()?.is_file() {
         return Err(io::Error::other("not a regular file"));
     }
     let mut bytes = Vec::new();
-    file.take(MAX_FILE_SIZE + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > MAX_FILE_SIZE {
-        return Err(io::Error::other("larger than 16 MiB, so it is some other file"));
+    file.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > most {
+        return Err(io::Error::other(TOO_LARGE));
     }
     Ok(bytes)
 }
@@ -129,87 +188,6 @@ fn ephemeral_port_warning(config: &Config, file: &Path, range: &str) -> Option<S
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::tests::{FILE, SAMPLE, parsed};
-    use super::*;
-
-    #[test]
-    fn a_file_that_was_named_is_the_one() {
-        let path = Path::new("some/other.toml");
-        assert_eq!(find_file(Some(path)), path);
-    }
-
-    #[test]
-    fn the_home_is_above_conf_or_the_directory_of_the_file() {
-        let home = |file: &str| home_by_place(Path::new(file)).display().to_string();
-        assert_eq!(home("/srv/nm/conf/nodemanager.toml"), "/srv/nm");
-        assert_eq!(home("/etc/nodemanager/nodemanager.toml"), "/etc/nodemanager");
-        assert_eq!(home("/conf/nodemanager.toml"), "/");
-        assert_eq!(home("/nodemanager.toml"), "/");
-    }
-
-    #[test]
-    fn a_port_that_the_kernel_gives_away_is_warned_of() {
-        let warning = |port: u16| {
-            let config = parsed(&format!("[nodeManager]\nstandbyPort = {port}")).unwrap();
-            ephemeral_port_warning(&config, Path::new(FILE), "32768\t60999\n")
-        };
-        assert_eq!(warning(32_767), None);
-        assert_eq!(warning(61_000), None);
-        let text = warning(32_768).unwrap();
-        assert!(text.starts_with("conf/nodemanager.toml:2: standbyPort 32768"), "{text}");
-        let config = parsed(SAMPLE).unwrap();
-        assert_eq!(ephemeral_port_warning(&config, Path::new(FILE), "no numbers"), None);
-    }
-
-    /// A directory of its own for one test, removed at its end.
-    struct TempDir(PathBuf);
-
-    impl TempDir {
-        fn new(test: &str) -> TempDir {
-            let name = format!("nodemanager-config-{test}-{}", std::process::id());
-            let dir = TempDir(std::env::temp_dir().join(name));
-            std::fs::create_dir_all(&dir.0).unwrap();
-            dir
-        }
-    }
-
-    impl Drop for TempDir {
-        fn drop(&mut self) {
-            let _ = std::fs::remove_dir_all(&self.0);
-        }
-    }
-
-    #[test]
-    fn a_loaded_configuration_has_absolute_paths() {
-        let dir = TempDir::new("load");
-        let conf = dir.0.join("conf");
-        std::fs::create_dir(&conf).unwrap();
-        std::fs::write(conf.join("nm.toml"), SAMPLE).unwrap();
-        let config = load(&conf.join("../conf/nm.toml")).unwrap();
-        assert_eq!(config.file, conf.canonicalize().unwrap().join("nm.toml"));
-        assert!(config.node.run_dir.is_absolute());
-        assert!(!config.node.run_dir.to_str().unwrap().contains(".."));
-    }
-
-    #[test]
-    fn a_file_that_cannot_be_read_is_refused_with_path_and_cause() {
-        let dir = TempDir::new("unreadable");
-        let refused = |path: &Path, cause: &str| {
-            let text = load(path).unwrap_err().to_string();
-            let wanted = format!("cannot read configuration {}: ", path.display());
-            assert!(text.starts_with(&wanted) && text.contains(cause), "{text}");
-        };
-        refused(&dir.0.join("absent.toml"), "No such file");
-        refused(&dir.0, "not a regular file");
-        let fifo = dir.0.join("fifo");
-        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
-        refused(&fifo, "not a regular file");
-        let large = dir.0.join("large.toml");
-        std::fs::File::create(&large).unwrap().set_len((16 << 20) + 1).unwrap();
-        refused(&large, "larger than 16 MiB");
-        let latin = dir.0.join("latin.toml");
-        std::fs::write(&latin, b"# 1\n# \xe4\n").unwrap();
-        assert_eq!(load(&latin).unwrap_err().0[0].line, Some(2));
-    }
-}
+mod tests;
+#[cfg(test)]
+mod tests_included;

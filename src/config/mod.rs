@@ -4,10 +4,17 @@
 //! values hold resolved paths and milliseconds, and go as JSON to the processes of the pair, so
 //! that all of them work with the same ones.
 
+mod assemble;
 mod checks;
+mod dependencies;
 mod document;
+mod effective;
 mod error;
+mod expand;
 mod file;
+mod input;
+mod instances;
+mod order;
 mod policy;
 mod reader;
 mod sections;
@@ -16,14 +23,21 @@ pub mod units;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_of_many;
 
+pub use assemble::{parse, parse_input};
 pub use checks::{HealthCheck, Http, Probe, Readiness, Target};
+pub use effective::{Effective, effective};
 pub use error::{ConfigError, ConfigErrors};
-pub use file::{find_file, home_of, load, parse_bytes};
-pub use sections::parse;
+pub use file::{find_file, home_of, load, load_for_command, read_all};
+pub use input::{Include, Input, Source, Unset, includes};
+
+pub use crate::core::plan::OnFailure;
 
 use crate::core::plan::Kind;
 use crate::core::restart::Policy;
+use crate::names::Known;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -37,6 +51,8 @@ pub struct Config {
     pub file: PathBuf,
     /// Where relative paths start, absolute.
     pub home: PathBuf,
+    /// Files that `include` brought in, in their order.
+    pub included: Vec<PathBuf>,
     pub node: NodeConfig,
     /// In the order of the file; names differ.
     pub servers: Vec<ServerConfig>,
@@ -70,6 +86,20 @@ pub struct NodeConfig {
     pub log_max_files: u32,
     /// Permission bits of the control socket.
     pub control_mode: u32,
+    pub control_group: Option<ControlGroup>,
+    /// Servers that may be on their way up at once.
+    pub max_parallel_starts: u32,
+}
+
+/// The group of the control socket.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ControlGroup {
+    /// As it was written.
+    pub name: String,
+    pub line: u32,
+    /// `None` until a name was looked up.
+    pub gid: Option<u32>,
 }
 
 impl NodeConfig {
@@ -83,9 +113,13 @@ impl NodeConfig {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ServerConfig {
+    /// `web`, or `web@2` of a program with instances.
     pub name: String,
+    /// The file that it is in.
+    pub file: PathBuf,
     /// Of its header.
     pub line: u32,
+    pub program: Program,
     /// The program and its arguments, never empty. A program with a `/` in it is an absolute path
     /// here; a bare name is to be looked up in the server's PATH.
     pub command: Vec<String>,
@@ -96,6 +130,10 @@ pub struct ServerConfig {
     pub pass_env: Vec<String>,
     pub kind: Kind,
     pub auto_start: AutoStart,
+    /// Servers that it needs, each once, in the order of the configuration and without circles.
+    pub depends_on: Vec<Dependency>,
+    /// When it is FAILED the pair ends.
+    pub essential: bool,
     /// Up for so long, a server without a readiness check counts as started.
     pub settle_ms: u64,
     pub ready: Option<Readiness>,
@@ -105,6 +143,33 @@ pub struct ServerConfig {
     pub restart: Policy,
     pub stop: Stop,
     pub output: Output,
+}
+
+impl ServerConfig {
+    /// What names of commands are compared with.
+    pub fn known(&self) -> Known<'_> {
+        Known { name: &self.name, program: &self.program.name, tags: &self.program.tags }
+    }
+}
+
+/// What names a server beside its own name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Program {
+    /// The name in its table: that of the server, or of all its instances.
+    pub name: String,
+    /// From 1; `None` when it has no `instances`.
+    pub instance: Option<u32>,
+    /// Commands take `tag:` and one of these.
+    pub tags: Vec<String>,
+}
+
+/// A server that another one needs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Dependency {
+    pub name: String,
+    pub on_failure: OnFailure,
 }
 
 /// What SIGTERM to the keeper or the active does with the servers.
@@ -193,6 +258,9 @@ pub fn effective_lines(config: &Config) -> String {
     for (title, value) in rows {
         // writing to a String can't fail
         let _ = writeln!(lines, "{title:<15} {value}");
+    }
+    for file in &config.included {
+        let _ = writeln!(lines, "included        {}", file.display());
     }
     for server in &config.servers {
         let command = shlex::try_join(server.command.iter().map(String::as_str))

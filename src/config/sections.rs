@@ -5,17 +5,15 @@
 //! machine.
 
 use super::checks::{HEALTH_KEYS, READY_KEYS};
-use super::document::{Document, Value};
-use super::error::ConfigErrors;
+use super::document::Value;
+use super::input::problem_of;
 use super::reader::{self, Reader, Refused};
-use super::servers::servers;
 use super::units::quoted;
-use super::{Config, LogLevel, LogTarget, NodeConfig, OnTerm, ServerConfig};
+use super::{ControlGroup, LogLevel, LogTarget, NodeConfig, OnTerm};
 use crate::core::restart::{Policy, Then, When};
-use std::path::Path;
-use toml::de::{DeTable, DeValue};
+use toml::de::DeValue;
 
-const TOP_KEYS: &[&str] = &["nodeManager", "server"];
+pub const TOP_KEYS: &[&str] = &["nodeManager", "server"];
 
 pub const NODE_KEYS: &[&str] = &[
     "name",
@@ -32,6 +30,9 @@ pub const NODE_KEYS: &[&str] = &[
     "logMaxSize",
     "logMaxFiles",
     "controlMode",
+    "controlGroup",
+    "maxParallelStarts",
+    "include",
     "serverAutoRestart",
     "serverRestartTryCount",
     "serverRestartDurationTime",
@@ -42,10 +43,15 @@ pub const SERVER_KEYS: &[&str] = &[
     "name",
     "command",
     "type",
+    "instances",
+    "vars",
+    "tags",
     "cwd",
     "env",
     "passEnv",
     "autoStart",
+    "dependsOn",
+    "essential",
     "settleTime",
     "ready",
     "startTimeout",
@@ -69,6 +75,7 @@ pub const RESTART_KEYS: &[&str] = &[
 ];
 pub const STOP_KEYS: &[&str] = &["signal", "timeout"];
 pub const OUTPUT_KEYS: &[&str] = &["to", "maxSize", "maxFiles"];
+pub const DEPENDENCY_KEYS: &[&str] = &["name", "onFailure"];
 
 /// All tables with their keys, to say where a misplaced key belongs.
 pub const SECTIONS: &[(&str, &[&str])] = &[
@@ -79,6 +86,7 @@ pub const SECTIONS: &[(&str, &[&str])] = &[
     ("output of a [[server]]", OUTPUT_KEYS),
     ("ready of a [[server]]", READY_KEYS),
     ("health of a [[server]]", HEALTH_KEYS),
+    ("dependsOn of a [[server]]", DEPENDENCY_KEYS),
 ];
 
 /// The longest socket path: sun_path has 108 bytes, the last one is NUL (unix(7)).
@@ -95,30 +103,10 @@ pub const MAX_TRIES: u32 = 1_000;
 
 pub const MAX_FILES: u32 = 1_000;
 
-/// The configuration in `text`. `file` is for messages and kept as it is; `home`, an absolute
-/// path, is where relative paths start.
-pub fn parse(text: &str, file: &Path, home: &Path) -> Result<Config, ConfigErrors> {
-    let document = Document::new(text, file, home);
-    let content = document.parse(text);
-    let checked = content.as_ref().map(|table| read(&document, table.get_ref()));
-    let warnings = document.finish()?;
-    // without content there are errors; the defaults are never seen
-    let (node, servers) = checked.ok_or_else(|| ConfigErrors(Vec::new()))?;
-    Ok(Config { file: file.to_owned(), home: home.to_owned(), node, servers, warnings })
-}
-
-fn read(document: &Document<'_>, table: &DeTable<'_>) -> (NodeConfig, Vec<ServerConfig>) {
-    document.refuse_nul(table);
-    if document.home.to_str().is_none() {
-        document.error(None, "the path of the home is not UTF-8: rename it".to_owned());
-    }
-    let top = Reader::new(document, Some(table), TOP_KEYS, "the top level".to_owned());
-    let (node, policy) = node(&top);
-    (node, servers(&top, &policy))
-}
+const MAX_PARALLEL_STARTS: u32 = 1_000;
 
 /// The `[nodeManager]` table, and the restart policy that servers have by default.
-fn node(top: &Reader<'_>) -> (NodeConfig, Policy) {
+pub fn node(top: &Reader<'_>) -> (NodeConfig, Policy) {
     let document = top.document;
     let table = match top.value("nodeManager").map(Value::get_ref) {
         Some(DeValue::Table(table)) => Some(table),
@@ -148,7 +136,12 @@ fn node(top: &Reader<'_>) -> (NodeConfig, Policy) {
         control_mode: keys
             .get("controlMode", "an octal string such as \"0600\"", mode)
             .unwrap_or(0o600),
+        control_group: control_group(&keys),
+        max_parallel_starts: keys
+            .number("maxParallelStarts", "a number", 1..=MAX_PARALLEL_STARTS)
+            .unwrap_or(16),
     };
+    check_includes(&keys);
     check_node(&keys, &node);
     (node, default_policy(&keys))
 }
@@ -182,6 +175,14 @@ fn check_node(keys: &Reader<'_>, node: &NodeConfig) {
         );
         keys.error(key, text);
     }
+    if node.control_group.is_some() && node.control_mode & 0o020 == 0 {
+        let text = format!(
+            "controlGroup has no effect with controlMode \"{:04o}\": to connect, the group must be \
+             allowed to write; \"0660\" does",
+            node.control_mode
+        );
+        keys.document.warn(keys.line_of("controlGroup"), text);
+    }
     let socket = node.control_socket();
     let length = socket.as_os_str().len();
     if length > MAX_SOCKET_PATH {
@@ -194,15 +195,45 @@ fn check_node(keys: &Reader<'_>, node: &NodeConfig) {
     }
 }
 
+/// Who else may use the control socket; whether there is such a group is looked up later.
+fn control_group(keys: &Reader<'_>) -> Option<ControlGroup> {
+    let group = keys.get("controlGroup", "the name or number of a group", |value| {
+        match (value.as_str(), reader::integer(value)) {
+            (Some(name), _) => Ok((name.to_owned(), name.parse().ok())),
+            (_, Some(number)) => match u32::try_from(number) {
+                Ok(gid) => Ok((number.to_string(), Some(gid))),
+                Err(_) => Err(Refused::NotWanted),
+            },
+            _ => Err(Refused::NotWanted),
+        }
+    });
+    let (name, gid) = group.filter(|(name, _)| !name.is_empty())?;
+    // chown(2) takes it for "leave it as it is"
+    if gid == Some(u32::MAX) {
+        keys.error("controlGroup", format!("can't be {name}, which is no group"));
+    }
+    Some(ControlGroup { name, line: keys.line_of("controlGroup").unwrap_or(1), gid })
+}
+
+/// The files themselves were read before.
+fn check_includes(keys: &Reader<'_>) {
+    let wanted = "an array of paths such as [\"conf.d/*.toml\"]";
+    let patterns = keys.strings("include", wanted).unwrap_or_default();
+    for pattern in patterns {
+        if let Some(problem) = problem_of(&pattern) {
+            keys.error("include", format!("can't have {}: {problem}", quoted(&pattern)));
+        }
+    }
+}
+
 /// The name of the node or of a server: it becomes a part of file names.
 pub fn name<'a>(keys: &Reader<'a>) -> Option<&'a str> {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     keys.get("name", "a string", |value| {
         let name = value.as_str().ok_or(Refused::NotWanted)?;
         let cause = match name {
             "" => "must not be empty",
             "." | ".." => "can't be \".\" or \"..\", which are directories",
-            name if !name.chars().all(allowed) => {
+            name if !name.chars().all(is_of_names) => {
                 "may have letters, digits, \".\", \"_\" and \"-\" only"
             }
             name if name.starts_with('-') => "must not start with \"-\", as options do",
@@ -211,6 +242,15 @@ pub fn name<'a>(keys: &Reader<'a>) -> Option<&'a str> {
         };
         Err(Refused::Because(format!("{cause}, not {}", quoted(name))))
     })
+}
+
+fn is_of_names(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-')
+}
+
+/// Whether a tag is made as names are.
+pub fn is_name(text: &str) -> bool {
+    !text.is_empty() && text.len() <= MAX_NAME && text.chars().all(is_of_names)
 }
 
 fn standby_port(keys: &Reader<'_>) -> Option<u16> {

@@ -3,53 +3,118 @@
 //! Pure, as all of the parsing: must not look at the machine.
 
 use super::checks::{health, readiness};
-use super::document::Value;
+use super::dependencies::{self, Origin};
+use super::document::{Document, Value};
+use super::instances::{Instance, Instances};
 use super::policy::policy;
 use super::reader::{self, Reader, Refused};
 use super::sections::{
-    LEAST_LOG_SIZE, MAX_FILES, OUTPUT_KEYS, RESTART_KEYS, SERVER_KEYS, STOP_KEYS, name,
+    LEAST_LOG_SIZE, MAX_FILES, OUTPUT_KEYS, RESTART_KEYS, SERVER_KEYS, STOP_KEYS, is_name, name,
 };
 use super::units::{is_signal, parse_signal, quoted};
-use super::{AutoStart, Output, OutputTo, ServerConfig, Stop};
+use super::{AutoStart, Output, OutputTo, Program, ServerConfig, Stop};
 use crate::core::plan::Kind;
 use crate::core::restart::Policy;
-use std::collections::BTreeMap;
-use toml::de::DeValue;
+use std::collections::{BTreeMap, BTreeSet};
+use toml::de::{DeTable, DeValue};
 
-/// All `[[server]]` tables.
-pub fn servers(top: &Reader<'_>, policy: &Policy) -> Vec<ServerConfig> {
-    let document = top.document;
-    let array = match top.value("server").map(Value::get_ref) {
-        Some(DeValue::Array(array)) => Some(array),
-        Some(_) => {
-            let text = "server must be an array of tables: write [[server]]".to_owned();
-            document.error(top.line_of("server"), text);
-            return Vec::new();
-        }
-        None => None,
-    };
-    let mut servers = Vec::new();
-    let mut lines: BTreeMap<&str, u32> = BTreeMap::new();
-    for (index, item) in array.into_iter().flatten().enumerate() {
+/// The number of an instance, in its environment.
+const INSTANCE_VARIABLE: &str = "NM_INSTANCE";
+
+/// Tags of one server.
+const MAX_TAGS: usize = 100;
+
+/// A `[[server]]` table as it was written.
+pub struct Written<'a> {
+    /// The table with its file; its unknown keys are noted.
+    pub keys: Reader<'a>,
+    pub table: &'a DeTable<'a>,
+    /// Of its header.
+    pub line: u32,
+    pub program: String,
+}
+
+/// All `[[server]]` tables of all files.
+pub fn written<'a>(tops: &[Reader<'a>]) -> Vec<Written<'a>> {
+    let mut all = Vec::new();
+    let mut places: BTreeMap<&str, (&Document<'_>, u32)> = BTreeMap::new();
+    for (top, item) in tops.iter().flat_map(|top| tables(top).iter().map(move |item| (top, item))) {
+        let document = top.document;
         let line = document.line(item.span().start);
         let DeValue::Table(table) = item.get_ref() else {
             document.error(Some(line), "server must be an array of tables".to_owned());
             continue;
         };
-        let written = table.get("name").and_then(|name| name.get_ref().as_str());
-        let title = match written {
+        let name_written = table.get("name").and_then(|name| name.get_ref().as_str());
+        let title = match name_written {
             Some(name) if !name.is_empty() => format!("[[server]] {}", unquoted(name)),
-            _ => format!("[[server]] number {}", index + 1),
+            _ => format!("[[server]] number {}", all.len() + 1),
         };
-        if let Some(first) = written.and_then(|name| lines.insert(name, line)) {
-            document
-                .error(Some(line), format!("{title} is defined twice: here and in line {first}"));
+        if let Some((other, first)) =
+            name_written.and_then(|name| places.insert(name, (document, line)))
+        {
+            let first = match std::ptr::eq(other, document) {
+                true => format!("line {first}"),
+                false => other.place(first),
+            };
+            let text = format!("{title} is defined twice: here and in {first}");
+            document.error(Some(line), text);
         }
         let keys = Reader::new(document, Some(table), SERVER_KEYS, title);
-        servers.push(server(&keys, line, policy));
+        let program = program(&keys, line);
+        all.push(Written { keys, table, line, program });
     }
-    if servers.is_empty() {
-        document.warn(None, "no [[server]], so there is nothing to manage".to_owned());
+    all
+}
+
+/// The `[[server]]` tables of a file.
+fn tables<'a>(top: &Reader<'a>) -> &'a [Value<'a>] {
+    match top.value("server").map(Value::get_ref) {
+        Some(DeValue::Array(array)) => array,
+        Some(_) => {
+            let text = "server must be an array of tables: write [[server]]".to_owned();
+            top.document.error(top.line_of("server"), text);
+            &[]
+        }
+        None => &[],
+    }
+}
+
+/// The name of a server before it has instances; empty when it is wrong.
+fn program(keys: &Reader<'_>, line: u32) -> String {
+    for key in ["name", "command"] {
+        if keys.value(key).is_none() {
+            keys.document.error(Some(line), format!("{} has no {key}", keys.title));
+        }
+    }
+    let name = name(keys).unwrap_or_default();
+    if name == "all" {
+        keys.error("name", "can't be \"all\", which commands take as every server".to_owned());
+    }
+    name.to_owned()
+}
+
+/// All servers. `instances` makes them of their tables; `is_whole`: no file is missing.
+pub fn servers(
+    written: &[Written<'_>],
+    instances: &Instances<'_>,
+    policy: &Policy,
+    is_whole: bool,
+) -> Vec<ServerConfig> {
+    let mut servers = Vec::new();
+    let mut origins = Vec::new();
+    for one in written {
+        instances.each(&one.keys, one.table, &one.program, one.line, |instance| {
+            let document = one.keys.document;
+            let title = one.keys.title.clone();
+            let keys = Reader::new(document, Some(&instance.table), SERVER_KEYS, title.clone());
+            servers.push(server(&keys, one, &instance, policy));
+            origins.push(Origin { document, line: keys.line_of("dependsOn"), title });
+        });
+    }
+    // what could not be read is not unknown
+    if is_whole && !instances.is_cut_short() {
+        dependencies::resolve(&mut servers, &origins);
     }
     servers
 }
@@ -61,21 +126,23 @@ fn unquoted(text: &str) -> String {
 
 const KINDS: &[(&str, Kind)] = &[("simple", Kind::Simple), ("oneshot", Kind::Oneshot)];
 
-/// One `[[server]]` table.
-fn server(keys: &Reader<'_>, line: u32, default: &Policy) -> ServerConfig {
-    for key in ["name", "command"] {
-        if keys.value(key).is_none() {
-            keys.document.error(Some(line), format!("{} has no {key}", keys.title));
-        }
-    }
-    let name = name(keys).unwrap_or_default();
-    if name == "all" {
-        keys.error("name", "can't be \"all\", which commands take as every server".to_owned());
-    }
+/// One server, from its expanded table.
+fn server(
+    keys: &Reader<'_>,
+    written: &Written<'_>,
+    instance: &Instance<'_>,
+    default: &Policy,
+) -> ServerConfig {
     let every = || vec!["*".to_owned()];
-    let server = ServerConfig {
-        name: name.to_owned(),
-        line,
+    let mut server = ServerConfig {
+        name: instance.name.clone(),
+        file: keys.document.file.to_owned(),
+        line: written.line,
+        program: Program {
+            name: written.program.clone(),
+            instance: instance.number,
+            tags: tags(keys),
+        },
         command: reader::command(keys, "command").unwrap_or_default(),
         kind: keys.choice("type", KINDS, Kind::Simple),
         cwd: keys.path("cwd", "."),
@@ -86,6 +153,8 @@ fn server(keys: &Reader<'_>, line: u32, default: &Policy) -> ServerConfig {
         auto_start: keys
             .get("autoStart", "true, false or \"remember\"", auto_start)
             .unwrap_or(AutoStart::Yes),
+        depends_on: dependencies::read(keys),
+        essential: keys.boolean("essential", false),
         settle_ms: keys.duration("settleTime", "1s", 1_000),
         ready: readiness(keys),
         start_timeout_ms: keys.duration("startTimeout", "1m", 60_000),
@@ -94,10 +163,28 @@ fn server(keys: &Reader<'_>, line: u32, default: &Policy) -> ServerConfig {
         stop: stop(&keys.inner("stop", STOP_KEYS)),
         output: output(&keys.inner("output", OUTPUT_KEYS)),
     };
+    if let Some(number) = instance.number {
+        server.env.insert(INSTANCE_VARIABLE.to_owned(), number.to_string());
+    }
     if server.pass_env.iter().any(|name| name.is_empty() || name.contains('=')) {
         keys.error("passEnv", "must hold names, not empty and without \"=\"".to_owned());
     }
     server
+}
+
+/// Each once.
+fn tags(keys: &Reader<'_>) -> Vec<String> {
+    let tags = keys.strings("tags", "an array of names such as [\"shop\"]").unwrap_or_default();
+    if let Some(wrong) = tags.iter().find(|tag| !is_name(tag)) {
+        let allowed = "letters, digits, \".\", \"_\" and \"-\", at most 100";
+        keys.error("tags", format!("must hold names of {allowed}, not {}", quoted(wrong)));
+    }
+    if tags.len() > MAX_TAGS {
+        keys.error("tags", format!("has more than {MAX_TAGS} names"));
+        return Vec::new();
+    }
+    let mut known = BTreeSet::new();
+    tags.into_iter().filter(|tag| known.insert(tag.clone())).collect()
 }
 
 fn env(keys: &Reader<'_>) -> BTreeMap<String, String> {
@@ -110,8 +197,10 @@ fn env(keys: &Reader<'_>) -> BTreeMap<String, String> {
             _ if name.is_empty() || name.contains('=') => {
                 Some("is no name of a variable: it must not be empty or contain \"=\"".to_owned())
             }
-            // it marks the processes of a server, so that none is ever started twice
-            _ if name == "NM_SERVER" => Some("is set by the node manager itself".to_owned()),
+            // the first marks the processes of a server, so that none is ever started twice
+            _ if ["NM_SERVER", INSTANCE_VARIABLE].contains(&name) => {
+                Some("is set by the node manager itself".to_owned())
+            }
             DeValue::String(text) => {
                 env.insert(name.to_owned(), text.clone().into_owned());
                 None

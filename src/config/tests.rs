@@ -1,6 +1,9 @@
 //! What the configuration promises: defaults, and complete errors with their lines.
 
-use super::sections::{NODE_KEYS, OUTPUT_KEYS, RESTART_KEYS, SERVER_KEYS, STOP_KEYS};
+use super::effective::default_in;
+use super::sections::{
+    DEPENDENCY_KEYS, NODE_KEYS, OUTPUT_KEYS, RESTART_KEYS, SERVER_KEYS, STOP_KEYS,
+};
 use super::*;
 use crate::core::restart::{Then, When};
 use std::path::Path;
@@ -34,13 +37,9 @@ fn assert_refused(text: &str, line: u32, wanted: &str) {
 
 /// The sample with every commented key taken in.
 fn sample_with_all_keys() -> String {
-    let key_of = |line: &str| line.strip_prefix("# ")?.split_once(" = ").map(|(key, _)| key.len());
-    let is_key = |line: &&str| {
-        key_of(line).is_some_and(|end| line[2..2 + end].chars().all(|c| c.is_ascii_alphanumeric()))
-    };
     SAMPLE
         .lines()
-        .map(|line| Some(line).filter(is_key).map_or(line, |line| &line[2..]))
+        .map(|line| default_in(line).unwrap_or(line))
         .fold(String::new(), |text, line| text + line + "\n")
 }
 
@@ -67,7 +66,8 @@ fn what_the_sample_shows_in_comments_are_the_defaults() {
 #[test]
 fn the_sample_shows_every_key() {
     let all = sample_with_all_keys();
-    for key in [NODE_KEYS, SERVER_KEYS, RESTART_KEYS, STOP_KEYS, OUTPUT_KEYS].concat() {
+    let lists = [NODE_KEYS, SERVER_KEYS, RESTART_KEYS, STOP_KEYS, OUTPUT_KEYS, DEPENDENCY_KEYS];
+    for key in lists.concat() {
         let found = all.lines().any(|line| {
             let line = line.trim_start_matches(['#', ' ']);
             line.starts_with(&format!("{key} = ")) || line.contains(&format!(" {key} = "))
@@ -92,7 +92,12 @@ fn an_empty_file_is_all_defaults_with_a_warning_for_what_is_missing() {
 #[test]
 fn every_key_of_a_server_is_taken() {
     let text = server_with(
-        r#"cwd = "data"
+        r#"instances = 1
+vars = { a = 1 }
+tags = ["shop", "eu", "shop"]
+dependsOn = ["db", { name = "web2", onFailure = "restart" }]
+essential = true
+cwd = "data"
 env = { MODE = "live" }
 passEnv = ["PATH"]
 autoStart = "remember"
@@ -105,16 +110,29 @@ health = { watchdog = "30s" }
 stop = { signal = "INT", timeout = "20s" }
 output = { to = "direct", maxSize = "64K", maxFiles = 3 }"#,
     );
-    let server = parsed(&text).unwrap().servers.remove(0);
+    let others = "[[server]]\nname = \"db\"\ncommand = \"x\"\n\
+                  [[server]]\nname = \"web2\"\ncommand = \"x\"\n";
+    let server = parsed(&(text + others)).unwrap().servers.remove(0);
     let expected = ServerConfig {
-        name: "web".into(),
+        name: "web@1".into(),
+        file: FILE.into(),
         line: 1,
+        program: Program {
+            name: "web".into(),
+            instance: Some(1),
+            tags: vec!["shop".into(), "eu".into()],
+        },
         command: vec!["web".into()],
         cwd: "/srv/nm/data".into(),
-        env: BTreeMap::from([("MODE".into(), "live".into())]),
+        env: BTreeMap::from([("MODE".into(), "live".into()), ("NM_INSTANCE".into(), "1".into())]),
         pass_env: vec!["PATH".into()],
         kind: Kind::Oneshot,
         auto_start: AutoStart::Remember,
+        depends_on: vec![
+            Dependency { name: "db".into(), on_failure: OnFailure::Keep },
+            Dependency { name: "web2".into(), on_failure: OnFailure::Restart },
+        ],
+        essential: true,
         settle_ms: 2_000,
         ready: Some(Readiness::Delay(3_000)),
         start_timeout_ms: 300_000,
@@ -153,7 +171,10 @@ logLevel = "trace"
 logTarget = "stderr"
 logMaxSize = 4096
 logMaxFiles = 2
-controlMode = "0660""#;
+controlMode = "0660"
+controlGroup = 7
+maxParallelStarts = 3
+include = []"#;
     let expected = NodeConfig {
         name: "n".into(),
         standby_port: Some(7),
@@ -170,6 +191,8 @@ controlMode = "0660""#;
         log_max_size: 4_096,
         log_max_files: 2,
         control_mode: 0o660,
+        control_group: Some(ControlGroup { name: "7".into(), line: 16, gid: Some(7) }),
+        max_parallel_starts: 3,
     };
     assert_eq!(parsed(text).unwrap().node, expected);
 }
@@ -231,7 +254,7 @@ fn a_key_below_the_wrong_header_is_told_where_it_belongs() {
 fn a_table_that_is_unknown_is_an_error() {
     assert_refused("[nodemanager]", 1, "did you mean \"nodeManager\"?");
     assert_refused("\n[standby]\nport = 1", 2, "unknown table \"standby\"");
-    assert_refused(&server_with("[server.ready]\nhttp = \"x\""), 4, "unknown table \"ready\"");
+    assert_refused(&server_with("[server.redy]\nhttp = \"x\""), 4, "unknown table \"redy\"");
     assert_refused("[server]\nname = \"a\"", 1, "write [[server]]");
     assert_refused("server = [1]", 1, "array of tables");
     assert_refused("nodeManager = 1", 1, "must be a table");
@@ -267,6 +290,14 @@ fn a_wrong_value_is_told_what_would_be_right() {
         ("serverAutoRestart = \"yes\"", "true or false, not \"yes\""),
         ("serverRestartTryCount = 99999999999999999999", "not the number 9999"),
         ("runDir = \"\"", "must be a path"),
+        ("maxParallelStarts = 0", "a number from 1 to 1000, not the number 0"),
+        ("controlGroup = -1", "the name or number of a group, not the number -1"),
+        ("controlGroup = [\"a\"]", "the name or number of a group, not an array"),
+        ("controlGroup = 4294967295", "can't be 4294967295, which is no group"),
+        ("include = \"a.toml\"", "an array of paths such as [\"conf.d/*.toml\"], not \"a.toml\""),
+        ("include = [\"\"]", "must not be empty"),
+        ("include = [\"/**/a.toml\"]", "name each directory"),
+        ("include = [\"a[b\"]", "the pattern is wrong at character 2"),
         ("name = \"a b\"", "letters, digits"),
         ("name = 0x1F", "must be a string, not the number 0x1"),
     ] {
@@ -288,6 +319,16 @@ fn a_wrong_value_of_a_server_names_the_server() {
         ("env = { \"\" = \"x\" }", "no name of a variable"),
         ("env = { PORT = 1 }", "env.PORT of [[server]] web must be a string, not the number 1"),
         ("env = { NM_SERVER = \"x\" }", "set by the node manager"),
+        ("env = { NM_INSTANCE = \"x\" }", "set by the node manager"),
+        ("essential = 1", "essential of [[server]] web must be true or false"),
+        ("tags = \"shop\"", "an array of names such as [\"shop\"]"),
+        ("tags = [\"a b\"]", "must hold names of letters, digits"),
+        ("instances = 0", "a number from 1 to 1000, not the number 0"),
+        ("instances = 1001", "a number from 1 to 1000, not the number 1001"),
+        ("dependsOn = \"db\"", "an array of names such as [\"redis\", { name"),
+        ("dependsOn = [1]", "not one with the number 1"),
+        ("dependsOn = [{ onFailure = \"stop\" }]", "has a table without name"),
+        ("dependsOn = [{ name = 1 }]", "name of dependsOn of [[server]] web must be a string"),
         (
             "restart.when = \"sometimes\"",
             "restart.when of [[server]] web must be one of \"always\"",

@@ -69,7 +69,8 @@ pub struct Need {
 }
 
 /// What happens to a server when one that it needs ends by itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum OnFailure {
     /// Nothing.
     Keep,

@@ -215,7 +215,7 @@ impl Shell {
             self.peers.set_listener(listener);
         }
         let path = node.control_socket();
-        let listener = control::bind(&path, node.control_mode)
+        let listener = control::bind(&path, node)
             .map_err(|error| format!("cannot bind {}: {error}", path.display()))?;
         self.control = control::Control::new(Some(listener));
         self.is_bound = true;

@@ -8,6 +8,7 @@ use super::ctx::Ctx;
 use super::spare::{Spare, is_shortage, is_waiting};
 use super::token::Source;
 use crate::api::{self, ErrorAnswer};
+use crate::config::{ControlGroup, NodeConfig};
 use crate::core::{ClientId, Event, Ms};
 use crate::http::{CLIENT_TIMEOUT_MS, Connection, JSON, Request};
 use crate::sys;
@@ -57,15 +58,30 @@ pub struct Control {
 /// Binds the control socket. Only who holds the lock calls this, so what is there is left over.
 ///
 /// # Errors
-/// The path is too long, or the directory can't be written.
-pub fn bind(path: &Path, mode: u32) -> io::Result<UnixListener> {
+/// The path is too long, the directory can't be written, or the socket can't be given to the group.
+pub fn bind(path: &Path, node: &NodeConfig) -> io::Result<UnixListener> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
         _ => {}
     }
     let listener = UnixListener::bind(path)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+    if let Some(group) = &node.control_group {
+        give_to(path, group)?;
+    }
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(node.control_mode))?;
     Ok(listener)
+}
+
+/// Who is not root can give a file only to a group of its own (chown(2)).
+fn give_to(path: &Path, group: &ControlGroup) -> io::Result<()> {
+    std::os::unix::fs::chown(path, None, group.gid).map_err(|error| {
+        let text = format!(
+            "it can't be given to controlGroup {}: {error}; run as root or as a member of it, or \
+             leave it out",
+            group.name
+        );
+        io::Error::new(error.kind(), text)
+    })
 }
 
 impl Control {

@@ -180,7 +180,7 @@ impl Shell {
 
     fn try_bind_control(&mut self) -> io::Result<()> {
         let node = &self.ctx.config.node;
-        let listener = control::bind(&node.control_socket(), node.control_mode)?;
+        let listener = control::bind(&node.control_socket(), node)?;
         self.control.set_listener(listener);
         self.control.begin(&mut self.ctx)
     }

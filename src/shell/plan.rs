@@ -2,9 +2,10 @@
 //!
 //! Must not decide anything, nor look at the machine.
 
-use crate::config::{AutoStart, Config, HealthCheck, Readiness, ServerConfig};
-use crate::core::plan::{Health, Ready};
-use crate::core::{PairPlan, ServerPlan};
+use crate::config::{AutoStart, Config, Dependency, HealthCheck, Readiness, ServerConfig};
+use crate::core::plan::{Health, Need, Ready};
+use crate::core::{PairPlan, ServerId, ServerPlan};
+use std::collections::BTreeMap;
 
 /// What the core needs to know of the configuration.
 pub fn plans(config: &Config, remembered: &dyn Fn(&str) -> bool) -> (PairPlan, Vec<ServerPlan>) {
@@ -13,9 +14,13 @@ pub fn plans(config: &Config, remembered: &dyn Fn(&str) -> bool) -> (PairPlan, V
         heartbeat_interval_ms: config.node.heartbeat_interval_ms,
         heartbeat_timeout_ms: config.node.heartbeat_timeout_ms,
         shutdown_timeout_ms: config.node.shutdown_timeout_ms,
-        starts_max: 16,
+        starts_max: config.node.max_parallel_starts as usize,
     };
-    (pair, config.servers.iter().map(|server| server_plan(server, remembered)).collect())
+    let places: BTreeMap<&str, usize> =
+        config.servers.iter().enumerate().map(|(at, one)| (one.name.as_str(), at)).collect();
+    let plan =
+        |server| ServerPlan { needs: needs(server, &places), ..server_plan(server, remembered) };
+    (pair, config.servers.iter().map(plan).collect())
 }
 
 fn server_plan(server: &ServerConfig, remembered: &dyn Fn(&str) -> bool) -> ServerPlan {
@@ -36,8 +41,17 @@ fn server_plan(server: &ServerConfig, remembered: &dyn Fn(&str) -> bool) -> Serv
         policy: server.restart.clone(),
         stop_signal: server.stop.signal,
         stop_timeout_ms: server.stop.timeout_ms,
+        essential: server.essential,
         ..ServerPlan::new(&server.name)
     }
+}
+
+fn needs(server: &ServerConfig, places: &BTreeMap<&str, usize>) -> Vec<Need> {
+    let need = |one: &Dependency| {
+        let at = *places.get(one.name.as_str())?;
+        Some(Need { server: ServerId(at), on_failure: one.on_failure })
+    };
+    server.depends_on.iter().filter_map(need).collect()
 }
 
 /// `None`: it is ready when it has been up for `settle_ms`.

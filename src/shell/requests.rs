@@ -5,12 +5,12 @@
 use super::peer::News;
 use super::{Shell, control, view};
 use crate::api::{self, Answer, Goal, Left, ServerResult, ShutdownAnswer, ShutdownAsk};
-use crate::config::{OnTerm, units};
+use crate::config::{OnTerm, ServerConfig, units};
 use crate::core::ask::{Ask, Ended, Outcome, Reach, Verb};
 use crate::core::node::Role;
 use crate::core::{ClientId, Event, ServerId};
 use crate::http::Request;
-use crate::names;
+use crate::names::{self, Known};
 use crate::output::tail::last_lines;
 use crate::wire::Message;
 use log::{Level, info, log, warn};
@@ -51,10 +51,8 @@ impl Shell {
         let keeper = self.keeper.keeper();
         let mut status = view::status(&self.node, &self.ctx.config, keeper, self.serves_since);
         let wanted = request.query_values("name");
-        let known: Vec<&str> =
-            self.node.servers.iter().map(|server| server.rec.name.as_str()).collect();
         // An unknown name is the client's to report: it has all names now.
-        for at in names::select(&wanted, &known).unwrap_or_default() {
+        for at in names::select(&wanted, &self.known()).unwrap_or_default() {
             let Some(one) = status.servers.get_mut(at) else { continue };
             if let Some(config) = self.ctx.server(&one.name) {
                 one.command = config.command.clone();
@@ -66,11 +64,15 @@ impl Shell {
         Ok(())
     }
 
+    /// What names each server of the core, in its order. One that is left over has its name only.
+    fn known(&self) -> Vec<Known<'_>> {
+        let of = |name| self.ctx.server(name).map_or(Known::by_name(name), ServerConfig::known);
+        self.node.servers.iter().map(|server| of(server.rec.name.as_str())).collect()
+    }
+
     fn on_servers(&mut self, client: ClientId, verb: &str, body: &[u8]) -> Result<(), Refused> {
         let (ask, verb) = parse_ask(verb, body)?;
-        let known: Vec<&str> =
-            self.node.servers.iter().map(|server| server.rec.name.as_str()).collect();
-        let chosen = names::select(&ask.names, &known).map_err(|text| (404, 4, text))?;
+        let chosen = names::select(&ask.names, &self.known()).map_err(|text| (404, 4, text))?;
         self.asked.insert(client, verb);
         let servers = chosen.into_iter().map(ServerId).collect();
         let (id, wait, reach) = (ask.id, ask.wait, reach(ask.dependants));

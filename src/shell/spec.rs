@@ -12,7 +12,7 @@ use std::ffi::{CString, OsString};
 use std::os::unix::ffi::OsStrExt;
 
 /// Variables of the node manager's own that mean nothing, or something wrong, to a server.
-const NEVER_PASSED: [&str; 3] = ["NOTIFY_SOCKET", "NM_SERVER", "NODEMANAGER_CONFIG"];
+const NEVER_PASSED: [&str; 4] = ["NOTIFY_SOCKET", "NM_SERVER", "NM_INSTANCE", "NODEMANAGER_CONFIG"];
 const NEVER_PASSED_PREFIXES: [&str; 2] = ["LISTEN_", "WATCHDOG_"];
 /// Where a bare command is looked for when the server has no PATH.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";

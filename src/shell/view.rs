@@ -4,14 +4,16 @@
 //! wall clock's, counted back from now.
 
 use crate::api::{self, ExitKind, Pair, ServerStatus, StandbyState, State, Status};
-use crate::config::{Config, units};
+use crate::config::{Config, Program, units};
 use crate::core::node::Node;
 use crate::core::record::{Cause, LastExit};
 use crate::core::server::exit_text;
 use crate::core::standby;
 use crate::core::{Exit, Ms, Phase, ServerRecord};
+use crate::names;
 use crate::sys::process;
 use jiff::Timestamp;
+use std::collections::BTreeMap;
 
 /// The clocks at one moment.
 #[derive(Clone, Copy, Debug)]
@@ -75,12 +77,28 @@ pub fn status(node: &Node, config: &Config, keeper: Option<KeeperSeen>, since: M
         }),
         standby: standby_status(node, &clock, version),
         keeper: keeper.map(|seen| api::Keeper { pid: seen.pid, joined: seen.joined }),
-        servers: node
-            .servers
-            .iter()
-            .map(|one| server_status(&one.rec, &clock, one.plan.policy.tries))
-            .collect(),
+        servers: with_programs(
+            node.servers
+                .iter()
+                .map(|one| server_status(&one.rec, &clock, one.plan.policy.tries))
+                .collect(),
+            config,
+        ),
     }
+}
+
+/// Adds what only the configuration knows of a server.
+pub fn with_programs(mut servers: Vec<ServerStatus>, config: &Config) -> Vec<ServerStatus> {
+    let programs: BTreeMap<&str, &Program> =
+        config.servers.iter().map(|server| (server.name.as_str(), &server.program)).collect();
+    for server in &mut servers {
+        if let Some(program) = programs.get(server.name.as_str()) {
+            server.program = program.name.clone();
+            server.instance = program.instance;
+            server.tags = program.tags.clone();
+        }
+    }
+    servers
 }
 
 fn standby_status(node: &Node, clock: &Clock, version: String) -> Option<api::Standby> {
@@ -112,6 +130,9 @@ pub fn server_status(rec: &ServerRecord, clock: &Clock, tries: u32) -> ServerSta
     };
     ServerStatus {
         name: rec.name.clone(),
+        program: names::program(&rec.name).to_owned(),
+        instance: None,
+        tags: Vec::new(),
         state: state_of(&rec.phase),
         wanted: rec.wanted,
         enabled: true,

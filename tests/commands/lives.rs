@@ -22,7 +22,7 @@ fn a_server_that_died_while_no_pair_ran_is_not_shown_as_up() {
 #[test]
 fn shutdown_without_a_pair_kills_a_deaf_server_and_its_children() {
     let script = "trap '' TERM
-        sh -c 'trap \"\" TERM; echo $$ > {home}/child; exec sleep 1000' & 
+        sh -c 'trap \"\" TERM; echo $$$$ > {home}/child; exec sleep 1000' & 
         echo ready; while :; do sleep 1; done";
     let pair = Pair::new("", &shell("deaf", script, "stop = { timeout = \"300ms\" }"));
     pair.start();

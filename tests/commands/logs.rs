@@ -22,7 +22,7 @@ fn logs_shows_the_last_lines_and_the_pairs_own_logs() {
 
 #[test]
 fn logs_follows_through_a_restart_and_a_takeover() {
-    let script = "echo begin $$; n=0; while :; do n=$((n+1)); echo $$-$n; sleep 0.02; done";
+    let script = "echo begin $$$$; n=0; while :; do n=$((n+1)); echo $$$$-$n; sleep 0.02; done";
     let pair = Pair::new("", &shell("talks", script, ""));
     pair.start();
     let mut command = pair.command(&["logs", "-f", "-n", "0", "talks"]);

@@ -132,7 +132,7 @@ fn a_deaf_server_is_killed_after_its_grace() {
 #[test]
 fn a_stop_ends_only_when_the_group_is_empty() {
     // The leader dies of SIGTERM, its deaf child does not.
-    let script = "sh -c 'trap \"\" TERM; echo $$ > {home}/child; exec sleep 1000' & wait";
+    let script = "sh -c 'trap \"\" TERM; echo $$$$ > {home}/child; exec sleep 1000' & wait";
     let pair = Pair::new("", &shell("family", script, "stop = { timeout = \"500ms\" }"));
     pair.start();
     let child = pid_in(&pair.home.join("child"));
@@ -144,7 +144,7 @@ fn a_stop_ends_only_when_the_group_is_empty() {
 fn a_leader_that_dies_and_leaves_a_child_is_not_started_again_before_that_is_gone() {
     let script = "
         if [ -e {home}/child ]; then echo second; exec sleep 1000; fi
-        sh -c 'trap \"\" TERM; echo $$ > {home}/child; exec sleep 1000' &
+        sh -c 'trap \"\" TERM; echo $$$$ > {home}/child; exec sleep 1000' &
         while ! [ -e {home}/child ]; do sleep 0.01; done
         while ! [ -e {home}/go ]; do sleep 0.01; done
         exit 3";

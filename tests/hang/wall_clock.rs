@@ -83,7 +83,7 @@ fn a_wall_clock_that_jumps_by_hours_changes_nothing() {
     let fails = |name: &str, delay: &str| {
         format!(
             "[[server]]\nname = \"{name}\"\nsettleTime = \"20ms\"\n{}\n\
-             command = [\"sh\", \"-c\", \"echo start $$ >>{{home}}/{name}.starts; exit 1\"]\n",
+             command = [\"sh\", \"-c\", \"echo start $$$$ >>{{home}}/{name}.starts; exit 1\"]\n",
             restart(delay)
         )
     };

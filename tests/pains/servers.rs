@@ -26,7 +26,7 @@ fn signals_to_servers_that_just_died_end_nobody() {
 fn a_death_is_seen_although_a_grandchild_holds_the_output() {
     // The grandchild has a session and an environment of its own, and the server's output.
     let script = "if [ -e {home}/pid ]; then echo second; exec sleep 1000; fi
-        env -i setsid sh -c 'echo $$ > {home}/pid; exec sleep 1000' &
+        env -i setsid sh -c 'echo $$$$ > {home}/pid; exec sleep 1000' &
         while ! [ -s {home}/pid ]; do sleep 0.01; done; exit 3";
     let pair = Pair::new("", &shell("s", script, "restart = { delay = \"0s\" }"));
     pair.run(&["run", "--detach"]);

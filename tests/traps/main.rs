@@ -122,8 +122,8 @@ fn a_zombie_in_the_group_whose_parent_is_stopped_does_not_hold_up_a_stop() {
     let script = "perl -e '
         $child = fork; exit 0 unless $child; setpgrp(0, 0);
         open F, \">{home}/child\"; print F \"$child\\n\"; close F;
-        open F, \">{home}/helper\"; print F \"$$\\n\"; close F;
-        $SIG{HUP} = IGNORE; while (1) { kill STOP, $$ }' & exec sleep 1000";
+        open F, \">{home}/helper\"; print F \"$$$$\\n\"; close F;
+        $SIG{HUP} = IGNORE; while (1) { kill STOP, $$$$ }' & exec sleep 1000";
     let pair = Pair::new("", &shell("a", script, ""));
     pair.start();
     let child = pid_in(&pair.home.join("child"));

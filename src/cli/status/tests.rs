@@ -17,6 +17,9 @@ fn ago(seconds: i64) -> Option<String> {
 fn server(name: &str, state: State, wanted: Wanted, detail: &str) -> ServerStatus {
     ServerStatus {
         name: name.into(),
+        program: String::new(),
+        instance: None,
+        tags: Vec::new(),
         state,
         wanted,
         enabled: true,

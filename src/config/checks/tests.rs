@@ -93,7 +93,7 @@ fn what_is_wrong_with_a_check_is_said_with_its_line_and_what_is_right() {
         ("ready = { fd = 2 }", "must be a descriptor from 3 to 255, not the number 2"),
         ("ready = { notify = false }", "leave ready out"),
         ("ready = { tcp = \"127.0.0.1:1\", status = [200] }", "is for http, and this check is tcp"),
-        ("ready = { tpc = \"127.0.0.1:1\" }", "did you mean \"tcp\"?"),
+        ("ready = { delai = \"1s\" }", "did you mean \"delay\"?"),
         ("ready = \"yes\"", "ready of [[server]] web must be a table, not \"yes\""),
         ("health = [{ tcp = \"127.0.0.1:1\" },\n 7]", "must hold tables, not the number 7"),
         ("health = [{ http = \"http://127.0.0.1/\", status = [99] }]", "such as [200, 204]"),
