@@ -132,6 +132,7 @@ impl Server {
             | Phase::Spawning { .. }
             | Phase::AtGate { .. }
             | Phase::Execing { .. }
+            | Phase::Locking { .. }
             | Phase::Settling { .. }
             | Phase::Reaping { .. }
             | Phase::Stopping { .. }

@@ -35,6 +35,7 @@ impl Server {
             Phase::Spawning { .. }
             | Phase::AtGate { .. }
             | Phase::Execing { .. }
+            | Phase::Locking { .. }
             | Phase::Settling { .. }
             | Phase::Up { .. } => {}
             // The wish alone decides what follows these.
@@ -98,7 +99,9 @@ impl Server {
                 steps.push(Step::Save);
             }
             Phase::AtGate { process, .. } => self.end(now, process, new_why, true, steps),
+            // With grace: it may get its lock, and be a server, at this very moment.
             Phase::Execing { process, .. }
+            | Phase::Locking { process, .. }
             | Phase::Settling { process, .. }
             | Phase::Up { process } => self.end(now, process, new_why, kill, steps),
             Phase::Reaping { process, .. } => {

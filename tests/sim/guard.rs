@@ -121,7 +121,7 @@ fn may_signal(
     world.clients.signalled(cause, server, leader, signal);
     let is_user_signal = !matches!(signal, 9 | 15);
     let Some(one) = world.os.get(leader).filter(|one| one.is_running()) else { return };
-    if !is_user_signal && !one.asked_down && !one.seen_at_gate {
+    if !is_user_signal && !one.asked_down && !one.seen_at_gate && !one.has_waited {
         world.fail(|| {
             format!("4: {scope:?} of running server {server} gets {signal}, and nobody asked")
         });
@@ -197,7 +197,7 @@ pub fn stop_is_true(world: &mut World, server: usize) {
     let at_gate_open = world.os.procs.values().any(|one| {
         one.server() == Some(server)
             && one.state == State::AtGate
-            && one.gate == crate::os::Gate::Open
+            && one.gate != crate::os::Gate::Shut
     });
     let living = world.os.running(server).next().map(|(uid, _)| uid);
     if living.is_some() || at_gate_open {
