@@ -31,7 +31,13 @@ fn run(out: &mut dyn Write, err: &mut dyn Write) -> u8 {
         _ => {}
     }
     let file = config::find_file(args.common.config.as_deref());
-    match config::load(&file) {
+    // Only these two start servers or judge whether they could be started: others need not be root.
+    let looks_up = matches!(args.command, Command::Run { .. } | Command::Check);
+    let config = config::load(&file).and_then(|config| match looks_up {
+        true => config::look_up_accounts(config),
+        false => Ok(config),
+    });
+    match config {
         Ok(config) => command(args, config, out, err),
         Err(errors) => print(err, &format!("{errors}\n"), exit::BAD_CONFIG),
     }
@@ -85,7 +91,7 @@ fn check(config: &Config, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
     for warning in &config.warnings {
         print(err, &format!("warning: {warning}\n"), exit::DONE);
     }
-    if let Err(text) = launch::check_fits(config) {
+    if let Err(text) = launch::check_fits(config).and_then(|()| launch::check_rights(config)) {
         return Failure::new(exit::BAD_CONFIG, text).print(err);
     }
     print(out, &config::effective_lines(config), exit::DONE)

@@ -82,16 +82,20 @@ fn home_by_place(file: &Path) -> PathBuf {
     }
 }
 
-/// Reads a regular file. Others are refused: opening a FIFO would wait for its writer.
 fn read(path: &Path) -> io::Result<Vec<u8>> {
+    read_regular(path, MAX_FILE_SIZE, "larger than 16 MiB, so it is some other file")
+}
+
+/// Reads a regular file. Others are refused: opening a FIFO would wait for its writer.
+pub(super) fn read_regular(path: &Path, max_bytes: u64, too_large: &str) -> io::Result<Vec<u8>> {
     let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
     if !file.metadata()?.is_file() {
         return Err(io::Error::other("not a regular file"));
     }
     let mut bytes = Vec::new();
-    file.take(MAX_FILE_SIZE + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > MAX_FILE_SIZE {
-        return Err(io::Error::other("larger than 16 MiB, so it is some other file"));
+    file.take(max_bytes + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > max_bytes {
+        return Err(io::Error::other(too_large));
     }
     Ok(bytes)
 }

@@ -4,9 +4,12 @@
 //! values hold resolved paths and milliseconds, and go as JSON to the processes of the pair, so
 //! that all of them work with the same ones.
 
+mod accounts;
 mod document;
+pub mod env_file;
 mod error;
 mod file;
+pub mod identity;
 mod reader;
 mod sections;
 mod servers;
@@ -15,6 +18,7 @@ pub mod units;
 #[cfg(test)]
 mod tests;
 
+pub use accounts::look_up_accounts;
 pub use error::{ConfigError, ConfigErrors};
 pub use file::{find_file, home_of, load, parse_bytes};
 pub use sections::parse;
@@ -66,6 +70,8 @@ pub struct NodeConfig {
     pub log_max_files: u32,
     /// Permission bits of the control socket.
     pub control_mode: u32,
+    /// The user of servers that name none, where this is root.
+    pub server_user: Option<identity::Named>,
 }
 
 impl NodeConfig {
@@ -96,6 +102,7 @@ pub struct ServerConfig {
     pub restart: Policy,
     pub stop: Stop,
     pub output: Output,
+    pub identity: identity::Identity,
 }
 
 /// What SIGTERM to the keeper or the active does with the servers.
@@ -190,7 +197,11 @@ pub fn effective_lines(config: &Config) -> String {
             .unwrap_or_else(|_| server.command.join(" "))
             .replace(char::is_control, "?");
         let cwd = server.cwd.display();
-        let _ = writeln!(lines, "server {:<8} {command} (in {cwd})", server.name);
+        let who = server.identity.account.as_ref().map_or(String::new(), |account| {
+            let name = account.name.clone().unwrap_or_else(|| "no name".to_owned());
+            format!(", as {name}: uid {}, gid {}", account.uid, account.gid)
+        });
+        let _ = writeln!(lines, "server {:<8} {command} (in {cwd}{who})", server.name);
     }
     lines
 }

@@ -6,6 +6,7 @@
 
 use super::document::{Document, Value};
 use super::error::ConfigErrors;
+use super::identity;
 use super::reader::{self, Reader, Refused};
 use super::servers::servers;
 use super::units::quoted;
@@ -35,6 +36,7 @@ pub const NODE_KEYS: &[&str] = &[
     "serverRestartTryCount",
     "serverRestartDurationTime",
     "serverRetryRestart",
+    "serverUser",
 ];
 
 pub const SERVER_KEYS: &[&str] = &[
@@ -48,12 +50,41 @@ pub const SERVER_KEYS: &[&str] = &[
     "restart",
     "stop",
     "output",
+    "user",
+    "group",
+    "umask",
+    "envFile",
+    "limits",
+    "nice",
+    "oomScoreAdjust",
+    "noNewPrivileges",
+    "lock",
 ];
 
 pub const RESTART_KEYS: &[&str] =
     &["when", "tries", "window", "delay", "delayMax", "resetAfter", "then"];
 pub const STOP_KEYS: &[&str] = &["signal", "timeout"];
 pub const OUTPUT_KEYS: &[&str] = &["to", "maxSize", "maxFiles"];
+pub const LOCK_KEYS: &[&str] = &["file", "timeout"];
+/// The resources of setrlimit(2), by the names that limits.conf(5) gives them.
+pub const LIMIT_KEYS: &[&str] = &[
+    "as",
+    "core",
+    "cpu",
+    "data",
+    "fsize",
+    "locks",
+    "memlock",
+    "msgqueue",
+    "nice",
+    "nofile",
+    "nproc",
+    "rss",
+    "rtprio",
+    "rttime",
+    "sigpending",
+    "stack",
+];
 
 /// All tables with their keys, to say where a misplaced key belongs.
 pub const SECTIONS: &[(&str, &[&str])] = &[
@@ -62,6 +93,8 @@ pub const SECTIONS: &[(&str, &[&str])] = &[
     ("restart of a [[server]]", RESTART_KEYS),
     ("stop of a [[server]]", STOP_KEYS),
     ("output of a [[server]]", OUTPUT_KEYS),
+    ("lock of a [[server]]", LOCK_KEYS),
+    ("limits of a [[server]]", LIMIT_KEYS),
 ];
 
 /// The longest socket path: sun_path has 108 bytes, the last one is NUL (unix(7)).
@@ -131,6 +164,7 @@ fn node(top: &Reader<'_>) -> (NodeConfig, Policy) {
         control_mode: keys
             .get("controlMode", "an octal string such as \"0600\"", mode)
             .unwrap_or(0o600),
+        server_user: identity::user(&keys, "serverUser"),
     };
     check_node(&keys, &node);
     (node, default_policy(&keys))
@@ -206,7 +240,7 @@ fn standby_port(keys: &Reader<'_>) -> Option<u16> {
 }
 
 /// Permission bits, from octal digits.
-fn mode(value: &DeValue<'_>) -> Result<u32, Refused> {
+pub fn mode(value: &DeValue<'_>) -> Result<u32, Refused> {
     let digits = value.as_str().ok_or(Refused::NotWanted)?;
     let octal = (3..=4).contains(&digits.len()) && digits.chars().all(|c| c.is_digit(8));
     let mode = u32::from_str_radix(digits, 8).map_err(|_| Refused::NotWanted)?;

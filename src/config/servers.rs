@@ -3,6 +3,7 @@
 //! Pure, as all of the parsing: must not look at the machine.
 
 use super::document::Value;
+use super::identity::identity;
 use super::reader::{self, Reader, Refused};
 use super::sections::{
     LEAST_LOG_SIZE, MAX_FILES, MAX_TRIES, OUTPUT_KEYS, RESTART_KEYS, SERVER_KEYS, STOP_KEYS, name,
@@ -84,6 +85,7 @@ fn server(keys: &Reader<'_>, line: u32, policy: &Policy) -> ServerConfig {
         restart: restart(&keys.inner("restart", RESTART_KEYS), policy),
         stop: stop(&keys.inner("stop", STOP_KEYS)),
         output: output(&keys.inner("output", OUTPUT_KEYS)),
+        identity: identity(keys),
     };
     if server.pass_env.iter().any(|name| name.is_empty() || name.contains('=')) {
         keys.error("passEnv", "must hold names, not empty and without \"=\"".to_owned());

@@ -122,6 +122,7 @@ output = { to = "direct", maxSize = "64K", maxFiles = 3 }"#,
         },
         stop: Stop { signal: libc::SIGINT, timeout_ms: 20_000 },
         output: Output { to: OutputTo::Direct, max_size: 65_536, max_files: 3 },
+        identity: identity::Identity::default(),
     };
     assert_eq!(server, expected);
 }
@@ -159,6 +160,7 @@ controlMode = "0660""#;
         log_max_size: 4_096,
         log_max_files: 2,
         control_mode: 0o660,
+        server_user: None,
     };
     assert_eq!(parsed(text).unwrap().node, expected);
 }
