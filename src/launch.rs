@@ -6,7 +6,7 @@
 use crate::api::{ServerStatus, State, Status, Twin};
 use crate::cli::client::Client;
 use crate::cli::{Failure, exit, print, status};
-use crate::config::{Config, OnTerm, OutputTo};
+use crate::config::{Config, ConfigErrors, OnTerm, OutputTo, ServerConfig};
 use crate::core::Identity;
 use crate::output::tail::last_lines;
 use crate::shell;
@@ -96,6 +96,31 @@ pub fn check_rights(config: &Config) -> Result<(), String> {
         config.file.display(),
         missing.join(" and ")
     ))
+}
+
+/// The configuration with the accounts of its servers, and a warning where they would not be found
+/// again without a journal.
+///
+/// # Errors
+/// Those of [`crate::config::look_up_accounts`].
+pub fn with_accounts(config: Config) -> Result<Config, ConfigErrors> {
+    let mut config = crate::config::look_up_accounts(config)?;
+    let is_other = |server: &ServerConfig| {
+        server.identity.account.as_ref().is_some_and(|account| account.uid != 0)
+    };
+    // Any of these opens the environment of another user's process, by kernel.
+    let any = [Capability::SysPtrace, Capability::SysAdmin, Capability::PerfMon];
+    if nix::unistd::geteuid().is_root()
+        && config.servers.iter().any(is_other)
+        && any.into_iter().all(|capability| has_capability(capability) == Some(false))
+    {
+        config.warnings.push(format!(
+            "{}: without CAP_SYS_PTRACE, servers with a user of their own are not recognised when \
+             the journal is lost, and would be started a second time; allow it, or give them a lock",
+            config.file.display()
+        ));
+    }
+    Ok(config)
 }
 
 /// Stays in the foreground as the keeper; gives the exit status.

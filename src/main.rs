@@ -34,7 +34,7 @@ fn run(out: &mut dyn Write, err: &mut dyn Write) -> u8 {
     // Only these two start servers or judge whether they could be started: others need not be root.
     let looks_up = matches!(args.command, Command::Run { .. } | Command::Check);
     let config = config::load(&file).and_then(|config| match looks_up {
-        true => config::look_up_accounts(config),
+        true => launch::with_accounts(config),
         false => Ok(config),
     });
     match config {

@@ -81,6 +81,9 @@ pub enum Capability {
     Kill = 5,
     SetGid = 6,
     SetUid = 7,
+    SysPtrace = 19,
+    SysAdmin = 21,
+    PerfMon = 38,
 }
 
 /// Whether this process has the capability in effect; `None`: /proc does not tell.
@@ -88,7 +91,7 @@ pub fn has_capability(capability: Capability) -> Option<bool> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let set = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
     let set = u64::from_str_radix(set.trim(), 16).ok()?;
-    Some(set & (1 << capability as u32) != 0)
+    Some(set & (1_u64 << capability as u32) != 0)
 }
 
 /// All of these run in the child.

@@ -2,7 +2,7 @@
 
 use crate::support::{Pair, SIGTERM, binary, is_alive, signal, wait_for, wait_until};
 use crate::tools::{freeze, has_tool};
-use crate::{is_root, running, sleeper, take_over};
+use crate::{is_root, lose_journal, running, sleeper, take_over};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -163,7 +163,7 @@ fn a_lock_is_opened_and_made_as_the_servers_user() {
 }
 
 /// What root lacks in a container; newer kernels open /proc/PID/environ to CAP_PERFMON too.
-const NO_PTRACE: [&str; 4] = [
+pub const NO_PTRACE: [&str; 4] = [
     "--bounding-set",
     "-sys_ptrace,-sys_admin,-perfmon",
     "--inh-caps",
@@ -197,4 +197,27 @@ fn a_server_that_got_its_lock_unseen_by_a_hung_active_is_found_running_with_and_
         assert!(is_alive(pid) && pair.server("web")["adopted"] == true);
         pair.ok(&["stop", "web"]);
     }
+}
+
+#[test]
+fn a_lock_keeps_a_second_copy_from_running_where_the_first_can_not_be_recognised() {
+    if !is_root() || !has_tool("setpriv") {
+        return println!("skipped: it needs root and setpriv (util-linux)");
+    }
+    let (pair, _) = with_lock("10m", "user = 54321");
+    let start = || {
+        let mut run = Command::new("setpriv");
+        run.args(NO_PTRACE).arg(binary());
+        run.args(["run", "--detach", "--timeout", "1s", "-c"]).arg(pair.config());
+        run.output().expect("it runs");
+        pair.wait_whole();
+    };
+    start();
+    let first = running(&pair, "web");
+    lose_journal(&pair);
+    start();
+    let waits = pair.wait_state("web", "WAITING")["waitsFor"].to_string();
+    assert!(waits.contains(&format!("held by PID {first} (sleep)")), "{waits}");
+    signal(first, SIGTERM);
+    assert_ne!(running(&pair, "web"), first);
 }

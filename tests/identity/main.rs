@@ -57,6 +57,20 @@ fn take_over(pair: &Pair) {
     pair.wait_whole();
 }
 
+/// Keeper and twins die at one instant, and the journal with them.
+fn lose_journal(pair: &Pair) {
+    pair.wait_whole();
+    let twins = ["keeper", "standby", "active"].map(|role| pair.pid_of(role));
+    twins.iter().for_each(|pid| signal(*pid, support::SIGSTOP));
+    twins.iter().for_each(|pid| signal(*pid, SIGKILL));
+    wait_until("nobody to be left", || !twins.iter().any(|pid| is_alive(*pid)));
+    for file in fs::read_dir(pair.home.join("run")).expect("the run directory").flatten() {
+        if file.file_name().to_string_lossy().contains("journal") {
+            fs::remove_file(file.path()).expect("a file of the journal");
+        }
+    }
+}
+
 /// Words of a line of /proc/PID/status.
 fn words(pid: i32, field: &str) -> Vec<String> {
     status_field(pid, field).split_whitespace().map(str::to_owned).collect()
@@ -274,6 +288,10 @@ fn root_that_lacks_a_capability_says_which_one() {
     let told = both(&output);
     assert_eq!(output.status.code(), Some(78), "{told}");
     assert!(told.contains("that needs CAP_SETUID and CAP_KILL"), "{told}");
+    let mut check = Command::new("setpriv");
+    check.args(locks::NO_PTRACE).arg(support::binary()).arg("check").arg("-c");
+    let told = both(&check.arg(pair.config()).output().expect("it runs"));
+    assert!(told.starts_with("exit status: 0") && told.contains("CAP_SYS_PTRACE"), "{told}");
 }
 
 #[test]
@@ -302,16 +320,7 @@ fn a_server_of_another_user_is_found_again_without_a_journal() {
         return println!("skipped: only root can start servers as another user");
     }
     let (pair, pid) = up("user = \"nobody\"");
-    pair.wait_whole();
-    let twins = ["keeper", "standby", "active"].map(|role| pair.pid_of(role));
-    twins.iter().for_each(|pid| signal(*pid, support::SIGSTOP));
-    twins.iter().for_each(|pid| signal(*pid, SIGKILL));
-    wait_until("nobody to be left", || !twins.iter().any(|pid| is_alive(*pid)));
-    for file in fs::read_dir(pair.home.join("run")).expect("the run directory").flatten() {
-        if file.file_name().to_string_lossy().contains("journal") {
-            fs::remove_file(file.path()).expect("a file of the journal");
-        }
-    }
+    lose_journal(&pair);
     pair.start();
     assert_eq!(pair.pids()["web"], pid, "found by its mark");
     pair.ok(&["stop", "web"]);
