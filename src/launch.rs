@@ -6,7 +6,7 @@
 use crate::api::{ServerStatus, State, Status, Twin};
 use crate::cli::client::Client;
 use crate::cli::{Failure, exit, print, status};
-use crate::config::{Config, OnTerm, OutputTo};
+use crate::config::{Config, ConfigErrors, OnTerm, OutputTo, ServerConfig};
 use crate::core::Identity;
 use crate::output::tail::last_lines;
 use crate::shell;
@@ -14,6 +14,7 @@ use crate::shell::keeper::{self, Pair};
 use crate::sys::kernel::{self, Missing};
 use crate::sys::lock::{self, Attempt};
 use crate::sys::process;
+use crate::sys::rights::{Capability, has_capability};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -70,9 +71,61 @@ pub fn check_fits(config: &Config) -> Result<(), String> {
     ))
 }
 
+/// Can servers be started as other users, and be signalled then?
+///
+/// # Errors
+/// This is root without what root usually may do (a container's); says what is missing.
+pub fn check_rights(config: &Config) -> Result<(), String> {
+    let accounts = config.servers.iter().filter_map(|server| server.identity.account.as_ref());
+    if !nix::unistd::geteuid().is_root() || !accounts.into_iter().any(|account| account.uid != 0) {
+        return Ok(());
+    }
+    let needed = [
+        (Capability::SetUid, "CAP_SETUID"),
+        (Capability::SetGid, "CAP_SETGID"),
+        (Capability::Kill, "CAP_KILL"),
+    ];
+    let lacks = |(capability, _): &&(Capability, &str)| has_capability(*capability) == Some(false);
+    let missing: Vec<&str> = needed.iter().filter(lacks).map(|(_, name)| *name).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(format!(
+        "{}: a server has a user of its own, and that needs {}; allow it in the container, or \
+         remove the key",
+        config.file.display(),
+        missing.join(" and ")
+    ))
+}
+
+/// The configuration with the accounts of its servers, and a warning where they would not be found
+/// again without a journal.
+///
+/// # Errors
+/// Those of [`crate::config::look_up_accounts`].
+pub fn with_accounts(config: Config) -> Result<Config, ConfigErrors> {
+    let mut config = crate::config::look_up_accounts(config)?;
+    let is_other = |server: &ServerConfig| {
+        server.identity.account.as_ref().is_some_and(|account| account.uid != 0)
+    };
+    // Any of these opens the environment of another user's process, by kernel.
+    let any = [Capability::SysPtrace, Capability::SysAdmin, Capability::PerfMon];
+    if nix::unistd::geteuid().is_root()
+        && config.servers.iter().any(is_other)
+        && any.into_iter().all(|capability| has_capability(capability) == Some(false))
+    {
+        config.warnings.push(format!(
+            "{}: without CAP_SYS_PTRACE, servers with a user of their own are not recognised when \
+             the journal is lost, and would be started a second time; allow it, or give them a lock",
+            config.file.display()
+        ));
+    }
+    Ok(config)
+}
+
 /// Stays in the foreground as the keeper; gives the exit status.
 pub fn run(config: Config, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
-    if let Err(text) = check_fits(&config) {
+    if let Err(text) = check_fits(&config).and_then(|()| check_rights(&config)) {
         return Failure::new(exit::BAD_CONFIG, text).print(err);
     }
     let missing = kernel::missing();
@@ -272,7 +325,9 @@ enum Judged {
 fn judge(status: &Status) -> Judged {
     let failed: Vec<String> = wanted(status)
         .filter(|server| match server.state {
-            State::Failed | State::Waiting => true,
+            State::Failed => true,
+            // For a lock it waits with a process, and not for ever.
+            State::Waiting => server.pid.is_none(),
             State::Backoff => !has_a_try_left(server),
             _ => false,
         })

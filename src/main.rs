@@ -32,12 +32,15 @@ fn run(out: &mut dyn Write, err: &mut dyn Write) -> u8 {
         _ => {}
     }
     let file = config::find_file(args.common.config.as_deref());
-    // The environment that counts is that of the pair: `run` reads it.
-    let load = match args.command {
-        Command::Run { .. } | Command::Check { .. } => config::load,
-        _ => config::load_for_command,
+    // The environment that counts is that of the pair: `run` reads it. Only these two start servers
+    // or judge whether they could be started: others need not be root.
+    let config = match args.command {
+        Command::Run { .. } | Command::Check { .. } => {
+            config::load(&file).and_then(launch::with_accounts)
+        }
+        _ => config::load_for_command(&file),
     };
-    match load(&file) {
+    match config {
         Ok(config) => command(args, config, out, err),
         Err(errors) => print(err, &format!("{errors}\n"), exit::BAD_CONFIG),
     }
@@ -102,8 +105,9 @@ fn warnings(config: &Config, err: &mut dyn Write) -> u8 {
     for warning in &config.warnings {
         print(err, &format!("warning: {warning}\n"), exit::DONE);
     }
-    match launch::check_fits(config) {
-        Ok(_) => exit::DONE,
+    let checked = launch::check_fits(config).and_then(|()| launch::check_rights(config));
+    match checked {
+        Ok(()) => exit::DONE,
         Err(text) => Failure::new(exit::BAD_CONFIG, text).print(err),
     }
 }

@@ -41,6 +41,18 @@ pub const WORDS: &[&str] = &[
     "standbyPort = ",
     "runDir = ",
     "passEnv = ",
+    "user = ",
+    "group = ",
+    "umask = ",
+    "envFile = ",
+    "limits = ",
+    "nofile = ",
+    "nice = ",
+    "oomScoreAdjust = ",
+    "lock = ",
+    "file = ",
+    "\"027\"",
+    "\"0:unlimited\"",
     "output = ",
     "= ",
     "{ ",
@@ -156,6 +168,13 @@ fn accepted(input: &Input, config: &Config) {
         assert!(words.clone().all(|word| !word.contains('\0')), "{words:?}");
         assert!(server.env.keys().all(|key| !key.is_empty() && !key.contains('=')));
         assert!((1..=64).contains(&server.stop.signal));
+        let identity = &server.identity;
+        assert!(identity.limits.iter().all(|limit| limit.soft <= limit.hard));
+        assert!(identity.nice.is_none_or(|nice| (-20..=19).contains(&nice)));
+        assert!(identity.oom_score_adjust.is_none_or(|score| (-1000..=1000).contains(&score)));
+        assert!(identity.env_files.iter().all(|file| file.path.is_absolute()));
+        assert!(identity.lock.as_ref().is_none_or(|lock| lock.file.is_absolute()));
+        assert!(identity.umask.is_none_or(|umask| umask <= 0o777));
     }
     let shown = effective_lines(config);
     let rows = 7 + config.included.len() + config.servers.len();
@@ -210,7 +229,10 @@ pub fn seeds() -> Vec<Vec<u8>> {
     let full = "[nodeManager]\nname = \"n\"\nrunDir = \"r\"\nonTerm = \"keep-servers\"\n[[server]]\n\
          name = \"b\"\ncommand = [\"/x\", \"y\"]\npassEnv = [\"LC_*\"]\nautoStart = \"remember\"\n\
          restart = { when = \"on-failure\", tries = 5, window = \"2m\", delay = \"1s\", delayMax = \"30s\" }\n\
-         output = { to = \"pipe\", maxSize = \"10MiB\", maxFiles = 7 }\n";
+         output = { to = \"pipe\", maxSize = \"10MiB\", maxFiles = 7 }\n\
+         user = \"web\"\ngroup = [\"a\", 7]\numask = \"027\"\nenvFile = [\"-x\"]\nnice = 5\n\
+         limits = { nofile = 9, core = \"0:unlimited\", as = \"1GiB\" }\n\
+         lock = { file = \"/l\", timeout = \"1m\" }\n";
     let many = "[nodeManager]\ninclude = [\"a.toml\", \"conf.d/*.toml\"]\ncontrolGroup = \"g\"\n\
          maxParallelStarts = 3\n[[server]]\nname = \"a\"\ncommand = \"x ${p} ${E:-1} '${WORDS}'\"\n\
          instances = 2\nvars = { p = [1, 2] }\ntags = [\"t\"]\nessential = true\n\x0c[[server]]\n\

@@ -7,6 +7,7 @@
 mod answers;
 mod bequest;
 mod config;
+mod env_file;
 mod journal;
 mod link;
 mod pair_file;
@@ -32,6 +33,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "answers", run: answers::run, words: answers::WORDS, seeds: answers::seeds },
     Target { name: "bequest", run: bequest::run, words: bequest::WORDS, seeds: bequest::seeds },
     Target { name: "config", run: config::run, words: config::WORDS, seeds: config::seeds },
+    Target { name: "env_file", run: env_file::run, words: env_file::WORDS, seeds: env_file::seeds },
     Target { name: "journal", run: journal::run, words: journal::WORDS, seeds: journal::seeds },
     Target { name: "link", run: link::run, words: link::WORDS, seeds: link::seeds },
     Target {

@@ -140,17 +140,21 @@ fn home_by_place(file: &Path) -> PathBuf {
     }
 }
 
+fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    read_regular(path, most, TOO_LARGE)
+}
+
 /// Reads a regular file of at most so many bytes. Others are refused: opening a FIFO would wait for
 /// its writer.
-fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+pub(super) fn read_regular(path: &Path, max_bytes: u64, too_large: &str) -> io::Result<Vec<u8>> {
     let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
     if !file.metadata()?.is_file() {
         return Err(io::Error::other("not a regular file"));
     }
     let mut bytes = Vec::new();
-    file.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > most {
-        return Err(io::Error::other(TOO_LARGE));
+    file.take(max_bytes.saturating_add(1)).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > max_bytes {
+        return Err(io::Error::other(too_large));
     }
     Ok(bytes)
 }

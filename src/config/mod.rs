@@ -4,14 +4,17 @@
 //! values hold resolved paths and milliseconds, and go as JSON to the processes of the pair, so
 //! that all of them work with the same ones.
 
+mod accounts;
 mod assemble;
 mod checks;
 mod dependencies;
 mod document;
 mod effective;
+pub mod env_file;
 mod error;
 mod expand;
 mod file;
+pub mod identity;
 mod input;
 mod instances;
 mod order;
@@ -26,6 +29,7 @@ mod tests;
 #[cfg(test)]
 mod tests_of_many;
 
+pub use accounts::look_up_accounts;
 pub use assemble::{parse, parse_input};
 pub use checks::{HealthCheck, Http, Probe, Readiness, Target};
 pub use effective::{Effective, effective};
@@ -86,6 +90,8 @@ pub struct NodeConfig {
     pub log_max_files: u32,
     /// Permission bits of the control socket.
     pub control_mode: u32,
+    /// The user of servers that name none, where this is root.
+    pub server_user: Option<identity::Named>,
     pub control_group: Option<ControlGroup>,
     /// Servers that may be on their way up at once.
     pub max_parallel_starts: u32,
@@ -143,6 +149,7 @@ pub struct ServerConfig {
     pub restart: Policy,
     pub stop: Stop,
     pub output: Output,
+    pub identity: identity::Identity,
 }
 
 impl ServerConfig {
@@ -267,7 +274,11 @@ pub fn effective_lines(config: &Config) -> String {
             .unwrap_or_else(|_| server.command.join(" "))
             .replace(char::is_control, "?");
         let cwd = server.cwd.display();
-        let _ = writeln!(lines, "server {:<8} {command} (in {cwd})", server.name);
+        let who = server.identity.account.as_ref().map_or(String::new(), |account| {
+            let name = account.name.clone().unwrap_or_else(|| "no name".to_owned());
+            format!(", as {name}: uid {}, gid {}", account.uid, account.gid)
+        });
+        let _ = writeln!(lines, "server {:<8} {command} (in {cwd}{who})", server.name);
     }
     lines
 }

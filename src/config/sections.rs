@@ -6,6 +6,7 @@
 
 use super::checks::{HEALTH_KEYS, READY_KEYS};
 use super::document::Value;
+use super::identity;
 use super::input::problem_of;
 use super::reader::{self, Reader, Refused};
 use super::units::quoted;
@@ -37,6 +38,7 @@ pub const NODE_KEYS: &[&str] = &[
     "serverRestartTryCount",
     "serverRestartDurationTime",
     "serverRetryRestart",
+    "serverUser",
 ];
 
 pub const SERVER_KEYS: &[&str] = &[
@@ -59,6 +61,15 @@ pub const SERVER_KEYS: &[&str] = &[
     "restart",
     "stop",
     "output",
+    "user",
+    "group",
+    "umask",
+    "envFile",
+    "limits",
+    "nice",
+    "oomScoreAdjust",
+    "noNewPrivileges",
+    "lock",
 ];
 
 pub const RESTART_KEYS: &[&str] = &[
@@ -76,6 +87,26 @@ pub const RESTART_KEYS: &[&str] = &[
 pub const STOP_KEYS: &[&str] = &["signal", "timeout"];
 pub const OUTPUT_KEYS: &[&str] = &["to", "maxSize", "maxFiles"];
 pub const DEPENDENCY_KEYS: &[&str] = &["name", "onFailure"];
+pub const LOCK_KEYS: &[&str] = &["file", "timeout"];
+/// The resources of setrlimit(2), by the names that limits.conf(5) gives them.
+pub const LIMIT_KEYS: &[&str] = &[
+    "as",
+    "core",
+    "cpu",
+    "data",
+    "fsize",
+    "locks",
+    "memlock",
+    "msgqueue",
+    "nice",
+    "nofile",
+    "nproc",
+    "rss",
+    "rtprio",
+    "rttime",
+    "sigpending",
+    "stack",
+];
 
 /// All tables with their keys, to say where a misplaced key belongs.
 pub const SECTIONS: &[(&str, &[&str])] = &[
@@ -87,6 +118,8 @@ pub const SECTIONS: &[(&str, &[&str])] = &[
     ("ready of a [[server]]", READY_KEYS),
     ("health of a [[server]]", HEALTH_KEYS),
     ("dependsOn of a [[server]]", DEPENDENCY_KEYS),
+    ("lock of a [[server]]", LOCK_KEYS),
+    ("limits of a [[server]]", LIMIT_KEYS),
 ];
 
 /// The longest socket path: sun_path has 108 bytes, the last one is NUL (unix(7)).
@@ -140,6 +173,7 @@ pub fn node(top: &Reader<'_>) -> (NodeConfig, Policy) {
         max_parallel_starts: keys
             .number("maxParallelStarts", "a number", 1..=MAX_PARALLEL_STARTS)
             .unwrap_or(16),
+        server_user: identity::user(&keys, "serverUser"),
     };
     check_includes(&keys);
     check_node(&keys, &node);
@@ -263,7 +297,7 @@ fn standby_port(keys: &Reader<'_>) -> Option<u16> {
 }
 
 /// Permission bits, from octal digits.
-fn mode(value: &DeValue<'_>) -> Result<u32, Refused> {
+pub fn mode(value: &DeValue<'_>) -> Result<u32, Refused> {
     let digits = value.as_str().ok_or(Refused::NotWanted)?;
     let octal = (3..=4).contains(&digits.len()) && digits.chars().all(|c| c.is_digit(8));
     let mode = u32::from_str_radix(digits, 8).map_err(|_| Refused::NotWanted)?;

@@ -5,6 +5,7 @@
 use super::checks::{health, readiness};
 use super::dependencies::{self, Origin};
 use super::document::{Document, Value};
+use super::identity::identity;
 use super::instances::{Instance, Instances};
 use super::policy::policy;
 use super::reader::{self, Reader, Refused};
@@ -162,6 +163,7 @@ fn server(
         restart: policy(&keys.inner("restart", RESTART_KEYS), default),
         stop: stop(&keys.inner("stop", STOP_KEYS)),
         output: output(&keys.inner("output", OUTPUT_KEYS)),
+        identity: identity(keys),
     };
     if let Some(number) = instance.number {
         server.env.insert(INSTANCE_VARIABLE.to_owned(), number.to_string());

@@ -151,6 +151,7 @@ output = { to = "direct", maxSize = "64K", maxFiles = 3 }"#,
         },
         stop: Stop { signal: libc::SIGINT, timeout_ms: 20_000 },
         output: Output { to: OutputTo::Direct, max_size: 65_536, max_files: 3 },
+        identity: identity::Identity::default(),
     };
     assert_eq!(server, expected);
 }
@@ -193,6 +194,7 @@ include = []"#;
         control_mode: 0o660,
         control_group: Some(ControlGroup { name: "7".into(), line: 16, gid: Some(7) }),
         max_parallel_starts: 3,
+        server_user: None,
     };
     assert_eq!(parsed(text).unwrap().node, expected);
 }

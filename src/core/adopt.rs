@@ -30,6 +30,7 @@ impl Server {
             Phase::Verifying { was, .. } => self.verify(now, *was, steps),
             was @ (Phase::AtGate { .. }
             | Phase::Execing { .. }
+            | Phase::Locking { .. }
             | Phase::Settling { .. }
             | Phase::Unready { .. }
             | Phase::Up { .. }
@@ -80,7 +81,9 @@ impl Server {
         self.rec.adopted = true;
         steps.push(Step::Do(Action::Note(Note::Adopted(self.id))));
         match was {
-            Phase::AtGate { process, .. } | Phase::Execing { process, .. } => {
+            Phase::AtGate { process, .. }
+            | Phase::Execing { process, .. }
+            | Phase::Locking { process, .. } => {
                 self.rec.reason = None;
                 self.settle(now, process, steps);
             }

@@ -152,6 +152,7 @@ impl Server {
             | Phase::Spawning { .. }
             | Phase::AtGate { .. }
             | Phase::Execing { .. }
+            | Phase::Locking { .. }
             | Phase::Settling { .. }
             | Phase::Unready { .. }
             | Phase::Reaping { .. }

@@ -126,6 +126,11 @@ impl Node {
                     s.on_child_refused(now, start_number, error, steps);
                 });
             }
+            Event::ChildWaits { server, start_number, text, timeout_ms } => {
+                self.with_server(server, |s, steps| {
+                    s.on_child_waits(now, start_number, text, timeout_ms, steps);
+                });
+            }
             Event::Executed { server, start_number } => {
                 self.with_server(server, |s, steps| s.on_executed(now, start_number, steps));
             }

@@ -17,7 +17,9 @@ impl Server {
     /// The leader is dead.
     pub fn on_died(&mut self, now: Ms, process: Identity, exit: Option<Exit>, steps: &mut Steps) {
         match self.rec.phase.clone() {
-            Phase::AtGate { process: own, .. } | Phase::Execing { process: own, .. }
+            Phase::AtGate { process: own, .. }
+            | Phase::Execing { process: own, .. }
+            | Phase::Locking { process: own, .. }
                 if own == process =>
             {
                 self.leader_died(now, process, exit, exit.is_none(), steps);
@@ -40,16 +42,12 @@ impl Server {
                 self.reap_and_probe(process, steps);
             }
             Phase::Verifying { was, .. } if was.process() == Some(process) => {
-                match *was {
+                if was.is_before_exec() {
                     // A child of the dead active: it may have ended at its gate, with its parent.
-                    Phase::AtGate { .. } | Phase::Execing { .. } => {
-                        self.leader_died(now, process, exit, true, steps);
-                    }
-                    was => {
-                        self.rec.phase = was;
-                        self.on_died(now, process, exit, steps);
-                    }
+                    return self.leader_died(now, process, exit, true, steps);
                 }
+                self.rec.phase = *was;
+                self.on_died(now, process, exit, steps);
             }
             // Not the process we have: news of an earlier one.
             _ => {}
@@ -83,7 +81,7 @@ impl Server {
     pub fn on_status(&mut self, now: Ms, process: Identity, exit: Exit, steps: &mut Steps) {
         let (phase, at_gate) = match self.rec.phase.clone() {
             Phase::Verifying { was, .. } => {
-                let at_gate = matches!(*was, Phase::AtGate { .. } | Phase::Execing { .. });
+                let at_gate = was.is_before_exec();
                 (*was, at_gate)
             }
             phase => (phase, false),

@@ -118,6 +118,14 @@ pub enum Event {
         start_number: u64,
         error: String,
     },
+    /// The child passed its gate and waits for what `text` names before its exec; it is given so
+    /// long.
+    ChildWaits {
+        server: ServerId,
+        start_number: u64,
+        text: String,
+        timeout_ms: u64,
+    },
     /// exec succeeded (or the child was killed on its way there: `Died` follows).
     Executed {
         server: ServerId,

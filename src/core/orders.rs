@@ -37,6 +37,7 @@ impl Server {
             | Phase::Spawning { .. }
             | Phase::AtGate { .. }
             | Phase::Execing { .. }
+            | Phase::Locking { .. }
             | Phase::Settling { .. }
             | Phase::Unready { .. }
             | Phase::Up { .. } => {}
@@ -139,7 +140,9 @@ impl Server {
                 steps.push(Step::Save);
             }
             Phase::AtGate { process, .. } => self.end(now, process, new_why, true, steps),
+            // With grace: it may get its lock, and be a server, at this very moment.
             Phase::Execing { process, .. }
+            | Phase::Locking { process, .. }
             | Phase::Settling { process, .. }
             | Phase::Unready { process, .. }
             | Phase::Up { process } => self.end(now, process, new_why, kill, steps),

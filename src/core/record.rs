@@ -74,6 +74,8 @@ pub enum Phase {
     AtGate { process: Identity, until: Ms },
     /// The gate is open; the result of exec is owed.
     Execing { process: Identity, until: Ms },
+    /// The gate is open; the child waits, before its exec, for a lock that somebody else holds.
+    Locking { process: Identity, until: Ms },
     /// It runs, and is watched for an early end until then.
     Settling { process: Identity, until: Ms },
     /// It runs, and has to show until then that it is ready; a oneshot has to end well until then.

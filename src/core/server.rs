@@ -11,6 +11,7 @@
 //! * AtGate -> Execing: the record is safe, the gate opens. Never the other way round.
 //! * Execing -> Settling or Unready -> Up: exec succeeded; it did not end early, or showed that it
 //!   is ready.
+//! * Execing -> Locking -> Settling or Unready: before its exec the child had to wait for a lock.
 //! * any of these -> Stopping: asked for, or the leader is dead and what it left is cleared away.
 //!   `Reaping` comes first when the status of a leader that was not our child is still unknown.
 //! * Stopping -> Down, Spawning, Backoff, Exited or Failed: the group is empty.
@@ -68,6 +69,7 @@ impl Phase {
         match self {
             Phase::AtGate { process, .. }
             | Phase::Execing { process, .. }
+            | Phase::Locking { process, .. }
             | Phase::Settling { process, .. }
             | Phase::Unready { process, .. }
             | Phase::Up { process }
@@ -83,6 +85,11 @@ impl Phase {
             | Phase::Failed
             | Phase::Exited => None,
         }
+    }
+
+    /// A takeover at this point may find a child that no server has come of.
+    pub fn is_before_exec(&self) -> bool {
+        matches!(self, Phase::AtGate { .. } | Phase::Execing { .. } | Phase::Locking { .. })
     }
 
     /// Nothing of it is left, or ever was: a start may begin, and a stop has ended.
@@ -136,6 +143,7 @@ impl Server {
             Phase::Spawning { until }
             | Phase::AtGate { until, .. }
             | Phase::Execing { until, .. }
+            | Phase::Locking { until, .. }
             | Phase::Settling { until, .. }
             | Phase::Unready { until, .. }
             | Phase::Reaping { until, .. }
@@ -163,6 +171,7 @@ impl Server {
                 self.rec.reason = Some("exec takes long".to_string());
                 self.enter(Phase::Execing { process, until: now.after(EXEC_SLOW_MS) }, steps);
             }
+            Phase::Locking { process, .. } => self.lock_was_not_free(now, process, steps),
             Phase::Settling { process, .. } => self.become_up(now, process, steps),
             Phase::Unready { .. } => self.on_start_timeout(now, steps),
             Phase::Up { .. } => {
@@ -232,7 +241,7 @@ impl Server {
         if self.rec.start_number != number {
             return;
         }
-        if let Phase::AtGate { process, .. } | Phase::Execing { process, .. } = self.rec.phase {
+        if let Some(process) = self.child_before_exec() {
             self.rec.reason = Some(error);
             let until = now.after(KILL_AGAIN_MS);
             let why = Why::Ended;
@@ -247,13 +256,53 @@ impl Server {
         if self.rec.start_number != number {
             return;
         }
-        if let Phase::AtGate { process, .. } | Phase::Execing { process, .. } = self.rec.phase {
+        if let Some(process) = self.child_before_exec() {
             self.rec.reason = Some(error);
             let until = now.after(KILL_AGAIN_MS);
             let why = Why::NeverRan;
             let phase = Phase::Stopping { process, why, leader_dead: false, killed: true, until };
             self.enter(phase, steps);
         }
+    }
+
+    /// The child that has not said yet that it is a server.
+    fn child_before_exec(&self) -> Option<Identity> {
+        match self.rec.phase {
+            Phase::AtGate { process, .. }
+            | Phase::Execing { process, .. }
+            | Phase::Locking { process, .. } => Some(process),
+            _ => None,
+        }
+    }
+
+    /// The child has passed its gate and waits for what `text` names, before its exec.
+    pub fn on_child_waits(
+        &mut self,
+        now: Ms,
+        number: u64,
+        text: String,
+        timeout_ms: u64,
+        steps: &mut Steps,
+    ) {
+        if self.rec.start_number != number {
+            return;
+        }
+        if let Phase::Execing { process, .. } = self.rec.phase {
+            self.rec.reason = Some(text);
+            self.enter(Phase::Locking { process, until: now.after(timeout_ms) }, steps);
+        }
+    }
+
+    /// Then its policy decides. Without grace: one that gets its lock at this very moment must not
+    /// end well by a stop signal, and count as EXITED.
+    fn lock_was_not_free(&mut self, now: Ms, process: Identity, steps: &mut Steps) {
+        let waited_s = self.rec.started_at.map_or(0, |at| now.since(at) / 1000);
+        let what = self.rec.reason.take().unwrap_or_default();
+        self.rec.reason = Some(format!("waited {waited_s} s in vain for {what}"));
+        let (why, until) = (Why::Ended, now.after(KILL_AGAIN_MS));
+        let phase = Phase::Stopping { process, why, leader_dead: false, killed: true, until };
+        self.enter(phase, steps);
+        self.signal(process, SIGKILL, Scope::Group, steps);
     }
 
     /// The record of the child is safe: this, and nothing else, opens the gate.
@@ -279,7 +328,7 @@ impl Server {
         if self.rec.start_number != start_number {
             return;
         }
-        if let Phase::Execing { process, .. } = self.rec.phase {
+        if let Phase::Execing { process, .. } | Phase::Locking { process, .. } = self.rec.phase {
             self.rec.reason = None;
             self.settle(now, process, steps);
         }

@@ -300,9 +300,7 @@ impl Shell {
 /// Before exec a process has no mark; after it, a server may hide its own.
 fn may_be_at_gate(node: &crate::core::Node, server: ServerId) -> bool {
     match node.servers.get(server.0).map(|server| &server.rec.phase) {
-        Some(Phase::Verifying { was, .. }) => {
-            matches!(**was, Phase::AtGate { .. } | Phase::Execing { .. })
-        }
+        Some(Phase::Verifying { was, .. }) => was.is_before_exec(),
         _ => false,
     }
 }

@@ -8,6 +8,7 @@ pub mod bequest;
 mod control;
 mod ctx;
 pub mod guard;
+mod identity;
 pub mod keeper;
 pub mod mover;
 mod notes;

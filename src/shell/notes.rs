@@ -309,6 +309,7 @@ impl Shell {
             Phase::Waiting { pid, .. } => {
                 warn!(target: "0311", "{name}: WAITING for the end of PID {pid}, which carries its mark");
             }
+            Phase::Locking { .. } => warn!(target: "0314", "{name}: WAITING for {reason}"),
             Phase::Spawning { .. } | Phase::Execing { .. } | Phase::Verifying { .. } => {
                 info!(target: "0312", "{name}: {reason}");
             }

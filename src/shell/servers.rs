@@ -5,6 +5,7 @@
 
 mod adoption;
 mod deaths;
+mod failures;
 mod groups;
 
 use super::ctx::Ctx;
@@ -15,7 +16,6 @@ use crate::core::{Event, Exit, Identity, Ms, ServerId};
 use crate::sys::pidfd::{self, Verified};
 use crate::sys::spawn::{self, News};
 use log::warn;
-use nix::errno::Errno;
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
@@ -39,6 +39,8 @@ struct Child {
     /// The gate is to be opened, and could not be yet.
     opens: bool,
     start_number: u64,
+    /// Why its start could not be prepared.
+    unprepared: Option<String>,
     /// One living member of the group of the dead leader.
     witness: Option<OwnedFd>,
 }
@@ -117,7 +119,7 @@ impl Servers {
     ) -> Result<Identity, String> {
         let name = self.name(server).to_string();
         let config = ctx.server(&name).ok_or("it is not in the configuration any more")?;
-        let spec = spec::spec(ctx, config, start_number)?;
+        let (spec, unprepared) = spec::spec(ctx, config, start_number)?;
         let cannot = |what: &str, error: io::Error| format!("cannot {what}: {error}");
         let child = spawn::spawn_server(&spec).map_err(|error| cannot("fork", error))?;
         // From here on dropping `child` closes its gate, and it ends without exec.
@@ -147,6 +149,7 @@ impl Servers {
                 is_ours: true,
                 gate: Some(child.gate),
                 start_number,
+                unprepared,
                 ..Child::default()
             },
         );
@@ -225,15 +228,18 @@ impl Servers {
         if let Some(child) = self.children.get(number).filter(|child| child.opens) {
             self.open_gate(ctx, server, child.start_number);
         }
-        // The child says at most two things: ready, and what failed.
+        // The child says at most three things: ready, that it waits, and what failed.
         for _ in 0..4 {
             let Some(child) = self.children.get_mut(number) else { return };
             let (start_number, Some(gate)) = (child.start_number, &child.gate) else { return };
             match spawn::read_news(gate) {
                 Ok(None) => return,
                 Ok(Some(News::Ready)) => {}
-                Ok(Some(News::Failed { step, errno, program })) => {
-                    let error = self.failure_text(ctx, server, step, errno, program);
+                Ok(Some(News::WaitsForLock { device, inode })) => {
+                    self.tell_wait(ctx, server, start_number, device, inode);
+                }
+                Ok(Some(News::Failed { step, errno, detail })) => {
+                    let error = self.failure_text(ctx, server, step, errno, detail);
                     // Its FIFO was there when it was forked: somebody empties the run directory.
                     let is_piped = ctx
                         .server(self.name(server))
@@ -255,42 +261,6 @@ impl Servers {
                     return;
                 }
             }
-        }
-    }
-
-    fn failure_text(
-        &self,
-        ctx: &Ctx,
-        server: ServerId,
-        step: spawn::Step,
-        errno: i32,
-        program: usize,
-    ) -> String {
-        let name = self.name(server);
-        let cause = Errno::from_raw(errno).desc();
-        let Some(config) = ctx.server(name) else { return format!("{step}: {cause}") };
-        match step {
-            spawn::Step::Exec => {
-                let number = self.children.get(server.0).map_or(0, |child| child.start_number);
-                let tried = spec::spec(ctx, config, number).ok();
-                let path = tried.and_then(|spec| spec.programs.get(program).cloned());
-                let path = path.map(|path| path.to_string_lossy().into_owned());
-                let path =
-                    path.unwrap_or_else(|| config.command.first().cloned().unwrap_or_default());
-                let is_searched = config.command.first().is_some_and(|word| !word.contains('/'));
-                match (is_searched, errno) {
-                    (true, libc::ENOENT) => format!(
-                        "cannot execute {}: not found in the PATH of the server (errno {errno})",
-                        config.command.first().map_or("", String::as_str)
-                    ),
-                    _ => format!("cannot execute {path}: {cause} (errno {errno})"),
-                }
-            }
-            spawn::Step::Chdir => {
-                format!("cannot change to {}: {cause} (errno {errno})", config.cwd.display())
-            }
-            spawn::Step::Output => format!("cannot open its output: {cause} (errno {errno})"),
-            other => format!("cannot start: step {other}: {cause} (errno {errno})"),
         }
     }
 }

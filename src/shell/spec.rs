@@ -4,8 +4,8 @@
 //! may only make system calls.
 
 use super::ctx::Ctx;
+use super::identity;
 use crate::config::{OutputTo, ServerConfig};
-use crate::sys::process;
 use crate::sys::spawn::{ServerSpec, Stdout};
 use std::collections::BTreeMap;
 use std::ffi::{CString, OsString};
@@ -24,10 +24,20 @@ pub fn mark(node: &str, name: &str, start_number: u64) -> String {
 
 /// What the child of this server needs.
 ///
+/// With it, why it can't be started although there is a child: that is for its policy.
+///
 /// # Errors
 /// The command or a variable contains a NUL byte.
-pub fn spec(ctx: &Ctx, server: &ServerConfig, start_number: u64) -> Result<ServerSpec, String> {
-    let env = environment(ctx, server, start_number);
+pub fn spec(
+    ctx: &Ctx,
+    server: &ServerConfig,
+    start_number: u64,
+) -> Result<(ServerSpec, Option<String>), String> {
+    let (variables, unprepared) = match identity::variables(&server.identity) {
+        Ok(variables) => (variables, None),
+        Err(text) => (Vec::new(), Some(text)),
+    };
+    let env = environment(ctx, server, variables, start_number);
     let program = server.command.first().ok_or("the command is empty")?;
     let programs = candidates(ctx, program, &env);
     let name = &server.name;
@@ -37,7 +47,8 @@ pub fn spec(ctx: &Ctx, server: &ServerConfig, start_number: u64) -> Result<Serve
         OutputTo::Null => Stdout::Null,
     };
     let words = server.command.iter().map(|word| c_string(word.as_bytes()));
-    Ok(ServerSpec {
+    let lock = server.identity.lock.as_ref();
+    let spec = ServerSpec {
         argv: words.collect::<Result<_, _>>()?,
         programs: programs.iter().map(|path| c_string(path)).collect::<Result<_, _>>()?,
         env: env
@@ -46,22 +57,18 @@ pub fn spec(ctx: &Ctx, server: &ServerConfig, start_number: u64) -> Result<Serve
             .collect::<Result<_, _>>()?,
         cwd: c_string(server.cwd.as_os_str().as_bytes())?,
         stdout,
-        umask: ctx.originals.umask,
-        nofile: Some(ctx.originals.nofile),
-        oom_score_adj: oom_score_adj(ctx),
-    })
-}
-
-/// Somebody can protect a twin, or offer it first, while it runs: that is not for its servers.
-fn oom_score_adj(ctx: &Ctx) -> Option<CString> {
-    let original = ctx.originals.oom_score_adj?;
-    let is_changed = process::oom_score_adj().is_some_and(|own| own != original);
-    is_changed.then(|| CString::new(original.to_string()).ok()).flatten()
+        umask: server.identity.umask.unwrap_or(ctx.originals.umask),
+        rights: identity::rights(&server.identity, &ctx.originals),
+        lock: lock.map(|lock| c_string(lock.file.as_os_str().as_bytes())).transpose()?,
+        is_unprepared: unprepared.is_some(),
+    };
+    Ok((spec, unprepared))
 }
 
 fn environment(
     ctx: &Ctx,
     server: &ServerConfig,
+    variables: Vec<(String, String)>,
     start_number: u64,
 ) -> BTreeMap<OsString, OsString> {
     let is_passed = |name: &str| {
@@ -71,6 +78,8 @@ fn environment(
     };
     let mut env: BTreeMap<OsString, OsString> =
         std::env::vars_os().filter(|(name, _)| is_passed(&name.to_string_lossy())).collect();
+    identity::add_login(&server.identity, &mut env);
+    env.extend(variables.into_iter().map(|(name, value)| (name.into(), value.into())));
     for (name, value) in &server.env {
         env.insert(name.into(), value.into());
     }

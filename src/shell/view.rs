@@ -149,6 +149,7 @@ pub fn server_status(rec: &ServerRecord, clock: &Clock, tries: u32) -> ServerSta
             Phase::Waiting { pid, .. } => {
                 Some(format!("the end of PID {pid}, which carries its mark"))
             }
+            Phase::Locking { .. } => rec.reason.clone(),
             _ => None,
         },
         status_text: None,
@@ -181,7 +182,7 @@ pub fn state_of(phase: &Phase) -> State {
         | Phase::Unready { .. } => State::Starting,
         Phase::Up { .. } => State::Running,
         Phase::Reaping { .. } | Phase::Stopping { .. } => State::Stopping,
-        Phase::Queued | Phase::Waiting { .. } => State::Waiting,
+        Phase::Queued | Phase::Waiting { .. } | Phase::Locking { .. } => State::Waiting,
         Phase::Backoff { .. } => State::Backoff,
         Phase::Failed => State::Failed,
         Phase::Exited => State::Exited,
@@ -212,6 +213,7 @@ fn detail(rec: &ServerRecord, now: Ms, tries: u32) -> String {
         Phase::Waiting { pid, .. } => {
             format!("waits for the end of PID {pid}, which carries its mark")
         }
+        Phase::Locking { .. } => format!("waits for {reason}"),
         Phase::Exited | Phase::Down if reason.is_empty() => {
             rec.last_exit.as_ref().map(|last| exit_text(last.exit)).unwrap_or_default()
         }

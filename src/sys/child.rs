@@ -263,6 +263,15 @@ pub(super) fn open_as(path: &CStr, flags: OFlag, mode: Mode, target: RawFd) -> S
     copied
 }
 
+/// Gives the file behind `fd` to this user.
+pub(super) fn give_to(fd: RawFd, uid: libc::uid_t) -> Stepped {
+    // SAFETY: integers only; the last one leaves the group as it is.
+    if unsafe { libc::fchown(fd, uid, libc::gid_t::MAX) } < 0 {
+        return Err(Errno::last_raw());
+    }
+    Ok(())
+}
+
 /// Becomes `program`; returns only to say why that failed.
 pub(super) fn exec(program: &CStr, argv: &Pointers, env: &Pointers) -> i32 {
     // SAFETY: `program` ends with a NUL; both arrays end with a null pointer, and their texts

@@ -12,7 +12,9 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
-/// Makes a FIFO with `mode` (less the umask); one of ours that is there already is as good.
+/// Makes a FIFO with `mode` (less the umask); one of ours that is there already is as good. For root
+/// that is everybody's: a server's FIFO belongs to the server's user, and only root writes to the
+/// directory of them.
 ///
 /// # Errors
 /// AlreadyExists when something else, or somebody else's, is there; those of mkfifo(3).
@@ -25,7 +27,7 @@ pub fn make_fifo(path: &Path, mode: u32) -> io::Result<()> {
     if !found.file_type().is_fifo() {
         return Err(in_the_way(path, "something that is no FIFO is there; remove it"));
     }
-    if found.uid() != geteuid().as_raw() {
+    if found.uid() != geteuid().as_raw() && !geteuid().is_root() {
         return Err(in_the_way(path, "another user's is there; remove it"));
     }
     Ok(())

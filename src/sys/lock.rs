@@ -8,10 +8,12 @@
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
+/// As much of /proc/locks as is read.
+const LOCKS_MAX_BYTES: u64 = 1 << 20;
 /// Tries before a lock that changes hands all the time is called busy.
 const TRIES: usize = 8;
 
@@ -89,6 +91,35 @@ pub fn holder(path: &Path) -> io::Result<Option<i32>> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(e),
     }
+}
+
+/// Who has the flock(2) on the file of this device and inode, as /proc/locks tells; `None` when
+/// nobody is to be seen (it is in another PID namespace, or the lock is on another machine).
+///
+/// The number is of the process that took it, which may be dead while a child of it still has the
+/// descriptor.
+pub fn flock_holder(device: u64, inode: u64) -> Option<i32> {
+    let mut table = String::new();
+    File::open("/proc/locks").ok()?.take(LOCKS_MAX_BYTES).read_to_string(&mut table).ok()?;
+    flock_holder_in(&table, device, inode)
+}
+
+/// Of each line: number, kind, mode, access, PID, file, range; behind the number `->` of one who
+/// waits. Some file systems (overlayfs, btrfs) show files a device that is not the table's.
+fn flock_holder_in(table: &str, device: u64, inode: u64) -> Option<i32> {
+    let (major, minor) = (nix::sys::stat::major(device), nix::sys::stat::minor(device));
+    let file = format!("{major:02x}:{minor:02x}:{inode}");
+    let same_inode = format!(":{inode}");
+    let holders = table.lines().filter_map(|line| {
+        let mut words = line.split_ascii_whitespace().skip(1);
+        let (kind, pid, file) = (words.next()?, words.nth(2)?, words.next()?);
+        (kind == "FLOCK").then(|| Some((file, pid.parse::<i32>().ok()?))).flatten()
+    });
+    let holders: Vec<(&str, i32)> = holders.collect();
+    let exact = holders.iter().find(|(found, _)| *found == file);
+    let mut alike = holders.iter().filter(|(found, _)| found.ends_with(&same_inode));
+    let found = exact.or_else(|| alike.next().filter(|_| alike.next().is_none()))?;
+    Some(found.1).filter(|pid| *pid > 0)
 }
 
 fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
@@ -176,6 +207,23 @@ mod tests {
         std::os::unix::fs::symlink(scratch.path("elsewhere"), &path).unwrap();
         assert_eq!(Lock::try_take(&path).unwrap_err().raw_os_error(), Some(libc::ELOOP));
         assert!(!scratch.path("elsewhere").exists());
+    }
+
+    #[test]
+    fn the_holder_of_a_flock_is_told_from_those_who_wait_and_from_other_locks() {
+        let table = "1: POSIX  ADVISORY  WRITE 7 08:01:55 0 EOF\n\
+                     2: FLOCK  ADVISORY  WRITE 412 08:01:55 0 EOF\n\
+                     2: -> FLOCK  ADVISORY  WRITE 413 08:01:55 0 EOF\n\
+                     3: FLOCK  ADVISORY  WRITE 9 00:2a:55 0 EOF\n\
+                     4: FLOCK  ADVISORY  WRITE 0 00:2a:56 0 EOF\n\
+                     5: FLOCK  ADVISORY  WRITE 10 00:2a:57 0 EOF\n6: what?\n";
+        let device = |major, minor| nix::sys::stat::makedev(major, minor);
+        assert_eq!(flock_holder_in(table, device(8, 1), 55), Some(412));
+        assert_eq!(flock_holder_in(table, device(0, 0x2a), 55), Some(9));
+        assert_eq!(flock_holder_in(table, device(9, 9), 57), Some(10), "the inode alone tells");
+        assert_eq!(flock_holder_in(table, device(9, 9), 55), None, "the inode alone is not clear");
+        assert_eq!(flock_holder_in(table, device(0, 0x2a), 56), None, "of another PID namespace");
+        assert_eq!(flock_holder_in(table, device(8, 1), 5), None);
     }
 
     #[test]

@@ -12,6 +12,8 @@ pub mod pidfd;
 pub mod ports;
 pub mod process;
 pub mod pulse;
+pub mod rights;
+mod server_lock;
 pub mod spawn;
 #[cfg(test)]
 mod testing;

@@ -4,20 +4,21 @@
 //! gate's socket; whether it lives, through its pidfd.
 
 use super::child::{self, Pointers, Stepped};
+use super::rights::{Rights, Trouble};
+use super::server_lock;
 pub use super::twin::{TwinSpec, spawn_twin};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
-use nix::sys::prctl::set_pdeathsig;
-use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::prctl::{set_name, set_pdeathsig};
 use nix::sys::signal::Signal;
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair};
 use nix::sys::stat::{Mode, umask};
-use nix::unistd::{chdir, getpid, getppid, setsid, write};
+use nix::unistd::{chdir, getpid, getppid, setsid};
 use std::convert::Infallible;
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 /// The number of the gate's descriptor in the child.
 const GATE: RawFd = 3;
@@ -25,9 +26,15 @@ const GATE: RawFd = 3;
 const OPEN: u8 = b'G';
 /// The child's word that it waits at the gate.
 const READY: u8 = b'R';
-/// The first byte of a failure: then step (1 byte), error number and program (4 bytes each).
+/// The first byte of the child's word that it waits for its lock: then the device and the inode of
+/// the lock's file (8 bytes each).
+const WAITS: u8 = b'W';
+const WAITS_BYTES: usize = 17;
+/// The first byte of a failure: then step (1 byte), error number and detail (4 bytes each).
 const FAILED: u8 = b'F';
 const FAILED_BYTES: usize = 10;
+/// What a child is called until its exec, in 15 bytes. No program's file name has a slash.
+const AT_GATE: &CStr = c"node/at-gate";
 
 /// Where a server's output goes (descriptors 1 and 2).
 #[derive(Clone, Debug)]
@@ -52,10 +59,12 @@ pub struct ServerSpec {
     pub cwd: CString,
     pub stdout: Stdout,
     pub umask: u32,
-    /// RLIMIT_NOFILE (soft, hard); `None` leaves the node manager's own.
-    pub nofile: Option<(u64, u64)>,
-    /// The text for /proc/self/oom_score_adj; `None` leaves the node manager's own.
-    pub oom_score_adj: Option<CString>,
+    pub rights: Rights,
+    /// The file whose flock(2) it gets before its exec, and keeps.
+    pub lock: Option<CString>,
+    /// Something could not be prepared: the child fails at once, so that this start counts and
+    /// ends as any other one that fails.
+    pub is_unprepared: bool,
 }
 
 /// A child that waits at its gate.
@@ -70,26 +79,40 @@ pub struct Gated {
 /// What the child was doing when it failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
+    Prepare,
     Setsid,
     DeathSignal,
     Signals,
-    Limits,
     OomScore,
-    Chdir,
     Stdin,
     Output,
+    Limits,
+    Nice,
+    Groups,
+    Group,
+    User,
+    Chdir,
+    NoNewPrivileges,
+    Lock,
     Exec,
 }
 
-const STEPS: [Step; 9] = [
+const STEPS: [Step; 16] = [
+    Step::Prepare,
     Step::Setsid,
     Step::DeathSignal,
     Step::Signals,
-    Step::Limits,
     Step::OomScore,
-    Step::Chdir,
     Step::Stdin,
     Step::Output,
+    Step::Limits,
+    Step::Nice,
+    Step::Groups,
+    Step::Group,
+    Step::User,
+    Step::Chdir,
+    Step::NoNewPrivileges,
+    Step::Lock,
     Step::Exec,
 ];
 
@@ -97,14 +120,21 @@ impl Step {
     /// Its name in messages.
     pub fn name(self) -> &'static str {
         match self {
+            Step::Prepare => "preparation",
             Step::Setsid => "setsid",
             Step::DeathSignal => "death signal",
             Step::Signals => "signals",
-            Step::Limits => "limits",
             Step::OomScore => "oom score",
-            Step::Chdir => "chdir",
             Step::Stdin => "stdin",
             Step::Output => "output",
+            Step::Limits => "limits",
+            Step::Nice => "nice",
+            Step::Groups => "groups",
+            Step::Group => "group",
+            Step::User => "user",
+            Step::Chdir => "chdir",
+            Step::NoNewPrivileges => "no new privileges",
+            Step::Lock => "lock",
             Step::Exec => "exec",
         }
     }
@@ -121,9 +151,11 @@ impl fmt::Display for Step {
 pub enum News {
     /// The child waits at the gate.
     Ready,
-    /// A step failed with this error number, and the child ends with 127. `program`: the index
-    /// in `programs` that the error is about (exec only).
-    Failed { step: Step, errno: i32, program: usize },
+    /// It passed the gate, and waits for its lock, which somebody else holds.
+    WaitsForLock { device: u64, inode: u64 },
+    /// A step failed with this error number, and the child ends with 127. `detail`: the index in
+    /// `programs` or in the limits that the error is about (exec and limits only).
+    Failed { step: Step, errno: i32, detail: usize },
     /// The child's end is closed. After `Ready` and the opened gate: the server runs, or the
     /// child died; its pidfd tells.
     Closed,
@@ -158,7 +190,7 @@ pub fn spawn_server(spec: &ServerSpec) -> io::Result<Gated> {
 /// # Errors
 /// Those of recv(2); InvalidData for a message that no child sends.
 pub fn read_news(gate: &OwnedFd) -> io::Result<Option<News>> {
-    let mut message = [0; FAILED_BYTES];
+    let mut message = [0; WAITS_BYTES];
     let mut receive = || recv(gate.as_raw_fd(), &mut message, MsgFlags::MSG_DONTWAIT);
     let received = match receive() {
         // The child died before it read the byte that opens the gate. The kernel says so once,
@@ -175,14 +207,26 @@ pub fn read_news(gate: &OwnedFd) -> io::Result<Option<News>> {
     match message.get(..length) {
         Some([]) => Ok(Some(News::Closed)),
         Some([READY]) => Ok(Some(News::Ready)),
-        Some([FAILED, step, e0, e1, e2, e3, p0, p1, p2, p3]) => {
+        Some([WAITS, rest @ ..]) if rest.len() == WAITS_BYTES - 1 => {
+            let number = |at: usize| {
+                let bytes = rest.get(at..at + 8).and_then(|bytes| bytes.try_into().ok());
+                bytes.map_or(0, u64::from_le_bytes)
+            };
+            Ok(Some(News::WaitsForLock { device: number(0), inode: number(8) }))
+        }
+        Some([FAILED, step, e0, e1, e2, e3, d0, d1, d2, d3]) => {
             let step = STEPS.get(usize::from(*step)).ok_or(io::ErrorKind::InvalidData)?;
             let errno = i32::from_le_bytes([*e0, *e1, *e2, *e3]);
-            let program = u32::from_le_bytes([*p0, *p1, *p2, *p3]) as usize;
-            Ok(Some(News::Failed { step: *step, errno, program }))
+            let detail = u32::from_le_bytes([*d0, *d1, *d2, *d3]) as usize;
+            Ok(Some(News::Failed { step: *step, errno, detail }))
         }
         _ => Err(io::ErrorKind::InvalidData.into()),
     }
+}
+
+/// Whether a process of this name (`process::comm`) is a child that has not come to its exec.
+pub fn is_at_gate(comm: &str) -> bool {
+    AT_GATE.to_bytes() == comm.as_bytes()
 }
 
 /// Lets the child go on to exec. Only to be called when its identity is on record.
@@ -211,45 +255,70 @@ impl Plan<'_> {
             child::exit_now(127);
         }
         child::close_all(GATE as libc::c_uint + 1, libc::c_uint::MAX);
-        if let Err((step, errno)) = self.get_ready() {
-            fail(step, errno, 0);
+        if let Err((step, Trouble { errno, detail })) = self.get_ready() {
+            fail(step, errno, detail);
         }
         tell(&[READY]);
         wait_at_gate();
+        // Behind the gate: a child that is not on record yet must not keep anybody waiting.
+        if let Err(errno) = self.take_lock() {
+            fail(Step::Lock, errno, 0);
+        }
         // It survives exec, and would end the server together with its node manager.
         let _ = set_pdeathsig(None);
         let (errno, program) = self.exec();
         fail(Step::Exec, errno, program)
     }
 
-    fn get_ready(&self) -> Result<(), (Step, i32)> {
-        let at = |step| move |errno| (step, errno);
+    fn get_ready(&self) -> Result<(), (Step, Trouble)> {
+        let at = |step| move |errno: i32| (step, Trouble::from(errno));
         let number = |e: Errno| e as i32;
+        // Where /proc/PID/environ can't be read, this tells a child at its gate from a server.
+        set_name(AT_GATE).map_err(number).map_err(at(Step::Prepare))?;
+        if self.spec.is_unprepared {
+            return Err(at(Step::Prepare)(libc::ENODATA));
+        }
         setsid().map_err(number).map_err(at(Step::Setsid))?;
-        set_pdeathsig(Signal::SIGKILL).map_err(number).map_err(at(Step::DeathSignal))?;
+        self.die_with_parent().map_err(at(Step::DeathSignal))?;
+        child::reset_signals().map_err(at(Step::Signals))?;
+        umask(Mode::from_bits_truncate(self.spec.umask));
+        let rights = &self.spec.rights;
+        rights.set_oom_score().map_err(at(Step::OomScore))?;
+        // Before the limits, which may leave no descriptor for it, and before the change of user,
+        // who need not reach what belongs to the node manager.
+        let null = |target| child::open_as(c"/dev/null", OFlag::O_RDWR, Mode::empty(), target);
+        null(0).map_err(at(Step::Stdin))?;
+        self.open_output().map_err(at(Step::Output))?;
+        rights.set_limits().map_err(|trouble| (Step::Limits, trouble))?;
+        rights.set_nice().map_err(at(Step::Nice))?;
+        if rights.credentials.is_some() {
+            rights.set_groups().map_err(at(Step::Groups))?;
+            rights.set_group().map_err(at(Step::Group))?;
+            rights.set_user().map_err(at(Step::User))?;
+            // The kernel forgets it with the old credentials.
+            self.die_with_parent().map_err(at(Step::DeathSignal))?;
+        }
+        chdir(self.spec.cwd.as_c_str()).map_err(number).map_err(at(Step::Chdir))?;
+        rights.keep_from_new_privileges().map_err(at(Step::NoNewPrivileges))
+    }
+
+    fn die_with_parent(&self) -> Stepped {
+        set_pdeathsig(Signal::SIGKILL).map_err(|e| e as i32)?;
         // A parent that died before the line above sends no signal any more.
         if getppid().as_raw() != self.parent {
             child::kill_self();
         }
-        child::reset_signals().map_err(at(Step::Signals))?;
-        umask(Mode::from_bits_truncate(self.spec.umask));
-        if let Some((soft, hard)) = self.spec.nofile {
-            let set = setrlimit(Resource::RLIMIT_NOFILE, soft, hard);
-            set.map_err(number).map_err(at(Step::Limits))?;
-        }
-        self.set_oom_score().map_err(at(Step::OomScore))?;
-        chdir(self.spec.cwd.as_c_str()).map_err(number).map_err(at(Step::Chdir))?;
-        let null = |target| child::open_as(c"/dev/null", OFlag::O_RDWR, Mode::empty(), target);
-        null(0).map_err(at(Step::Stdin))?;
-        self.open_output().map_err(at(Step::Output))
+        Ok(())
     }
 
-    fn set_oom_score(&self) -> Stepped {
-        let Some(score) = &self.spec.oom_score_adj else { return Ok(()) };
-        let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC;
-        let file = nix::fcntl::open(c"/proc/self/oom_score_adj", flags, Mode::empty());
-        let file = file.map_err(|e| e as i32)?;
-        write(file.as_fd(), score.as_bytes()).map(drop).map_err(|e| e as i32)
+    fn take_lock(&self) -> Stepped {
+        let Some(path) = &self.spec.lock else { return Ok(()) };
+        server_lock::take(path, |device, inode| {
+            let mut message = [0; WAITS_BYTES];
+            let all = [WAITS].into_iter().chain(device.to_le_bytes()).chain(inode.to_le_bytes());
+            message.iter_mut().zip(all).for_each(|(byte, value)| *byte = value);
+            tell(&message);
+        })
     }
 
     fn open_output(&self) -> Stepped {
@@ -265,6 +334,10 @@ impl Plan<'_> {
             Stdout::Null => (c"/dev/null", OFlag::O_RDWR, Mode::empty()),
         };
         child::open_as(path, flags, mode, 1)?;
+        if let (Stdout::Fifo(_), Some(uid)) = (&self.spec.stdout, self.spec.rights.output_owner) {
+            // So that it can open /dev/stdout, which opens the FIFO again.
+            child::give_to(1, uid)?;
+        }
         child::copy_to(1, 2)
     }
 
@@ -290,10 +363,11 @@ fn tell(message: &[u8]) {
     let _ = send(GATE, message, MsgFlags::MSG_NOSIGNAL);
 }
 
-fn fail(step: Step, errno: i32, program: usize) -> ! {
+fn fail(step: Step, errno: i32, detail: usize) -> ! {
     let [e0, e1, e2, e3] = errno.to_le_bytes();
-    let [p0, p1, p2, p3] = (program as u32).to_le_bytes();
-    tell(&[FAILED, step as u8, e0, e1, e2, e3, p0, p1, p2, p3]);
+    let [d0, d1, d2, d3] = (detail as u32).to_le_bytes();
+    let message: [u8; FAILED_BYTES] = [FAILED, step as u8, e0, e1, e2, e3, d0, d1, d2, d3];
+    tell(&message);
     child::exit_now(127)
 }
 

@@ -4,10 +4,12 @@ use super::*;
 use crate::core::Exit;
 use crate::sys::fifo::{make_fifo, open_fifo};
 use crate::sys::pidfd;
+use crate::sys::rights::Credentials;
 use crate::sys::testing::*;
+use nix::sys::resource::Resource;
 use nix::sys::signal::{SigSet, SigmaskHow};
 use std::io::Read;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 #[test]
 fn a_child_whose_gate_is_closed_ends_without_exec() {
@@ -91,8 +93,8 @@ fn a_server_gets_the_given_umask_limits_oom_score_directory_and_environment() {
                   echo to stderr >&2";
     let mut spec = shell_spec(script);
     spec.umask = 0o27;
-    spec.nofile = Some((111, 222));
-    spec.oom_score_adj = Some(cstring("777"));
+    spec.rights.limits = vec![(Resource::RLIMIT_NOFILE, 111, 222)];
+    spec.rights.oom_score_adj = Some(cstring("777"));
     spec.cwd = path_cstring(&scratch.path("."));
     spec.env.push(cstring("NM_SERVER=node/web/1"));
     spec.stdout = Stdout::File(path_cstring(&out));
@@ -143,7 +145,7 @@ fn an_exec_that_fails_says_which_program_and_why() {
         let server = Server::at_gate(&ServerSpec { programs, ..shell_spec("") });
         assert_eq!(server.news(), News::Ready);
         open_gate(&server.gate).unwrap();
-        assert_eq!(server.news(), News::Failed { step: Step::Exec, errno, program });
+        assert_eq!(server.news(), News::Failed { step: Step::Exec, errno, detail: program });
         assert_eq!(server.news(), News::Closed);
         assert_eq!(reaped(&server.pidfd), Exit::Code(127));
     }
@@ -174,12 +176,16 @@ fn a_failure_before_the_gate_says_its_step() {
     ];
     for (step, spec) in cases {
         let server = Server::at_gate(&spec);
-        assert_eq!(server.news(), News::Failed { step, errno: libc::ENOENT, program: 0 });
+        assert_eq!(server.news(), News::Failed { step, errno: libc::ENOENT, detail: 0 });
         assert_eq!(reaped(&server.pidfd), Exit::Code(127));
     }
-    let limits = Server::at_gate(&ServerSpec { nofile: Some((9, 8)), ..spec });
-    let news = News::Failed { step: Step::Limits, errno: libc::EINVAL, program: 0 };
+    let limits = vec![(Resource::RLIMIT_CORE, 0, 0), (Resource::RLIMIT_NOFILE, 9, 8)];
+    let rights = Rights { limits, ..Rights::default() };
+    let limits = Server::at_gate(&ServerSpec { rights, ..spec.clone() });
+    let news = News::Failed { step: Step::Limits, errno: libc::EINVAL, detail: 1 };
     assert_eq!(limits.news(), news);
+    let unprepared = Server::at_gate(&ServerSpec { is_unprepared: true, ..spec });
+    assert!(matches!(unprepared.news(), News::Failed { step: Step::Prepare, .. }));
 }
 
 #[test]
@@ -191,7 +197,7 @@ fn what_a_child_said_is_read_also_when_its_gate_was_opened_too_late() {
     send(child.as_raw_fd(), &said, MsgFlags::empty()).unwrap();
     open_gate(&gate).unwrap();
     drop(child);
-    let failed = News::Failed { step: Step::Chdir, errno: 2, program: 0 };
+    let failed = News::Failed { step: Step::Chdir, errno: 2, detail: 0 };
     assert_eq!(read_news(&gate).unwrap(), Some(failed));
     assert_eq!(read_news(&gate).unwrap(), Some(News::Closed));
 }
@@ -211,4 +217,88 @@ fn a_message_that_no_child_sends_is_an_error() {
         send(theirs.as_raw_fd(), message, MsgFlags::empty()).unwrap();
         assert_eq!(read_news(&ours).unwrap_err().kind(), io::ErrorKind::InvalidData);
     }
+}
+
+fn with_lock(path: &std::path::Path, script: &str) -> ServerSpec {
+    ServerSpec { lock: Some(path_cstring(path)), ..shell_spec(script) }
+}
+
+#[test]
+fn a_lock_is_taken_behind_the_gate_and_held_as_long_as_the_server_lives() {
+    let scratch = Scratch::new();
+    let path = scratch.path("lock");
+    let first = Server::at_gate(&with_lock(&path, "exec sleep 60"));
+    assert_eq!(first.news(), News::Ready);
+    assert!(!path.exists(), "who is not on record keeps nobody waiting");
+    open_gate(&first.gate).unwrap();
+    assert_eq!(first.news(), News::Closed);
+    let file = path.metadata().unwrap();
+    let second = Server::at_gate(&with_lock(&path, "exit 5"));
+    assert_eq!(second.news(), News::Ready);
+    open_gate(&second.gate).unwrap();
+    let (device, inode) = (file.dev(), file.ino());
+    assert_eq!(second.news(), News::WaitsForLock { device, inode });
+    assert_eq!(crate::sys::lock::flock_holder(device, inode), Some(first.pid));
+    assert_eq!(read_news(&second.gate).unwrap(), None);
+    end(&first.pidfd);
+    assert_eq!(second.news(), News::Closed);
+    assert_eq!(reaped(&second.pidfd), Exit::Code(5));
+}
+
+#[test]
+fn a_lock_file_that_was_replaced_during_the_wait_is_waited_for_again() {
+    let scratch = Scratch::new();
+    let path = scratch.path("lock");
+    let old = Server::running(&with_lock(&path, "exec sleep 60"));
+    let waiting = Server::at_gate(&with_lock(&path, "exit 5"));
+    assert_eq!(waiting.news(), News::Ready);
+    open_gate(&waiting.gate).unwrap();
+    assert!(matches!(waiting.news(), News::WaitsForLock { .. }));
+    std::fs::remove_file(&path).unwrap();
+    let new = Server::running(&with_lock(&path, "exec sleep 60"));
+    end(&old.pidfd);
+    wait_until("it waits for the new file", || {
+        let waiting_for = format!("/proc/{}/fd", waiting.pid);
+        let links = std::fs::read_dir(waiting_for).unwrap().flatten();
+        let mut files = links.filter_map(|link| std::fs::metadata(link.path()).ok());
+        let file = path.metadata().unwrap();
+        files.any(|one| one.ino() == file.ino() && one.dev() == file.dev())
+    });
+    assert_eq!(read_news(&waiting.gate).unwrap(), None);
+    end(&new.pidfd);
+    assert_eq!(waiting.news(), News::Closed);
+    assert_eq!(reaped(&waiting.pidfd), Exit::Code(5));
+}
+
+#[test]
+fn a_lock_that_can_not_be_opened_is_a_step_that_failed() {
+    let scratch = Scratch::new();
+    let link = scratch.path("link");
+    std::os::unix::fs::symlink(scratch.path("elsewhere"), &link).unwrap();
+    for (path, errno) in [(scratch.path("no/lock"), libc::ENOENT), (link, libc::ELOOP)] {
+        let server = Server::at_gate(&with_lock(&path, "exit 0"));
+        assert_eq!(server.news(), News::Ready);
+        open_gate(&server.gate).unwrap();
+        assert_eq!(server.news(), News::Failed { step: Step::Lock, errno, detail: 0 });
+        assert_eq!(reaped(&server.pidfd), Exit::Code(127));
+    }
+    assert!(!scratch.path("elsewhere").exists());
+}
+
+#[test]
+fn a_child_of_another_user_still_ends_with_the_thread_that_started_it() {
+    if !nix::unistd::geteuid().is_root() {
+        return println!("skipped: only root can start a process as another user");
+    }
+    let credentials = Some(Credentials { uid: 54321, gid: 54321, groups: vec![54322] });
+    let rights = Rights { credentials, ..Rights::default() };
+    let spec = ServerSpec { rights, ..shell_spec("exec sleep 60") };
+    // The gate lives on in this thread, so it is not the gate that ends the child.
+    let server = std::thread::spawn(move || {
+        let server = Server::at_gate(&spec);
+        assert_eq!(server.news(), News::Ready);
+        server
+    });
+    let server = server.join().unwrap();
+    assert_eq!(reaped(&server.pidfd), Exit::Signal(libc::SIGKILL));
 }

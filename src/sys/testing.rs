@@ -1,6 +1,7 @@
 //! Help for the tests of this layer: scratch directories, waiting with a limit, and processes of
 //! our own that do one thing (`probe`), because locks and parents are a matter of processes.
 
+use super::rights::Rights;
 use super::spawn::{News, ServerSpec, Stdout, open_gate, read_news, spawn_server};
 use super::{lock, pidfd, process};
 use crate::core::Exit;
@@ -125,8 +126,9 @@ pub fn shell_spec(script: &str) -> ServerSpec {
         cwd: cstring("/"),
         stdout: Stdout::Null,
         umask: 0o22,
-        nofile: None,
-        oom_score_adj: None,
+        rights: Rights::default(),
+        lock: None,
+        is_unprepared: false,
     }
 }
 

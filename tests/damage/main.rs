@@ -120,6 +120,7 @@ impl Life {
         for phase in [
             Phase::AtGate { process, until },
             Phase::Execing { process, until },
+            Phase::Locking { process, until },
             Phase::Settling { process, until },
             Phase::Up { process },
         ] {

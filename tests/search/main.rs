@@ -70,6 +70,14 @@ fn a_server_lives_through_ends_and_leftovers() {
 }
 
 #[test]
+fn a_wait_for_a_lock_ends_well_whoever_dies_meanwhile() {
+    let budget = Budget { locks: 2, asks: 1, ..NOTHING };
+    search("lock", ALONE, budget, &["the server waits for a lock", "the server is up"]);
+    let budget = Budget { locks: 1, kills: 1, ..NOTHING };
+    search("lock in a pair", PAIR, budget, &["the server waits for a lock", "one takeover"]);
+}
+
+#[test]
 fn what_is_asked_is_done_and_answered_whatever_comes_between() {
     let budget = Budget { asks: 2, exits: 1, deaf: 1, ..NOTHING };
     search("asked", ALONE, budget, &["a request was answered", "it was stopped"]);

@@ -161,6 +161,7 @@ pub fn sights(pair: &Pair) -> Vec<&'static str> {
     let Some(server) = active.node.servers.first() else { return seen };
     let is_up = matches!(server.rec.phase, Phase::Up { .. });
     see(is_up, "the server is up");
+    see(matches!(server.rec.phase, Phase::Locking { .. }), "the server waits for a lock");
     see(is_up && server.rec.adopted, "the server was adopted");
     see(is_up && server.rec.restarts > 0, "the server was restarted");
     see(matches!(server.rec.phase, Phase::Failed), "the server was given up");

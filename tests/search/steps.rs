@@ -252,6 +252,17 @@ fn live(pair: &Pair, ways: &mut Ways) {
                     next.end_process(pid, Exit::Signal(SIGKILL));
                 });
             }
+            // Its death signal is sent before anybody can see that its parent is dead.
+            Life::Locking if is_orphan => {
+                ways.add(format_args!("PID {pid} ends with its parent"), false, |next| {
+                    next.end_process(pid, Exit::Signal(SIGKILL));
+                });
+            }
+            Life::Locking => {
+                ways.add(format_args!("PID {pid} gets its lock"), false, |next| {
+                    next.process(pid).into_iter().for_each(|process| process.life = Life::Passing);
+                });
+            }
             Life::Passing => pass_gate(pair, pid, process.parent, process.start_number, ways),
             Life::Running if budget.exits > 0 => {
                 for exit in [Exit::Code(0), Exit::Code(1)] {
@@ -279,6 +290,15 @@ fn pass_gate(pair: &Pair, pid: i32, parent: i32, start_number: u64, ways: &mut W
         next.process(pid).into_iter().for_each(|process| process.life = Life::Running);
         next.owe(parent, Event::Executed { server: SERVER, start_number });
     });
+    if pair.budget.locks > 0 {
+        ways.add(format_args!("PID {pid} waits for a lock"), true, |next| {
+            next.budget.locks -= 1;
+            next.process(pid).into_iter().for_each(|process| process.life = Life::Locking);
+            let text = "a lock".to_string();
+            let event = Event::ChildWaits { server: SERVER, start_number, text, timeout_ms: 1 };
+            next.owe(parent, event);
+        });
+    }
     if pair.budget.exec_fails > 0 {
         ways.add(format_args!("the exec of PID {pid} fails"), true, |next| {
             next.budget.exec_fails -= 1;

@@ -33,6 +33,8 @@ pub struct Budget {
     pub deaf: u8,
     /// exec fails.
     pub exec_fails: u8,
+    /// Before its exec a child waits for a lock.
+    pub locks: u8,
     /// No child can be made.
     pub fork_fails: u8,
     /// A write to the disk fails.
@@ -109,6 +111,8 @@ pub enum Life {
     },
     /// The gate is open, exec not done.
     Passing,
+    /// The gate is open; somebody else holds its lock.
+    Locking,
     Running,
     /// Its parent has not reaped it.
     Zombie(Exit),
@@ -140,7 +144,9 @@ impl Process {
     }
 
     pub fn is_alive(&self) -> bool {
-        matches!(self.life, Life::AtGate { .. } | Life::Passing | Life::Running)
+        let is_before_exec =
+            matches!(self.life, Life::AtGate { .. } | Life::Passing | Life::Locking);
+        is_before_exec || self.life == Life::Running
     }
 
     /// Part of it runs as the server, or is about to.
@@ -406,6 +412,9 @@ impl Twin {
         let spawned =
             |pid| self.has(|e| matches!(e, Event::Spawned { process, .. } if process.pid == pid));
         match event {
+            Event::Executed { .. } | Event::ChildFailed { .. } => {
+                !self.has(|e| matches!(e, Event::ChildWaits { .. }))
+            }
             Event::Died { process, .. } => !spawned(process.pid),
             Event::StandbyLinkLost | Event::StandbyDied { .. } => {
                 !self.has(|e| matches!(e, Event::StandbySpawned { .. }))
@@ -445,6 +454,7 @@ impl Budget {
         members: 0,
         deaf: 0,
         exec_fails: 0,
+        locks: 0,
         fork_fails: 0,
         disk_fails: 0,
         cuts: 0,
@@ -472,6 +482,7 @@ impl Budget {
             &mut self.members,
             &mut self.deaf,
             &mut self.exec_fails,
+            &mut self.locks,
             &mut self.fork_fails,
             &mut self.disk_fails,
             &mut self.cuts,

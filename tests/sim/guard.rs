@@ -136,7 +136,7 @@ fn may_signal(
     let is_user_signal = !matches!(signal, 9 | 15);
     let Some(one) = world.os.get(leader).filter(|one| one.is_running()) else { return };
     let plan = &world.plan.servers[server];
-    let may_be_ended = one.may_be_ended || one.seen_at_gate;
+    let may_be_ended = one.may_be_ended || one.seen_at_gate || one.has_waited;
     let is_late = plan.ready.is_some() && world.ms().since(one.born) >= plan.start_timeout_ms;
     if is_late {
         world.guard.bad_ends[server] += 1;
@@ -217,7 +217,7 @@ pub fn stop_is_true(world: &mut World, server: usize) {
     let at_gate_open = world.os.procs.values().any(|one| {
         one.server() == Some(server)
             && one.state == State::AtGate
-            && one.gate == crate::os::Gate::Open
+            && one.gate != crate::os::Gate::Shut
     });
     let living = world.os.running(server).next().map(|(uid, _)| uid);
     if living.is_some() || at_gate_open {

@@ -48,6 +48,8 @@ pub enum Gate {
     Shut,
     /// The byte is on its way.
     Open,
+    /// It came; before its exec the child waits for a lock.
+    Waits,
 }
 
 #[derive(Clone, Debug)]
@@ -63,6 +65,8 @@ pub struct Proc {
     pub discarded: bool,
     /// Somebody looked at it while it waited at its gate, and may end it for that.
     pub seen_at_gate: bool,
+    /// It had to wait for a lock, and may be given up at the moment when it gets it.
+    pub has_waited: bool,
     /// After it came to be somebody asked for its end, it answered badly, or one that it needs ended.
     pub may_be_ended: bool,
     /// When it came to be.
@@ -140,6 +144,7 @@ impl Os {
                 deaf: false,
                 discarded: false,
                 seen_at_gate: false,
+                has_waited: false,
                 may_be_ended: false,
                 born: now,
             },

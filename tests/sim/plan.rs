@@ -16,6 +16,8 @@ pub struct Behaviour {
     pub exits_after_ms: Option<u64>,
     /// exec fails (so many times in a thousand).
     pub exec_fails: u64,
+    /// Before its exec it has to wait for a lock (so many times in a thousand).
+    pub locks: u64,
     pub deaf: bool,
     /// Helpers it forks into its group; the last one is deaf, if any is.
     pub members: u64,
@@ -27,6 +29,7 @@ impl Behaviour {
         crashes_after_ms: None,
         exits_after_ms: None,
         exec_fails: 0,
+        locks: 0,
         deaf: false,
         members: 0,
         has_deaf_member: false,
@@ -179,6 +182,7 @@ fn behaviour(rng: &mut Rng) -> Behaviour {
         members: rng.below(3),
         has_deaf_member: rng.per_mille(300),
         deaf: rng.per_mille(100),
+        locks: rng.pick(&[0, 0, 300]),
         ..base
     };
     let base = match rng.below(10) {

@@ -16,11 +16,18 @@ impl World {
         }
         let parent = child.parent;
         let has_parent = self.twins.contains_key(&parent);
+        if !has_parent && child.gate == Gate::Waits {
+            return self.dies(uid, Exit::Signal(9));
+        }
         if !has_parent && self.rng.per_mille(500) {
             // Its parent's death signal was quicker than the byte at the gate.
             return self.dies(uid, Exit::Signal(9));
         }
         let behaviour = self.plan.behaviours[server];
+        let may_wait = self.weather.on && has_parent && child.gate == Gate::Open;
+        if may_wait && self.rng.per_mille(behaviour.locks) {
+            return self.child_waits(uid, server, number);
+        }
         if self.weather.on && self.rng.per_mille(behaviour.exec_fails / 3) {
             let error = "cannot open its output".to_string();
             let event =
@@ -54,6 +61,21 @@ impl World {
             let delay_ms = self.rng.below(1_000);
             self.at(delay_ms, Due::ForkMember(uid));
         }
+    }
+
+    /// Somebody else holds its lock, for a time that may be longer than it waits.
+    fn child_waits(&mut self, uid: Uid, server: usize, number: u64) {
+        let Some(child) = self.os.procs.get_mut(&uid) else { return };
+        child.gate = Gate::Waits;
+        child.has_waited = true;
+        let (parent, timeout_ms) = (child.parent, self.rng.pick(&[20, 500, 5_000]));
+        let text = "a lock".to_string();
+        let server_id = ServerId(server);
+        let event = Event::ChildWaits { server: server_id, start_number: number, text, timeout_ms };
+        self.tell(parent, Stream::Servers, event);
+        self.guard.bad_ends[server] += 1;
+        let delay_ms = self.rng.pick(&[5, 20, 500, 3_000, 20_000]);
+        self.at(delay_ms, Due::ChildGoesOn(uid));
     }
 
     pub fn fork_member(&mut self, leader: Uid) {
@@ -96,7 +118,7 @@ impl World {
                 } else if discarded {
                     self.os.procs.remove(&uid);
                 } else {
-                    if was_at_gate && was_gate == Gate::Open && self.rng.per_mille(500) {
+                    if was_at_gate && was_gate != Gate::Shut && self.rng.per_mille(500) {
                         // The exec pipe closes as if exec had succeeded.
                         let start_number = number;
                         let event = Event::Executed { server, start_number };
@@ -166,7 +188,9 @@ impl World {
             .collect();
         for (uid, state, gate) in children {
             match (state, gate) {
-                (State::AtGate, Gate::Shut) => self.dies_soon(uid, 20, Exit::Signal(9)),
+                (State::AtGate, Gate::Shut | Gate::Waits) => {
+                    self.dies_soon(uid, 20, Exit::Signal(9))
+                }
                 (State::Zombie, _) => {
                     let delay_ms = self.rng.below(50);
                     self.at(delay_ms, Due::ReapOrphan(uid));

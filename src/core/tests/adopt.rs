@@ -44,6 +44,7 @@ fn a_child_that_passed_its_gate_unseen_settles_from_now_on() {
     for was in [
         Phase::AtGate { process: process(9), until: NOW },
         Phase::Execing { process: process(9), until: NOW },
+        Phase::Locking { process: process(9), until: NOW },
     ] {
         let (mut server, _) = adopted(was);
         found(&mut server, Found::Alive);
@@ -62,6 +63,18 @@ fn a_child_still_at_its_gate_is_killed_alone_and_the_start_begins_anew() {
     let spawn = Action::Spawn { server: ServerId(0), start_number: 5 };
     assert_eq!(steps, [Step::Do(spawn)]);
     assert_eq!(server.rec.failures_in_row, 0);
+}
+
+#[test]
+fn a_child_that_waited_for_a_lock_died_with_its_parent_and_the_start_begins_anew() {
+    let (mut server, _) = adopted(Phase::Locking { process: process(9), until: NOW });
+    found(&mut server, Found::Gone);
+    let exit = Exit::Signal(SIGKILL);
+    steps_of(&mut server, |s, steps| s.on_status(NOW, process(9), exit, steps));
+    let steps = steps_of(&mut server, |s, steps| s.on_group(NOW, process(9), None, steps));
+    let spawn = Action::Spawn { server: ServerId(0), start_number: 5 };
+    assert_eq!(steps, [Step::Do(spawn)]);
+    assert_eq!((server.rec.failures_in_row, server.rec.last_exit), (0, None));
 }
 
 #[test]

@@ -115,6 +115,38 @@ fn a_child_that_the_machine_refused_is_started_again_and_does_not_count() {
 }
 
 #[test]
+fn a_child_that_waits_for_a_lock_says_so_and_settles_when_it_has_it() {
+    let mut server = server_in(Phase::Execing { process: process(9), until: NOW });
+    let what = "lock /run/lock/web, held by PID 412 (cron)".to_string();
+    let steps = steps_of(&mut server, |s, steps| {
+        s.on_child_waits(NOW, 4, what.clone(), 60_000, steps);
+    });
+    assert!(in_order(&steps, &[Step::Save, Step::Do(Action::Note(Note::Server(ServerId(0))))]));
+    let until = NOW.after(60_000);
+    assert_eq!(server.rec.phase, Phase::Locking { process: process(9), until });
+    assert_eq!(server.rec.reason, Some(what));
+    steps_of(&mut server, |s, steps| s.on_executed(NOW, 4, steps));
+    assert_eq!(server.rec.phase, Phase::Settling { process: process(9), until: NOW.after(50) });
+    assert_eq!(server.rec.reason, None);
+}
+
+#[test]
+fn a_lock_that_is_not_free_in_time_is_a_failure_and_the_text_says_who_held_it() {
+    let mut server = server_in(Phase::Locking { process: process(9), until: NOW });
+    server.rec.reason = Some("lock /l, held by PID 412 (cron)".to_string());
+    server.rec.started_at = Some(Ms(NOW.0 - 60_000));
+    let steps = steps_of(&mut server, |s, steps| s.on_deadline(NOW, steps));
+    assert!(in_order(&steps, &[Step::Save, signal(9, SIGKILL, Scope::Group)]));
+    let exit = Some(Exit::Signal(SIGKILL));
+    steps_of(&mut server, |s, steps| s.on_died(NOW, process(9), exit, steps));
+    steps_of(&mut server, |s, steps| s.on_group(NOW, process(9), None, steps));
+    assert_eq!(server.rec.phase, Phase::Backoff { until: NOW.after(100) });
+    let told = "waited 60 s in vain for lock /l, held by PID 412 (cron)";
+    assert_eq!(server.rec.reason.as_deref(), Some(told));
+    assert_eq!(server.rec.failures_in_row, 1);
+}
+
+#[test]
 fn an_exec_that_takes_long_is_reported_and_waited_for() {
     let mut server = server_in(Phase::Execing { process: process(9), until: NOW });
     let steps = steps_of(&mut server, |s, steps| s.on_deadline(NOW, steps));

@@ -8,7 +8,7 @@ use crate::shell::ctx::Ctx;
 use crate::shell::spec;
 use crate::shell::token::Source;
 use crate::sys::pidfd::{self, Verified};
-use crate::sys::process;
+use crate::sys::{process, spawn};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
@@ -78,9 +78,14 @@ impl Servers {
 /// A child at its gate still runs the node manager's own image, and has no mark yet.
 fn is_at_gate(ctx: &Ctx, name: &str, pid: i32, start_number: u64) -> io::Result<bool> {
     let mark = spec::mark(&ctx.config.node.name, name, start_number);
-    if process::mark_of(pid)?.as_deref() == Some(mark.as_str()) {
-        return Ok(false);
-    }
+    match process::mark_of(pid) {
+        Ok(found) if found.as_deref() == Some(mark.as_str()) => return Ok(false),
+        // A server of another user, and root without CAP_SYS_PTRACE (a container's).
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            return Ok(spawn::is_at_gate(&process::comm(pid)?));
+        }
+        other => other?,
+    };
     let theirs = std::fs::metadata(format!("/proc/{pid}/exe"))?;
     let ours = std::fs::metadata("/proc/self/exe")?;
     Ok(theirs.dev() == ours.dev() && theirs.ino() == ours.ino())
