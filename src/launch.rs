@@ -6,7 +6,7 @@
 use crate::api::{ServerStatus, State, Status, Twin};
 use crate::cli::client::Client;
 use crate::cli::{Failure, exit, print, status};
-use crate::config::{Config, OnTerm, OutputTo};
+use crate::config::{Config, OnTerm, ServerConfig};
 use crate::core::Identity;
 use crate::output::tail::last_lines;
 use crate::shell;
@@ -41,8 +41,8 @@ pub fn client(config: &Config) -> Client {
 
 /// Descriptors that the active needs besides those of servers.
 const OWN_DESCRIPTORS: u64 = 128;
-/// A server whose output goes through a FIFO: the FIFO, the log, a pidfd.
-const PIPED_DESCRIPTORS: u64 = 3;
+/// An output that goes through a FIFO: the FIFO, and the log or syslog's socket.
+const PIPED_DESCRIPTORS: u64 = 2;
 
 /// Does what is configured fit into the limit of open descriptors?
 ///
@@ -50,9 +50,9 @@ const PIPED_DESCRIPTORS: u64 = 3;
 /// It does not; the text says what would.
 pub fn check_fits(config: &Config) -> Result<(), String> {
     let (_, hard) = crate::sys::nofile().map_err(|error| error.to_string())?;
-    let piped = config.servers.iter().filter(|server| server.output.to == OutputTo::Pipe).count();
+    let piped = config.servers.iter().flat_map(ServerConfig::piped).count();
     let (all, piped) = (config.servers.len() as u64, piped as u64);
-    let needed = OWN_DESCRIPTORS + all + piped * (PIPED_DESCRIPTORS - 1);
+    let needed = OWN_DESCRIPTORS + all + piped * PIPED_DESCRIPTORS;
     if needed <= hard {
         return Ok(());
     }
@@ -64,14 +64,20 @@ pub fn check_fits(config: &Config) -> Result<(), String> {
         false => "raise the limit (ulimit -Hn)",
     };
     Err(format!(
-        "{}: {all} servers ({piped} of them with output through a pipe) need {needed} file \
+        "{}: {all} servers ({piped} outputs through a pipe) need {needed} file \
          descriptors, and the hard limit is {hard}; {way_out}",
         config.file.display()
     ))
 }
 
-/// Stays in the foreground as the keeper; gives the exit status.
-pub fn run(config: Config, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
+/// Stays in the foreground as the keeper; gives the exit status. `is_background`: whoever reads
+/// standard error goes away soon.
+pub fn run(
+    config: Config,
+    is_background: bool,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> u8 {
     if let Err(text) = check_fits(&config) {
         return Failure::new(exit::BAD_CONFIG, text).print(err);
     }
@@ -122,7 +128,7 @@ pub fn run(config: Config, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
         log.display()
     );
     print(out, &text, exit::DONE);
-    keeper::run(config, lock, pair, missing)
+    keeper::run(config, lock, pair, missing, is_background)
 }
 
 /// Why nothing can work on this kernel, if that is so.
@@ -234,7 +240,7 @@ pub fn detach(
 
 fn spawn(config: &Config) -> io::Result<Child> {
     let mut command = Command::new("/proc/self/exe");
-    command.arg0("nodemanager").arg("run").arg("-c").arg(&config.file);
+    command.arg0("nodemanager").arg("run").arg("--background").arg("-c").arg(&config.file);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     // A process group of its own: a terminal's Ctrl-C is not for it. It has no terminal to lose.
     command.process_group(0);

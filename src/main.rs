@@ -40,8 +40,8 @@ fn run(out: &mut dyn Write, err: &mut dyn Write) -> u8 {
 fn command(args: Args, config: Config, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
     let common = args.common;
     match args.command {
-        Command::Run { detach: false } => launch::run(config, out, err),
-        Command::Run { detach: true } => launch::detach(&config, common.timeout, out, err),
+        Command::Run { detach: false, background } => launch::run(config, background, out, err),
+        Command::Run { detach: true, .. } => launch::detach(&config, common.timeout, out, err),
         Command::Check => check(&config, out, err),
         Command::Status { names, pair, no_header } => {
             let view = status::View {

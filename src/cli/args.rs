@@ -53,6 +53,9 @@ pub enum Command {
         /// Return when the pair is whole and the servers that start by themselves are up
         #[arg(long)]
         detach: bool,
+        /// Started by --detach: who reads standard error goes away soon
+        #[arg(long, hide = true, conflicts_with = "detach")]
+        background: bool,
     },
     /// Read the configuration and print every error in it
     Check,

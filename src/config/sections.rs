@@ -9,7 +9,7 @@ use super::error::ConfigErrors;
 use super::reader::{self, Reader, Refused};
 use super::servers::servers;
 use super::units::quoted;
-use super::{Config, LogLevel, LogTarget, NodeConfig, OnTerm, ServerConfig};
+use super::{Config, LogFormat, LogLevel, LogTarget, NodeConfig, OnTerm, ServerConfig};
 use crate::core::restart::{Policy, Then, When};
 use std::path::Path;
 use toml::de::{DeTable, DeValue};
@@ -28,8 +28,12 @@ pub const NODE_KEYS: &[&str] = &[
     "shutdownTimeout",
     "logLevel",
     "logTarget",
+    "logFormat",
     "logMaxSize",
     "logMaxFiles",
+    "logCompress",
+    "journalSocket",
+    "syslogSocket",
     "controlMode",
     "serverAutoRestart",
     "serverRestartTryCount",
@@ -53,7 +57,8 @@ pub const SERVER_KEYS: &[&str] = &[
 pub const RESTART_KEYS: &[&str] =
     &["when", "tries", "window", "delay", "delayMax", "resetAfter", "then"];
 pub const STOP_KEYS: &[&str] = &["signal", "timeout"];
-pub const OUTPUT_KEYS: &[&str] = &["to", "maxSize", "maxFiles"];
+pub const OUTPUT_KEYS: &[&str] =
+    &["to", "stderr", "maxSize", "maxFiles", "maxAge", "compress", "timestamps"];
 
 /// All tables with their keys, to say where a misplaced key belongs.
 pub const SECTIONS: &[(&str, &[&str])] = &[
@@ -126,8 +131,12 @@ fn node(top: &Reader<'_>) -> (NodeConfig, Policy) {
         shutdown_timeout_ms: keys.duration("shutdownTimeout", "2m", 120_000),
         log_level: keys.choice("logLevel", LOG_LEVEL, LogLevel::Info),
         log_target: keys.choice("logTarget", LOG_TARGET, LogTarget::File),
+        log_format: keys.choice("logFormat", LOG_FORMAT, LogFormat::Text),
         log_max_size: keys.size("logMaxSize", 10 << 20),
         log_max_files: keys.number("logMaxFiles", "a number", 1..=MAX_FILES).unwrap_or(7),
+        log_compress: keys.boolean("logCompress", false),
+        journal_socket: keys.path("journalSocket", "/run/systemd/journal/stdout"),
+        syslog_socket: keys.path("syslogSocket", "/dev/log"),
         control_mode: keys
             .get("controlMode", "an octal string such as \"0600\"", mode)
             .unwrap_or(0o600),
@@ -148,7 +157,9 @@ const LOG_LEVEL: &[(&str, LogLevel)] = &[
 ];
 
 const LOG_TARGET: &[(&str, LogTarget)] =
-    &[("file", LogTarget::File), ("stderr", LogTarget::Stderr)];
+    &[("file", LogTarget::File), ("stderr", LogTarget::Stderr), ("journal", LogTarget::Journal)];
+
+const LOG_FORMAT: &[(&str, LogFormat)] = &[("text", LogFormat::Text), ("json", LogFormat::Json)];
 
 fn check_node(keys: &Reader<'_>, node: &NodeConfig) {
     keys.at_least("heartbeatInterval", node.heartbeat_interval_ms, 10, "10ms");
@@ -164,6 +175,14 @@ fn check_node(keys: &Reader<'_>, node: &NodeConfig) {
              heartbeatInterval ({interval_ms} ms)"
         );
         keys.error(key, text);
+    }
+    for (key, path) in
+        [("journalSocket", &node.journal_socket), ("syslogSocket", &node.syslog_socket)]
+    {
+        let length = path.as_os_str().len();
+        if length > MAX_SOCKET_PATH {
+            keys.error(key, format!("is too long: {length} bytes, and only {MAX_SOCKET_PATH} fit"));
+        }
     }
     let socket = node.control_socket();
     let length = socket.as_os_str().len();

@@ -4,11 +4,9 @@
 
 use super::document::Value;
 use super::reader::{self, Reader, Refused};
-use super::sections::{
-    LEAST_LOG_SIZE, MAX_FILES, MAX_TRIES, OUTPUT_KEYS, RESTART_KEYS, SERVER_KEYS, STOP_KEYS, name,
-};
+use super::sections::{MAX_TRIES, OUTPUT_KEYS, RESTART_KEYS, SERVER_KEYS, STOP_KEYS, name};
 use super::units::{is_signal, parse_signal, quoted};
-use super::{AutoStart, Output, OutputTo, ServerConfig, Stop};
+use super::{AutoStart, ServerConfig, Stop, output};
 use crate::core::restart::{Policy, Then, When};
 use std::collections::BTreeMap;
 use toml::de::DeValue;
@@ -45,6 +43,7 @@ pub fn servers(top: &Reader<'_>, policy: &Policy) -> Vec<ServerConfig> {
         let keys = Reader::new(document, Some(table), SERVER_KEYS, title);
         servers.push(server(&keys, line, policy));
     }
+    output::refuse_same_fifos(document, &servers);
     if servers.is_empty() {
         document.warn(None, "no [[server]], so there is nothing to manage".to_owned());
     }
@@ -83,7 +82,7 @@ fn server(keys: &Reader<'_>, line: u32, policy: &Policy) -> ServerConfig {
         settle_ms: keys.duration("settleTime", "1s", 1_000),
         restart: restart(&keys.inner("restart", RESTART_KEYS), policy),
         stop: stop(&keys.inner("stop", STOP_KEYS)),
-        output: output(&keys.inner("output", OUTPUT_KEYS)),
+        output: output::output(&keys.inner("output", OUTPUT_KEYS)),
     };
     if server.pass_env.iter().any(|name| name.is_empty() || name.contains('=')) {
         keys.error("passEnv", "must hold names, not empty and without \"=\"".to_owned());
@@ -186,17 +185,4 @@ fn stop(keys: &Reader<'_>) -> Stop {
         signal: keys.get("signal", "a signal such as \"SIGTERM\"", signal).unwrap_or(libc::SIGTERM),
         timeout_ms: keys.duration("timeout", "10s", 10_000),
     }
-}
-
-const OUTPUT_TO: &[(&str, OutputTo)] =
-    &[("pipe", OutputTo::Pipe), ("direct", OutputTo::Direct), ("null", OutputTo::Null)];
-
-fn output(keys: &Reader<'_>) -> Output {
-    let output = Output {
-        to: keys.choice("to", OUTPUT_TO, OutputTo::Pipe),
-        max_size: keys.size("maxSize", 10 << 20),
-        max_files: keys.number("maxFiles", "a number", 1..=MAX_FILES).unwrap_or(7),
-    };
-    keys.at_least("maxSize", output.max_size, LEAST_LOG_SIZE.0, LEAST_LOG_SIZE.1);
-    output
 }

@@ -74,7 +74,11 @@ fn build(settings: &Settings) -> io::Result<(env_logger::Logger, LogHandle)> {
         stamp: stamp.clone(),
         path: settings.path.clone(),
         file,
-        limits: Limits { max_size: settings.max_size, max_files: settings.max_files },
+        limits: Limits {
+            max_size: settings.max_size,
+            max_files: settings.max_files,
+            max_age_ms: 0,
+        },
         rotate_at: 0,
         size: 0,
         looked_at: None,

@@ -187,7 +187,11 @@ impl Shell {
             io::Error::other(format!("cannot write the log {}: {error}", path.display()))
         })?;
         let pulse = Pulse::from_fd(sys::inherited(bequest::PULSE)?)?;
-        let ctx = Ctx::new(&bequest, pulse)?;
+        let mut ctx = Ctx::new(&bequest, pulse)?;
+        if bequest::is_inherited(config) {
+            ctx.inheritance =
+                Some([sys::inherited(bequest::STDOUT)?, sys::inherited(bequest::STDERR)?]);
+        }
         let signals = Signals::new(&ctx)?;
         let reports = match bequest.has_reports {
             true => Some(sys::inherited(bequest::REPORTS)?),
@@ -216,7 +220,7 @@ impl Shell {
         };
         peers.secret = bequest.secret.clone();
         let pair_file = notes::PairFileWriter::new(config);
-        let stderr_is_open = config.node.log_target == LogTarget::File && !is_standby;
+        let stderr_is_open = config.node.log_target != LogTarget::Stderr && !is_standby;
         let keeper = guard::KeeperWatch::default();
         Ok(Shell {
             ctx,

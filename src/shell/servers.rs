@@ -237,7 +237,7 @@ impl Servers {
                     // Its FIFO was there when it was forked: somebody empties the run directory.
                     let is_piped = ctx
                         .server(self.name(server))
-                        .is_some_and(|config| config.output.to == OutputTo::Pipe);
+                        .is_some_and(|config| config.piped().next().is_some());
                     let is_gone = step == spawn::Step::Output && errno == libc::ENOENT;
                     ctx.tell(match is_piped && is_gone {
                         true => Event::ChildRefused { server, start_number, error },
@@ -289,6 +289,11 @@ impl Servers {
             spawn::Step::Chdir => {
                 format!("cannot change to {}: {cause} (errno {errno})", config.cwd.display())
             }
+            spawn::Step::Output if config.output.to == OutputTo::Journal => format!(
+                "cannot connect to the journal at {}: {cause} (errno {errno}); output.to = \
+                 \"journal\" needs systemd-journald",
+                ctx.config.node.journal_socket.display()
+            ),
             spawn::Step::Output => format!("cannot open its output: {cause} (errno {errno})"),
             other => format!("cannot start: step {other}: {cause} (errno {errno})"),
         }
