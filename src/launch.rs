@@ -365,6 +365,7 @@ pub fn inner(role: Inner) -> u8 {
         Inner::Standby => shell::run(shell::Beginning::Standby),
         Inner::Mover => shell::mover::run(),
         Inner::Saver => shell::wishes::run(),
+        Inner::Compressor => shell::compress::run(),
     }
 }
 
@@ -375,4 +376,5 @@ pub enum Inner {
     Standby,
     Mover,
     Saver,
+    Compressor,
 }

@@ -28,6 +28,7 @@ fn run(out: &mut dyn Write, err: &mut dyn Write) -> u8 {
         Command::Standby => return launch::inner(Inner::Standby),
         Command::Mover => return launch::inner(Inner::Mover),
         Command::Saver => return launch::inner(Inner::Saver),
+        Command::Compressor => return launch::inner(Inner::Compressor),
         _ => {}
     }
     let file = config::find_file(args.common.config.as_deref());
@@ -77,7 +78,11 @@ fn command(args: Args, config: Config, out: &mut dyn Write, err: &mut dyn Write)
             shutdown(&config, stop_servers, &common, out, err)
         }
         // Taken care of before a configuration is read.
-        Command::Active | Command::Standby | Command::Mover | Command::Saver => exit::USAGE,
+        Command::Active
+        | Command::Standby
+        | Command::Mover
+        | Command::Saver
+        | Command::Compressor => exit::USAGE,
     }
 }
 

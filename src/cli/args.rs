@@ -125,6 +125,9 @@ pub enum Command {
     /// Started by the program itself
     #[command(hide = true)]
     Saver,
+    /// Started by the program itself
+    #[command(hide = true)]
+    Compressor,
 }
 
 /// How many lines `logs` shows when nothing else is said.

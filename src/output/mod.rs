@@ -5,6 +5,7 @@
 //! loop, and must not log: it returns what the caller should say.
 
 mod drain;
+pub mod gzip;
 pub mod logger;
 pub mod loss;
 pub mod rotate;

@@ -5,6 +5,7 @@
 
 mod actions;
 pub mod bequest;
+pub mod compress;
 mod control;
 mod ctx;
 pub mod guard;
@@ -89,6 +90,7 @@ pub struct Shell {
     asked: BTreeMap<ClientId, crate::core::ask::Verb>,
     mover: Option<i32>,
     wishes: wishes::WishSaver,
+    compressor: compress::Compressor,
     pair_file: notes::PairFileWriter,
     exit: Option<u8>,
     exit_at: Option<Ms>,
@@ -248,6 +250,7 @@ impl Shell {
             asked: BTreeMap::new(),
             mover: None,
             wishes: wishes::WishSaver::default(),
+            compressor: compress::Compressor::default(),
             pair_file,
             exit: None,
             exit_at: None,
@@ -301,6 +304,7 @@ impl Shell {
             self.node.deadline(),
             self.servers.deadline(),
             self.outputs.deadline(),
+            self.compressor.deadline(),
             self.peers.deadline(),
             self.control.deadline(),
             self.exit_at,
@@ -327,6 +331,7 @@ impl Shell {
             Source::OtherTwin => self.on_other_twin(),
             Source::Keeper => self.on_keeper(),
             Source::Saver => self.on_saver(),
+            Source::Compressor => self.on_compressor(),
             Source::Client(number) => {
                 if let Some(request) = self.control.on_ready(&mut self.ctx, number) {
                     self.on_request(ClientId(number as u64), request);
@@ -358,6 +363,7 @@ impl Shell {
         }
         self.servers.ask_again(&mut self.ctx);
         self.outputs.turn(&mut self.ctx);
+        self.compress_logs();
         self.peers.tick(&mut self.ctx);
         self.control.tick(&mut self.ctx);
     }

@@ -167,7 +167,7 @@ impl Shell {
     }
 
     /// Lines in syslog have the PID of who wrote them.
-    fn set_writer(&mut self, server: ServerId) {
+    pub(super) fn set_writer(&mut self, server: ServerId) {
         let Some(one) = self.node.servers.get(server.0) else { return };
         let pid = one.rec.phase.process().map(|process| process.pid);
         self.outputs.set_writer(&self.ctx, &one.rec.name, pid);

@@ -8,6 +8,7 @@ mod ways;
 use self::ways::Way;
 use super::ctx::Ctx;
 use super::token::Source;
+use crate::config::OutputTo;
 use crate::core::Ms;
 use crate::output::{Drain, Lost, Now, loss};
 use crate::sys::lock::{Attempt, Lock};
@@ -329,6 +330,9 @@ impl Outputs {
     /// before.
     pub fn set_writer(&mut self, ctx: &Ctx, server: &str, pid: Option<i32>) {
         let Some(server) = ctx.server(server) else { return };
+        if server.output.to != OutputTo::Syslog {
+            return;
+        }
         for way in ways::of(&ctx.config, server) {
             let number = self.by_name.get(&way.key);
             if let Some(entry) = number.and_then(|number| self.drains.get_mut(*number)) {
