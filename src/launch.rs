@@ -5,14 +5,16 @@
 
 use crate::api::{ServerStatus, State, Status, Twin};
 use crate::cli::client::Client;
+use crate::cli::logs::choose::Chosen;
 use crate::cli::{Failure, exit, print, status};
-use crate::config::{Config, OnTerm, ServerConfig};
+use crate::config::{Config, LogTarget, OnTerm, ServerConfig};
 use crate::core::Identity;
 use crate::output::tail::last_lines;
 use crate::shell;
 use crate::shell::keeper::{self, Pair};
 use crate::sys::kernel::{self, Missing};
 use crate::sys::lock::{self, Attempt};
+use crate::sys::pidfd::{self, Verified};
 use crate::sys::process;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::fs::File;
@@ -72,12 +74,7 @@ pub fn check_fits(config: &Config) -> Result<(), String> {
 
 /// Stays in the foreground as the keeper; gives the exit status. `is_background`: whoever reads
 /// standard error goes away soon.
-pub fn run(
-    config: Config,
-    is_background: bool,
-    out: &mut dyn Write,
-    err: &mut dyn Write,
-) -> u8 {
+pub fn run(config: Config, is_background: bool, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
     if let Err(text) = check_fits(&config) {
         return Failure::new(exit::BAD_CONFIG, text).print(err);
     }
@@ -356,6 +353,44 @@ fn report_failure(
 
 fn has_file(path: &Path) -> bool {
     File::open(path).is_ok()
+}
+
+/// The log of the active, or of the standby.
+pub fn own_log(config: &Config, is_standby: bool) -> Chosen {
+    let node = &config.node;
+    let mut chosen = Chosen::default();
+    let name = node.name.clone();
+    match node.log_target {
+        LogTarget::File => chosen.files.push((name, shell::log_path(config, is_standby))),
+        LogTarget::Stderr => chosen.elsewhere.push(format!("{name}: its log goes to stderr")),
+        LogTarget::Journal => chosen
+            .elsewhere
+            .push(format!("{name}: its log goes to the journal; see `journalctl -t {name}`")),
+    }
+    chosen
+}
+
+/// Makes every process of the pair open its logs again.
+pub fn reopen_logs(config: &Config, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
+    let living = client(config).living();
+    if living.is_empty() {
+        return Failure::new(exit::NOT_RUNNING, "no node manager runs").print(err);
+    }
+    for Twin { pid, start_ticks, .. } in &living {
+        let process = Identity { pid: *pid, start_ticks: *start_ticks, inode: 0 };
+        let sent = match pidfd::open_verified(&process) {
+            Ok(Verified::Alive(fd)) => pidfd::signal(&fd, libc::SIGUSR1),
+            // Who comes after it opens them anyway.
+            Ok(Verified::Gone) => Ok(()),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = sent {
+            let is_denied = error.kind() == io::ErrorKind::PermissionDenied;
+            let exit = if is_denied { exit::NOT_PERMITTED } else { exit::FAILED };
+            return Failure::new(exit, format!("cannot signal PID {pid}: {error}")).print(err);
+        }
+    }
+    print(out, "the pair opens its logs again\n", exit::DONE)
 }
 
 /// The processes that the pair starts itself.

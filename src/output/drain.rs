@@ -126,8 +126,19 @@ impl Drain {
         let (paused, failing, skipped) = (false, None, 0);
         let (began_ms, is_old, stamp, syslog) = (None, false, None, None);
         Drain {
-            fifo, path, limits, file, rotate_at, paused, failing, loss, skipped, began_ms, is_old,
-            stamp, syslog,
+            fifo,
+            path,
+            limits,
+            file,
+            rotate_at,
+            paused,
+            failing,
+            loss,
+            skipped,
+            began_ms,
+            is_old,
+            stamp,
+            syslog,
         }
     }
 

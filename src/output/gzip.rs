@@ -37,11 +37,7 @@ pub enum Compressed {
 ///
 /// # Errors
 /// A file can't be read or written (no room): the text names it. What was compressed stays.
-pub fn compress_rotated(
-    path: &Path,
-    max_files: u32,
-    min_age: Duration,
-) -> io::Result<Compressed> {
+pub fn compress_rotated(path: &Path, max_files: u32, min_age: Duration) -> io::Result<Compressed> {
     let mut result = Compressed::All;
     for (number, rotated) in rotated_files(path) {
         // Left by who was killed.
@@ -125,22 +121,26 @@ pub fn is_made_of(path: &Path, file: &File) -> bool {
     found.is_some_and(|extra| extra.iter().copied().eq(FIELD.into_iter().chain(wanted)))
 }
 
-/// What is in the gzip file, as a file without a name. One that is cut gives what is there.
+/// What is in the gzip file, as a file without a name, last written when that was. One that is cut
+/// gives what is there.
 ///
 /// # Errors
 /// No room for it, or it is no gzip file.
 pub fn unpacked(gzip: File) -> io::Result<File> {
     let mut file = nameless()?;
+    let modified = gzip.metadata()?.modified()?;
     let mut decoder = GzDecoder::new(gzip).take(MAX_BYTES);
     let mut buffer = vec![0; CHUNK_BYTES];
     loop {
         match decoder.read(&mut buffer) {
-            Ok(0) => return Ok(file),
+            Ok(0) => break,
             Ok(count) => file.write_all(buffer.get(..count).unwrap_or_default())?,
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(file),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => break,
             Err(error) => return Err(error),
         }
     }
+    file.set_modified(modified)?;
+    Ok(file)
 }
 
 fn nameless() -> io::Result<File> {

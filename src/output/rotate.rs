@@ -145,7 +145,15 @@ mod tests {
     fn other_names_are_left_alone_and_a_taken_number_is_not_used() {
         let dir = TestDir::new();
         let log = dir.path("web.out");
-        let others = ["web.out.gz", "web.out.7.gz.tmp", "web.out.07", "web.out.07.gz", "web.out.-1", "web.out.9999999999999999999", "x"];
+        let others = [
+            "web.out.gz",
+            "web.out.7.gz.tmp",
+            "web.out.07",
+            "web.out.07.gz",
+            "web.out.-1",
+            "web.out.9999999999999999999",
+            "x",
+        ];
         for other in others {
             fs::write(dir.path(other), "").unwrap();
         }

@@ -9,7 +9,7 @@ mod watch;
 
 use super::bequest::{self, Bequest, Originals, Twin, at};
 use super::signals::Signals;
-use super::{log_settings, notes};
+use super::{log_error, log_settings, notes};
 use crate::config::Config;
 use crate::core::Identity;
 use crate::core::keeper::{Action, Event, Keeper, Note};
@@ -129,10 +129,8 @@ impl KeeperShell {
         missing: Vec<Missing>,
         is_background: bool,
     ) -> io::Result<KeeperShell> {
-        let log = logger::init(&log_settings(&config, false)).map_err(|error| {
-            let dir = config.node.log_dir.display();
-            io::Error::other(format!("cannot write the log in {dir}: {error}"))
-        })?;
+        let settings = log_settings(&config, false);
+        let log = logger::init(&settings).map_err(|error| log_error(&config, &error))?;
         say_kernel(missing);
         let inheritance = inheritance(&config, is_background)?;
         let numbers = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGUSR1, libc::SIGCHLD];
@@ -341,7 +339,8 @@ fn inheritance(config: &Config, is_background: bool) -> io::Result<Option<[Owned
         let null = std::fs::File::options().write(true).open("/dev/null")?;
         return Ok(Some([null.try_clone()?.into(), null.into()]));
     }
-    let own = [io::stdout().as_fd().try_clone_to_owned()?, io::stderr().as_fd().try_clone_to_owned()?];
+    let own =
+        [io::stdout().as_fd().try_clone_to_owned()?, io::stderr().as_fd().try_clone_to_owned()?];
     Ok(Some(own))
 }
 

@@ -25,7 +25,7 @@ mod twins;
 pub mod view;
 pub mod wishes;
 
-use crate::config::{AutoStart, Config, LogTarget};
+use crate::config::{AutoStart, Config, LogFormat, LogTarget};
 use crate::core::node::{Node, Role};
 use crate::core::{Action, ClientId, Event, Identity, Ms, PairPlan, ServerPlan};
 use crate::output::logger::{self, LogHandle};
@@ -144,12 +144,35 @@ pub fn run(beginning: Beginning) -> u8 {
 pub fn log_settings(config: &Config, is_standby: bool) -> logger::Settings {
     logger::Settings {
         name: config.node.name.clone(),
-        path: (config.node.log_target == LogTarget::File).then(|| log_path(config, is_standby)),
+        target: match config.node.log_target {
+            LogTarget::File => logger::Target::File(log_path(config, is_standby)),
+            LogTarget::Stderr => logger::Target::Stderr,
+            LogTarget::Journal => logger::Target::Journal(config.node.journal_socket.clone()),
+        },
+        format: match config.node.log_format {
+            LogFormat::Text => logger::Format::Text,
+            LogFormat::Json => logger::Format::Json,
+        },
         level: notes::level_filter(config.node.log_level),
         max_size: config.node.log_max_size,
         max_files: config.node.log_max_files,
         may_wait: false,
     }
+}
+
+/// Why a log can't be written.
+fn log_error(config: &Config, error: &io::Error) -> io::Error {
+    let node = &config.node;
+    io::Error::other(match node.log_target {
+        LogTarget::Journal => format!(
+            "cannot write the log to the journal at {}: {error}; logTarget = \"journal\" needs \
+             systemd-journald",
+            node.journal_socket.display()
+        ),
+        LogTarget::File | LogTarget::Stderr => {
+            format!("cannot write the log in {}: {error}", node.log_dir.display())
+        }
+    })
 }
 
 /// What the core needs to know of the configuration.
@@ -184,10 +207,7 @@ impl Shell {
         // Where servers may be running already, somebody has to watch them, with a log or without.
         let may_wait = is_standby || bequest.revives;
         let settings = logger::Settings { may_wait, ..log_settings(config, is_standby) };
-        let log = logger::init(&settings).map_err(|error| {
-            let path = log_path(config, is_standby);
-            io::Error::other(format!("cannot write the log {}: {error}", path.display()))
-        })?;
+        let log = logger::init(&settings).map_err(|error| log_error(config, &error))?;
         let pulse = Pulse::from_fd(sys::inherited(bequest::PULSE)?)?;
         let mut ctx = Ctx::new(&bequest, pulse)?;
         if bequest::is_inherited(config) {

@@ -403,10 +403,9 @@ fn loss_text(lost: Lost) -> String {
              missing before byte {byte} of the log{ended}",
             lost.bytes
         ),
-        None => format!(
-            "{} bytes of its output were dropped while syslog took nothing",
-            lost.bytes
-        ),
+        None => {
+            format!("{} bytes of its output were dropped while syslog took nothing", lost.bytes)
+        }
     }
 }
 

@@ -69,17 +69,18 @@ fn way_out(ctx: &Ctx, stream: &Stream<'_>) -> Result<Stdout, String> {
         OutputTo::Direct => Stdout::File(path(stream.log_path(&node.log_dir))?),
         OutputTo::Journal => {
             let priority = if stream.is_stderr { journald::ERROR } else { journald::INFO };
-            let stream =
-                JournalStream::new(&node.journal_socket, &stream.server.name, priority);
+            let stream = JournalStream::new(&node.journal_socket, &stream.server.name, priority);
             Stdout::Journal(stream.map_err(|error| format!("journalSocket: {error}"))?)
         }
         OutputTo::Inherit => match &ctx.inheritance {
             Some([out, _]) if !stream.is_stderr => Stdout::Inherited(out.as_raw_fd()),
             Some([_, err]) => Stdout::Inherited(err.as_raw_fd()),
             None => {
-                return Err("output.to = \"inherit\": the pair was started without such a server; \
+                return Err(
+                    "output.to = \"inherit\": the pair was started without such a server; \
                             stop and start it"
-                    .to_string());
+                        .to_string(),
+                );
             }
         },
         OutputTo::Null => Stdout::Null,

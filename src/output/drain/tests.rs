@@ -156,7 +156,8 @@ fn helper_that_moves() {
 #[test]
 fn a_line_without_end_is_cut_at_the_hard_limit() {
     let dir = TestDir::new();
-    let (mut drain, mut writer) = drain_in(&dir, Limits { max_size: 1_000, max_files: 9, max_age_ms: 0 });
+    let (mut drain, mut writer) =
+        drain_in(&dir, Limits { max_size: 1_000, max_files: 9, max_age_ms: 0 });
     let line = vec![b'x'; 50_000];
     for _ in 0..30 {
         writer.write_all(&line).unwrap();
@@ -172,7 +173,8 @@ fn a_line_without_end_is_cut_at_the_hard_limit() {
 fn a_line_across_the_limit_stays_whole_though_its_end_comes_late() {
     let dir = TestDir::new();
     let log = dir.path("web.out");
-    let (mut drain, mut writer) = drain_in(&dir, Limits { max_size: 4, max_files: 9, max_age_ms: 0 });
+    let (mut drain, mut writer) =
+        drain_in(&dir, Limits { max_size: 4, max_files: 9, max_age_ms: 0 });
     for part in ["abc", "def", "ghi", "j\nkl", "m\n"] {
         writer.write_all(part.as_bytes()).unwrap();
         pump_all(&mut drain);
@@ -279,7 +281,8 @@ fn a_rotation_that_is_impossible_lets_the_file_grow_and_says_so_once() {
     let mut writer = OpenOptions::new().write(true).open(dir.path("fifo")).unwrap();
     // With two more characters the name is longer than a name can be.
     let log = dir.path(&"x".repeat(254));
-    let mut drain = Drain::new(fifo, log.clone(), Limits { max_size: 4, max_files: 1, max_age_ms: 0 });
+    let mut drain =
+        Drain::new(fifo, log.clone(), Limits { max_size: 4, max_files: 1, max_age_ms: 0 });
     writer.write_all(b"1234\n").unwrap();
     let trouble = drain.pump(AT_START, 1 << 20).trouble.unwrap();
     assert!(trouble.text.starts_with("cannot rename"), "{}", trouble.text);

@@ -56,8 +56,7 @@ impl KeeperShell {
         }
         for stream in piped {
             if !self.fifos.contains_key(&stream.key())
-                && let Ok(fd) =
-                    sys::fifo::open_fifo(&stream.fifo_path(&self.config.node.run_dir))
+                && let Ok(fd) = sys::fifo::open_fifo(&stream.fifo_path(&self.config.node.run_dir))
             {
                 self.fifos.insert(stream.key(), fd);
             }
