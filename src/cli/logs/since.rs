@@ -135,7 +135,7 @@ pub fn time_of(line: &[u8]) -> Option<Timestamp> {
     let is_time = |c: char| c.is_ascii_digit() || matches!(c, ':' | '.' | '+' | '-' | 'Z');
     let end =
         rest.char_indices().skip(1).find(|(_, c)| !is_time(*c)).map_or(rest.len(), |(at, _)| at);
-    format!("{date}{}", rest.get(..end)?).parse().ok()
+    format!("{date}{}", rest.get(..end)?.trim_end_matches(':')).parse().ok()
 }
 
 #[cfg(test)]

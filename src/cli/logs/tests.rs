@@ -205,9 +205,9 @@ fn the_lines_of_followed_logs_do_not_mix() {
     let (reader, thread) = follow(2, &[("web", &web), ("db", &db)], "[db] end\n");
     wait_for("the first line", || reader.text() == "[web] old\n");
     append(&db, "1\n");
-    wait_for("the other log's line", || reader.text().ends_with("db | 1\n"));
+    wait_for("the other log's line", || reader.text().ends_with("[db] 1\n"));
     append(&web, "ne\n");
-    wait_for("the whole line", || reader.text().ends_with("web | half a line\n"));
+    wait_for("the whole line", || reader.text().ends_with("[web] half a line\n"));
     append(&db, "end\n");
     thread.join().unwrap().unwrap();
 }
