@@ -17,6 +17,8 @@ pub const WORDS: &[&str] = &[
     "runDir = ",
     "passEnv = ",
     "output = ",
+    "stderr = ",
+    "maxAge = ",
     "= ",
     "{ ",
     " }",
@@ -108,7 +110,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
     let full = "[nodeManager]\nname = \"n\"\nrunDir = \"r\"\nonTerm = \"keep-servers\"\n[[server]]\n\
          name = \"b\"\ncommand = [\"/x\", \"y\"]\npassEnv = [\"LC_*\"]\nautoStart = \"remember\"\n\
          restart = { when = \"on-failure\", tries = 5, window = \"2m\", delay = \"1s\", delayMax = \"30s\" }\n\
-         output = { to = \"pipe\", maxSize = \"10MiB\", maxFiles = 7 }\n";
+         output = { to = \"pipe\", stderr = \"separate\", maxSize = \"10MiB\", maxFiles = 7, maxAge = \"7d\" }\n";
     let damaged = "[nodeManager\nname = \"n\n[[server]]\nnmae = 1\n\0";
     vec![small.into(), full.into(), damaged.into(), b"# 1\n# \xe4\n".to_vec()]
 }

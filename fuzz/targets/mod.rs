@@ -9,6 +9,7 @@ mod bequest;
 mod config;
 mod journal;
 mod link;
+mod log_times;
 mod pair_file;
 mod process;
 mod reports;
@@ -34,6 +35,12 @@ pub const TARGETS: &[Target] = &[
     Target { name: "config", run: config::run, words: config::WORDS, seeds: config::seeds },
     Target { name: "journal", run: journal::run, words: journal::WORDS, seeds: journal::seeds },
     Target { name: "link", run: link::run, words: link::WORDS, seeds: link::seeds },
+    Target {
+        name: "log_times",
+        run: log_times::run,
+        words: log_times::WORDS,
+        seeds: log_times::seeds,
+    },
     Target {
         name: "pair_file",
         run: pair_file::run,
