@@ -59,7 +59,7 @@ impl Drain {
             self.loss.close_gap(false);
             self.skipped = 0;
         }
-        let bytes = self.look_ahead(left.max(TEXT_MAX).min(PIPE_BYTES))?;
+        let bytes = self.look_ahead(left.clamp(TEXT_MAX, PIPE_BYTES))?;
         let mut sent = 0usize;
         for line in bytes.split_inclusive(|byte| *byte == b'\n') {
             for piece in line.chunks(TEXT_MAX) {
