@@ -18,11 +18,8 @@ fn separate_standard_error_has_its_own_log_and_limits_and_loses_nothing_over_tak
     pair.start();
     pair.wait_whole();
     let (out, err) = (log(&pair, "w.out"), log(&pair, "w.err"));
-    let mut kills = 0;
-    while !whole(&err).ends_with("err 60000\n") {
-        take_over(&pair);
-        kills += 1;
-    }
+    let is_done = || whole(&err).ends_with("err 60000\n");
+    let kills = take_over_until(&pair, "all of standard error", is_done);
     wait_until("all of standard output", || whole(&out).ends_with("out 60000\n"));
     for (log, prefix) in [(out, "out "), (err, "err ")] {
         let text = whole(&log);
@@ -70,9 +67,7 @@ fn a_log_is_rotated_by_age_although_no_active_lives_that_long() {
     pair.start();
     let log = log(&pair, "w.out");
     // Each active is killed before it is as old as a log may be.
-    while files_of(&log).len() < 4 {
-        take_over(&pair);
-    }
+    take_over_until(&pair, "three rotations", || files_of(&log).len() >= 4);
     exits(&pair, &["stop", "w"], 0);
     let found = numbers(&whole(&log), "line ");
     assert_all(&found, "the lines");
@@ -165,11 +160,7 @@ fn each_line_has_one_time_stamp_although_takeovers_come_in_the_middle_of_lines()
     let pair = Pair::new("", &shell("w", script, output));
     pair.start();
     let log = log(&pair, "w.out");
-    let mut kills = 0;
-    while !whole(&log).ends_with("end\n") {
-        take_over(&pair);
-        kills += 1;
-    }
+    let kills = take_over_until(&pair, "the last line", || whole(&log).ends_with("end\n"));
     let text = whole(&log);
     let lines: Vec<&str> = text.lines().map(unstamped).collect();
     assert_eq!(lines.len(), 60 * 202 + 1);
@@ -196,11 +187,8 @@ fn stamped_lines_as_fast_as_they_come_are_whole_over_takeovers() {
     pair.wait_whole();
     let pids = started(&pair, 1);
     let log = log(&pair, "w.out");
-    let mut kills = 0;
-    while !whole(&log).contains(&format!(" {LINES} \n")) {
-        take_over(&pair);
-        kills += 1;
-    }
+    let last = format!(" {LINES} \n");
+    let kills = take_over_until(&pair, "the last line", || whole(&log).ends_with(&last));
     let text = whole(&log);
     let lines: Vec<&str> = text.lines().map(unstamped).collect();
     assert_all(&numbers(&lines.join("\n"), "line "), "the lines");

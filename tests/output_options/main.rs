@@ -33,6 +33,19 @@ fn take_over(pair: &Pair) {
     pair.wait_whole();
 }
 
+/// Kills actives until that is so; gives how many.
+fn take_over_until(pair: &Pair, what: &str, is_done: impl Fn() -> bool) -> usize {
+    let mut kills = 0;
+    support::wait_until(what, || {
+        is_done() || {
+            take_over(pair);
+            kills += 1;
+            false
+        }
+    });
+    kills
+}
+
 /// The rotated files of a log, oldest first, and the log itself.
 fn files_of(log: &Path) -> Vec<PathBuf> {
     let rotated = nodemanager::output::rotate::rotated_files(log);

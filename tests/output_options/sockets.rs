@@ -68,11 +68,7 @@ fn each_line_reaches_syslog_with_tag_and_pid_over_takeovers_and_at_most_one_twic
     pair.start();
     let head = format!(" w[{}]: ", pair.pids()["w"]);
     let is_last = |text: &String| text.ends_with(&format!("line {LINES}"));
-    let mut kills = 0;
-    while !texts(&came).iter().any(is_last) {
-        take_over(&pair);
-        kills += 1;
-    }
+    let kills = take_over_until(&pair, "the last line", || texts(&came).iter().any(is_last));
     wait_until("standard error", || texts(&came).iter().any(|text| text.ends_with(": bad")));
     // A line without its end is sent when its writer is dead.
     assert!(!texts(&came).iter().any(|text| text.ends_with("unended")));
