@@ -5,14 +5,16 @@
 
 use crate::api::{ServerStatus, State, Status, Twin};
 use crate::cli::client::Client;
+use crate::cli::logs::choose::Chosen;
 use crate::cli::{Failure, exit, print, status};
-use crate::config::{Config, ConfigErrors, OnTerm, OutputTo, ServerConfig};
+use crate::config::{Config, ConfigErrors, LogTarget, OnTerm, ServerConfig};
 use crate::core::Identity;
 use crate::output::tail::last_lines;
 use crate::shell;
 use crate::shell::keeper::{self, Pair};
 use crate::sys::kernel::{self, Missing};
 use crate::sys::lock::{self, Attempt};
+use crate::sys::pidfd::{self, Verified};
 use crate::sys::process;
 use crate::sys::rights::{Capability, has_capability};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -42,8 +44,8 @@ pub fn client(config: &Config) -> Client {
 
 /// Descriptors that the active needs besides those of servers.
 const OWN_DESCRIPTORS: u64 = 128;
-/// A server whose output goes through a FIFO: the FIFO, the log, a pidfd.
-const PIPED_DESCRIPTORS: u64 = 3;
+/// An output that goes through a FIFO: the FIFO, and the log or syslog's socket.
+const PIPED_DESCRIPTORS: u64 = 2;
 
 /// Does what is configured fit into the limit of open descriptors?
 ///
@@ -51,9 +53,9 @@ const PIPED_DESCRIPTORS: u64 = 3;
 /// It does not; the text says what would.
 pub fn check_fits(config: &Config) -> Result<(), String> {
     let (_, hard) = crate::sys::nofile().map_err(|error| error.to_string())?;
-    let piped = config.servers.iter().filter(|server| server.output.to == OutputTo::Pipe).count();
+    let piped = config.servers.iter().flat_map(ServerConfig::piped).count();
     let (all, piped) = (config.servers.len() as u64, piped as u64);
-    let needed = OWN_DESCRIPTORS + all + piped * (PIPED_DESCRIPTORS - 1);
+    let needed = OWN_DESCRIPTORS + all + piped * PIPED_DESCRIPTORS;
     if needed <= hard {
         return Ok(());
     }
@@ -65,7 +67,7 @@ pub fn check_fits(config: &Config) -> Result<(), String> {
         false => "raise the limit (ulimit -Hn)",
     };
     Err(format!(
-        "{}: {all} servers ({piped} of them with output through a pipe) need {needed} file \
+        "{}: {all} servers ({piped} outputs through a pipe) need {needed} file \
          descriptors, and the hard limit is {hard}; {way_out}",
         config.file.display()
     ))
@@ -123,8 +125,9 @@ pub fn with_accounts(config: Config) -> Result<Config, ConfigErrors> {
     Ok(config)
 }
 
-/// Stays in the foreground as the keeper; gives the exit status.
-pub fn run(config: Config, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
+/// Stays in the foreground as the keeper; gives the exit status. `is_background`: whoever reads
+/// standard error goes away soon.
+pub fn run(config: Config, is_background: bool, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
     if let Err(text) = check_fits(&config).and_then(|()| check_rights(&config)) {
         return Failure::new(exit::BAD_CONFIG, text).print(err);
     }
@@ -175,7 +178,7 @@ pub fn run(config: Config, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
         log.display()
     );
     print(out, &text, exit::DONE);
-    keeper::run(config, lock, pair, missing)
+    keeper::run(config, lock, pair, missing, is_background)
 }
 
 /// Why nothing can work on this kernel, if that is so.
@@ -287,7 +290,7 @@ pub fn detach(
 
 fn spawn(config: &Config) -> io::Result<Child> {
     let mut command = Command::new("/proc/self/exe");
-    command.arg0("nodemanager").arg("run").arg("-c").arg(&config.file);
+    command.arg0("nodemanager").arg("run").arg("--background").arg("-c").arg(&config.file);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     // A process group of its own: a terminal's Ctrl-C is not for it. It has no terminal to lose.
     command.process_group(0);
@@ -407,6 +410,44 @@ fn has_file(path: &Path) -> bool {
     File::open(path).is_ok()
 }
 
+/// The log of the active, or of the standby.
+pub fn own_log(config: &Config, is_standby: bool) -> Chosen {
+    let node = &config.node;
+    let mut chosen = Chosen::default();
+    let name = node.name.clone();
+    match node.log_target {
+        LogTarget::File => chosen.files.push((name, shell::log_path(config, is_standby))),
+        LogTarget::Stderr => chosen.elsewhere.push(format!("{name}: its log goes to stderr")),
+        LogTarget::Journal => chosen
+            .elsewhere
+            .push(format!("{name}: its log goes to the journal; see `journalctl -t {name}`")),
+    }
+    chosen
+}
+
+/// Makes every process of the pair open its logs again.
+pub fn reopen_logs(config: &Config, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
+    let living = client(config).living();
+    if living.is_empty() {
+        return Failure::new(exit::NOT_RUNNING, "no node manager runs").print(err);
+    }
+    for Twin { pid, start_ticks, .. } in &living {
+        let process = Identity { pid: *pid, start_ticks: *start_ticks, inode: 0 };
+        let sent = match pidfd::open_verified(&process) {
+            Ok(Verified::Alive(fd)) => pidfd::signal(&fd, libc::SIGUSR1),
+            // Who comes after it opens them anyway.
+            Ok(Verified::Gone) => Ok(()),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = sent {
+            let is_denied = error.kind() == io::ErrorKind::PermissionDenied;
+            let exit = if is_denied { exit::NOT_PERMITTED } else { exit::FAILED };
+            return Failure::new(exit, format!("cannot signal PID {pid}: {error}")).print(err);
+        }
+    }
+    print(out, "the pair opens its logs again\n", exit::DONE)
+}
+
 /// The processes that the pair starts itself.
 pub fn inner(role: Inner) -> u8 {
     match role {
@@ -414,6 +455,7 @@ pub fn inner(role: Inner) -> u8 {
         Inner::Standby => shell::run(shell::Beginning::Standby),
         Inner::Mover => shell::mover::run(),
         Inner::Saver => shell::wishes::run(),
+        Inner::Compressor => shell::compress::run(),
     }
 }
 
@@ -424,4 +466,5 @@ pub enum Inner {
     Standby,
     Mover,
     Saver,
+    Compressor,
 }

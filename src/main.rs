@@ -4,13 +4,12 @@
 
 use nodemanager::cli::args::{self, Args, Command, Common, Down, Logs, Names};
 use nodemanager::cli::control::{self, Action, Options, Servers};
-use nodemanager::cli::logs::{self, LogsOptions};
+use nodemanager::cli::logs::{self, LogsOptions, choose};
 use nodemanager::cli::{Failure, exit, print, status};
-use nodemanager::config::{self, Config, ServerConfig, Unset};
+use nodemanager::config::{self, Config, Unset};
 use nodemanager::launch::{self, Inner};
-use nodemanager::names::Known;
-use nodemanager::{offline, shell};
-use std::io::{self, Write};
+use nodemanager::offline;
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -29,6 +28,7 @@ fn run(out: &mut dyn Write, err: &mut dyn Write) -> u8 {
         Command::Standby => return launch::inner(Inner::Standby),
         Command::Mover => return launch::inner(Inner::Mover),
         Command::Saver => return launch::inner(Inner::Saver),
+        Command::Compressor => return launch::inner(Inner::Compressor),
         _ => {}
     }
     let file = config::find_file(args.common.config.as_deref());
@@ -49,8 +49,8 @@ fn run(out: &mut dyn Write, err: &mut dyn Write) -> u8 {
 fn command(args: Args, config: Config, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
     let common = args.common;
     match args.command {
-        Command::Run { detach: false } => launch::run(config, out, err),
-        Command::Run { detach: true } => launch::detach(&config, common.timeout, out, err),
+        Command::Run { detach: false, background } => launch::run(config, background, out, err),
+        Command::Run { detach: true, .. } => launch::detach(&config, common.timeout, out, err),
         Command::Check { effective } if effective || common.json => {
             show_effective(&config, &common, out, err)
         }
@@ -89,7 +89,11 @@ fn command(args: Args, config: Config, out: &mut dyn Write, err: &mut dyn Write)
             shutdown(&config, stop_servers, &common, out, err)
         }
         // Taken care of before a configuration is read.
-        Command::Active | Command::Standby | Command::Mover | Command::Saver => exit::USAGE,
+        Command::Active
+        | Command::Standby
+        | Command::Mover
+        | Command::Saver
+        | Command::Compressor => exit::USAGE,
     }
 }
 
@@ -209,29 +213,43 @@ fn shutdown(
 }
 
 fn show_logs(config: &Config, options: Logs, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
-    let files = match options.self_log || options.standby {
-        true => {
-            let path = shell::log_path(config, options.standby);
-            vec![(config.node.name.clone(), path)]
-        }
+    if options.reopen {
+        return launch::reopen_logs(config, out, err);
+    }
+    let is_own = options.self_log || options.standby;
+    let chosen = match is_own {
+        true => Ok(launch::own_log(config, options.standby)),
         false => {
-            let known: Vec<Known<'_>> = config.servers.iter().map(ServerConfig::known).collect();
-            match nodemanager::names::select(&options.names, &known) {
-                Ok(chosen) => chosen
-                    .into_iter()
-                    .filter_map(|at| known.get(at))
-                    .map(|Known { name, .. }| {
-                        let path = config.node.log_dir.join(format!("{name}.out"));
-                        (name.to_string(), path)
-                    })
-                    .collect(),
-                Err(text) => return Failure::new(exit::UNKNOWN_NAME, text).print(err),
-            }
+            let is_stderr = (options.stdout || options.stderr).then_some(options.stderr);
+            choose::of_servers(config, &options.names, is_stderr)
         }
     };
-    let lines = Some(options.lines as usize);
-    match logs::run(&LogsOptions { follow: options.follow, lines, files }, out) {
+    let chosen = match chosen {
+        Ok(chosen) => chosen,
+        Err(text) => return Failure::new(exit::UNKNOWN_NAME, text).print(err),
+    };
+    for text in &chosen.elsewhere {
+        Failure::new(exit::FAILED, text).print(err);
+    }
+    if chosen.files.is_empty() {
+        return exit::FAILED;
+    }
+    let options = LogsOptions {
+        follow: options.follow,
+        lines: options.lines.map(|lines| lines as usize),
+        since: options.since,
+        files: chosen.files,
+        has_colours: has_colours(),
+    };
+    match logs::run(&options, out) {
         Ok(()) => exit::DONE,
         Err(error) => Failure::new(exit::FAILED, error.to_string()).print(err),
     }
+}
+
+/// A terminal has colours unless NO_COLOR (no-color.org) says otherwise.
+fn has_colours() -> bool {
+    let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+    io::stdout().is_terminal() && !is_set("NO_COLOR") && !is_dumb
 }

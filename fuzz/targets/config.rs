@@ -54,6 +54,8 @@ pub const WORDS: &[&str] = &[
     "\"027\"",
     "\"0:unlimited\"",
     "output = ",
+    "stderr = ",
+    "maxAge = ",
     "= ",
     "{ ",
     " }",
@@ -229,7 +231,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
     let full = "[nodeManager]\nname = \"n\"\nrunDir = \"r\"\nonTerm = \"keep-servers\"\n[[server]]\n\
          name = \"b\"\ncommand = [\"/x\", \"y\"]\npassEnv = [\"LC_*\"]\nautoStart = \"remember\"\n\
          restart = { when = \"on-failure\", tries = 5, window = \"2m\", delay = \"1s\", delayMax = \"30s\" }\n\
-         output = { to = \"pipe\", maxSize = \"10MiB\", maxFiles = 7 }\n\
+         output = { to = \"pipe\", stderr = \"separate\", maxSize = \"10MiB\", maxFiles = 7, maxAge = \"7d\" }\n\
          user = \"web\"\ngroup = [\"a\", 7]\numask = \"027\"\nenvFile = [\"-x\"]\nnice = 5\n\
          limits = { nofile = 9, core = \"0:unlimited\", as = \"1GiB\" }\n\
          lock = { file = \"/l\", timeout = \"1m\" }\n";

@@ -10,6 +10,7 @@ mod config;
 mod env_file;
 mod journal;
 mod link;
+mod log_times;
 mod pair_file;
 mod process;
 mod reports;
@@ -36,6 +37,12 @@ pub const TARGETS: &[Target] = &[
     Target { name: "env_file", run: env_file::run, words: env_file::WORDS, seeds: env_file::seeds },
     Target { name: "journal", run: journal::run, words: journal::WORDS, seeds: journal::seeds },
     Target { name: "link", run: link::run, words: link::WORDS, seeds: link::seeds },
+    Target {
+        name: "log_times",
+        run: log_times::run,
+        words: log_times::WORDS,
+        seeds: log_times::seeds,
+    },
     Target {
         name: "pair_file",
         run: pair_file::run,

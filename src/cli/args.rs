@@ -53,6 +53,9 @@ pub enum Command {
         /// Return when the pair is whole and the servers that start by themselves are up
         #[arg(long)]
         detach: bool,
+        /// Started by --detach: who reads standard error goes away soon
+        #[arg(long, hide = true, conflicts_with = "detach")]
+        background: bool,
     },
     /// Read the configuration and print every error in it, or the paths and servers
     Check {
@@ -111,8 +114,8 @@ pub enum Command {
     Maintail {
         #[arg(short, long)]
         follow: bool,
-        #[arg(short = 'n', long, value_name = "N", default_value_t = LINES)]
-        lines: u32,
+        #[arg(short = 'n', long, value_name = "N")]
+        lines: Option<u32>,
     },
     /// Started by the program itself
     #[command(hide = true)]
@@ -126,10 +129,10 @@ pub enum Command {
     /// Started by the program itself
     #[command(hide = true)]
     Saver,
+    /// Started by the program itself
+    #[command(hide = true)]
+    Compressor,
 }
-
-/// How many lines `logs` shows when nothing else is said.
-pub const LINES: u32 = 10;
 
 /// One or more servers.
 #[derive(Clone, Debug, PartialEq, Eq, ClapArgs)]
@@ -164,23 +167,35 @@ impl Down {
 }
 
 /// What `logs` shows.
-#[derive(Clone, Debug, PartialEq, Eq, ClapArgs)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, ClapArgs)]
 pub struct Logs {
     /// Servers
-    #[arg(value_name = "NAME", required_unless_present_any = ["self_log", "standby"])]
+    #[arg(value_name = "NAME", required_unless_present_any = ["self_log", "standby", "reopen"])]
     pub names: Vec<String>,
     /// Go on with what is written from now on
     #[arg(short, long)]
     pub follow: bool,
-    /// This many lines from the end
-    #[arg(short = 'n', long, value_name = "N", default_value_t = LINES)]
-    pub lines: u32,
+    /// This many lines from the end [default: 10, or all with --since]
+    #[arg(short = 'n', long, value_name = "N")]
+    pub lines: Option<u32>,
+    /// Nothing from before: 2026-11-21T19:44:01Z, "2026-11-21 19:44", or how long ago (10m, 2h)
+    #[arg(long, value_name = "T", value_parser = since)]
+    pub since: Option<jiff::Timestamp>,
+    /// Only standard output
+    #[arg(long, conflicts_with = "stderr")]
+    pub stdout: bool,
+    /// Only standard error, of servers where it has a log of its own
+    #[arg(long)]
+    pub stderr: bool,
     /// The active's own log
     #[arg(long = "self", conflicts_with_all = ["names", "standby"])]
     pub self_log: bool,
     /// The standby's own log
     #[arg(long, conflicts_with = "names")]
     pub standby: bool,
+    /// Make the pair open all of its logs again, after another program moved them
+    #[arg(long, conflicts_with_all = ["names", "self_log", "standby", "follow", "lines", "since"])]
+    pub reopen: bool,
 }
 
 /// What `wait` waits for.
@@ -234,10 +249,15 @@ where
         _ => Failure::new(exit::USAGE, error.render().to_string()),
     })?;
     if let Command::Maintail { follow, lines } = args.command {
-        let names = Vec::new();
-        args.command = Command::Logs(Logs { names, follow, lines, self_log: true, standby: false });
+        let logs = Logs { follow, lines, self_log: true, ..Logs::default() };
+        args.command = Command::Logs(logs);
     }
     Ok(args)
+}
+
+/// A moment: a time, or how long ago.
+fn since(text: &str) -> Result<jiff::Timestamp, String> {
+    super::logs::since::parse(text, jiff::Timestamp::now())
 }
 
 /// A duration as the configuration has it: `500ms`, `10s`, `2m`, `1h`, `1d`.

@@ -3,31 +3,40 @@
 //!
 //! Must not write to the logs. It may block: it is no part of the pair's loop.
 
+pub mod choose;
 mod follow;
+pub mod since;
 
 pub use crate::output::tail::last_lines;
 
-use crate::output::tail::{last_pieces, open_newest};
+use crate::output::tail::{Newest, Piece, last_of, last_pieces, open_newest};
 use follow::Follower;
+use jiff::Timestamp;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Lines shown when no number is asked for.
 const DEFAULT_LINES: usize = 10;
 /// Time between two looks at a log that is followed, in milliseconds.
 const LOOK_EVERY_MS: u8 = 100;
+/// Of labels, in turn: cyan, green, yellow, magenta, blue, red.
+const COLOURS: [u8; 6] = [36, 32, 33, 35, 34, 31];
 
 /// What to show.
 #[derive(Clone, Debug, Default)]
 pub struct LogsOptions {
     /// Go on with what is written from now on, until the reader goes away.
     pub follow: bool,
-    /// Lines from each log's end to start with; 10 where nothing is said.
+    /// Lines from each log's end to start with; where nothing is said all with `since`, else 10.
     pub lines: Option<usize>,
-    /// Label and path of each log. With more than one, each line starts with `label | `.
+    /// Nothing from before.
+    pub since: Option<Timestamp>,
+    /// Label and path of each log. With more than one, each line starts with `[label] `.
     pub files: Vec<(String, PathBuf)>,
+    /// Labels have colours.
+    pub has_colours: bool,
 }
 
 /// Shows the logs on `out`, which is standard output or leads there. A reader that goes away ends
@@ -44,11 +53,12 @@ pub fn run(options: &LogsOptions, out: &mut dyn Write) -> io::Result<()> {
 
 fn show(options: &LogsOptions, out: &mut dyn Write) -> io::Result<()> {
     let labelled = options.files.len() > 1;
-    let mut printer = Printer { out, labelled, open_line_of: None };
+    let has_colours = options.has_colours;
+    let mut printer = Printer { out, labelled, has_colours, open_line_of: None };
     let mut followers = Vec::new();
     for (label, path) in &options.files {
         let newest = open_newest(path)?;
-        let mut pieces = last_pieces(path, &newest, options.lines.unwrap_or(DEFAULT_LINES))?;
+        let mut pieces = first_pieces(options, path, &newest)?;
         if newest.file.is_none() && pieces.is_empty() && !options.follow {
             let _ = writeln!(io::stderr(), "{label}: no output yet ({})", path.display());
         }
@@ -73,6 +83,15 @@ fn show(options: &LogsOptions, out: &mut dyn Write) -> io::Result<()> {
     printer.end_line()
 }
 
+/// What is shown before anything is followed.
+fn first_pieces(options: &LogsOptions, path: &Path, newest: &Newest) -> io::Result<Vec<Piece>> {
+    match (options.since, options.lines) {
+        (None, lines) => last_pieces(path, newest, lines.unwrap_or(DEFAULT_LINES)),
+        (Some(since), None) => since::pieces(path, newest, since),
+        (Some(since), Some(lines)) => last_of(since::pieces(path, newest, since)?, lines),
+    }
+}
+
 /// Waits until the next look. True when nobody reads standard output any more, which otherwise
 /// only the next write would show.
 fn reader_is_gone() -> bool {
@@ -85,6 +104,7 @@ fn reader_is_gone() -> bool {
 struct Printer<'a> {
     out: &'a mut dyn Write,
     labelled: bool,
+    has_colours: bool,
     /// The log whose unfinished line was written last.
     open_line_of: Option<usize>,
 }
@@ -99,12 +119,20 @@ impl Printer<'_> {
         }
         for part in bytes.split_inclusive(|b| *b == b'\n') {
             if self.open_line_of.is_none() {
-                write!(self.out, "{label} | ")?;
+                self.write_label(index, label)?;
             }
             self.out.write_all(part)?;
             self.open_line_of = if part.ends_with(b"\n") { None } else { Some(index) };
         }
         Ok(())
+    }
+
+    fn write_label(&mut self, index: usize, label: &str) -> io::Result<()> {
+        if !self.has_colours {
+            return write!(self.out, "[{label}] ");
+        }
+        let colour = COLOURS.get(index % COLOURS.len()).copied().unwrap_or_default();
+        write!(self.out, "\x1b[{colour}m[{label}]\x1b[0m ")
     }
 
     /// Ends an unfinished line, where another log or the end follows.

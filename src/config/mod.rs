@@ -18,6 +18,7 @@ pub mod identity;
 mod input;
 mod instances;
 mod order;
+mod output;
 mod policy;
 mod reader;
 mod sections;
@@ -36,6 +37,7 @@ pub use effective::{Effective, effective};
 pub use error::{ConfigError, ConfigErrors};
 pub use file::{find_file, home_of, load, load_for_command, read_all};
 pub use input::{Include, Input, Source, Unset, includes};
+pub use output::{Output, OutputTo, Stderr, Stream};
 
 pub use crate::core::plan::OnFailure;
 
@@ -85,9 +87,16 @@ pub struct NodeConfig {
     pub shutdown_timeout_ms: u64,
     pub log_level: LogLevel,
     pub log_target: LogTarget,
+    pub log_format: LogFormat,
     /// Bytes.
     pub log_max_size: u64,
     pub log_max_files: u32,
+    /// Rotated logs of the pair become gzip files.
+    pub log_compress: bool,
+    /// Where journald takes streams.
+    pub journal_socket: PathBuf,
+    /// Where syslog takes datagrams.
+    pub syslog_socket: PathBuf,
     /// Permission bits of the control socket.
     pub control_mode: u32,
     /// The user of servers that name none, where this is root.
@@ -204,6 +213,15 @@ pub enum LogLevel {
 pub enum LogTarget {
     File,
     Stderr,
+    Journal,
+}
+
+/// What a line of the pair's logs looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogFormat {
+    Text,
+    Json,
 }
 
 /// Whether a server starts in a new life of the pair.
@@ -222,27 +240,6 @@ pub enum AutoStart {
 pub struct Stop {
     pub signal: i32,
     pub timeout_ms: u64,
-}
-
-/// What becomes of a server's standard output and error.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Output {
-    pub to: OutputTo,
-    /// Bytes.
-    pub max_size: u64,
-    pub max_files: u32,
-}
-
-/// Where a server's output goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum OutputTo {
-    /// Through a FIFO that the active moves to the log and rotates.
-    Pipe,
-    /// Straight into the log file.
-    Direct,
-    Null,
 }
 
 /// The resolved paths and servers, one a line, for people to read.

@@ -10,7 +10,7 @@ use super::identity;
 use super::input::problem_of;
 use super::reader::{self, Reader, Refused};
 use super::units::quoted;
-use super::{ControlGroup, LogLevel, LogTarget, NodeConfig, OnTerm};
+use super::{ControlGroup, LogFormat, LogLevel, LogTarget, NodeConfig, OnTerm};
 use crate::core::restart::{Policy, Then, When};
 use toml::de::DeValue;
 
@@ -28,8 +28,12 @@ pub const NODE_KEYS: &[&str] = &[
     "shutdownTimeout",
     "logLevel",
     "logTarget",
+    "logFormat",
     "logMaxSize",
     "logMaxFiles",
+    "logCompress",
+    "journalSocket",
+    "syslogSocket",
     "controlMode",
     "controlGroup",
     "maxParallelStarts",
@@ -85,7 +89,8 @@ pub const RESTART_KEYS: &[&str] = &[
     "noRestartCodes",
 ];
 pub const STOP_KEYS: &[&str] = &["signal", "timeout"];
-pub const OUTPUT_KEYS: &[&str] = &["to", "maxSize", "maxFiles"];
+pub const OUTPUT_KEYS: &[&str] =
+    &["to", "stderr", "maxSize", "maxFiles", "maxAge", "compress", "timestamps"];
 pub const DEPENDENCY_KEYS: &[&str] = &["name", "onFailure"];
 pub const LOCK_KEYS: &[&str] = &["file", "timeout"];
 /// The resources of setrlimit(2), by the names that limits.conf(5) gives them.
@@ -164,8 +169,12 @@ pub fn node(top: &Reader<'_>) -> (NodeConfig, Policy) {
         shutdown_timeout_ms: keys.duration("shutdownTimeout", "2m", 120_000),
         log_level: keys.choice("logLevel", LOG_LEVEL, LogLevel::Info),
         log_target: keys.choice("logTarget", LOG_TARGET, LogTarget::File),
+        log_format: keys.choice("logFormat", LOG_FORMAT, LogFormat::Text),
         log_max_size: keys.size("logMaxSize", 10 << 20),
         log_max_files: keys.number("logMaxFiles", "a number", 1..=MAX_FILES).unwrap_or(7),
+        log_compress: keys.boolean("logCompress", false),
+        journal_socket: keys.path("journalSocket", "/run/systemd/journal/stdout"),
+        syslog_socket: keys.path("syslogSocket", "/dev/log"),
         control_mode: keys
             .get("controlMode", "an octal string such as \"0600\"", mode)
             .unwrap_or(0o600),
@@ -192,7 +201,9 @@ const LOG_LEVEL: &[(&str, LogLevel)] = &[
 ];
 
 const LOG_TARGET: &[(&str, LogTarget)] =
-    &[("file", LogTarget::File), ("stderr", LogTarget::Stderr)];
+    &[("file", LogTarget::File), ("stderr", LogTarget::Stderr), ("journal", LogTarget::Journal)];
+
+const LOG_FORMAT: &[(&str, LogFormat)] = &[("text", LogFormat::Text), ("json", LogFormat::Json)];
 
 fn check_node(keys: &Reader<'_>, node: &NodeConfig) {
     keys.at_least("heartbeatInterval", node.heartbeat_interval_ms, 10, "10ms");
@@ -216,6 +227,14 @@ fn check_node(keys: &Reader<'_>, node: &NodeConfig) {
             node.control_mode
         );
         keys.document.warn(keys.line_of("controlGroup"), text);
+    }
+    for (key, path) in
+        [("journalSocket", &node.journal_socket), ("syslogSocket", &node.syslog_socket)]
+    {
+        let length = path.as_os_str().len();
+        if length > MAX_SOCKET_PATH {
+            keys.error(key, format!("is too long: {length} bytes, and only {MAX_SOCKET_PATH} fit"));
+        }
     }
     let socket = node.control_socket();
     let length = socket.as_os_str().len();

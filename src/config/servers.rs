@@ -9,11 +9,9 @@ use super::identity::identity;
 use super::instances::{Instance, Instances};
 use super::policy::policy;
 use super::reader::{self, Reader, Refused};
-use super::sections::{
-    LEAST_LOG_SIZE, MAX_FILES, OUTPUT_KEYS, RESTART_KEYS, SERVER_KEYS, STOP_KEYS, is_name, name,
-};
+use super::sections::{OUTPUT_KEYS, RESTART_KEYS, SERVER_KEYS, STOP_KEYS, is_name, name};
 use super::units::{is_signal, parse_signal, quoted};
-use super::{AutoStart, Output, OutputTo, Program, ServerConfig, Stop};
+use super::{AutoStart, Program, ServerConfig, Stop, output};
 use crate::core::plan::Kind;
 use crate::core::restart::Policy;
 use std::collections::{BTreeMap, BTreeSet};
@@ -113,6 +111,7 @@ pub fn servers(
             origins.push(Origin { document, line: keys.line_of("dependsOn"), title });
         });
     }
+    output::refuse_same_fifos(&servers, &origins);
     // what could not be read is not unknown
     if is_whole && !instances.is_cut_short() {
         dependencies::resolve(&mut servers, &origins);
@@ -162,7 +161,7 @@ fn server(
         health: health(keys),
         restart: policy(&keys.inner("restart", RESTART_KEYS), default),
         stop: stop(&keys.inner("stop", STOP_KEYS)),
-        output: output(&keys.inner("output", OUTPUT_KEYS)),
+        output: output::output(&keys.inner("output", OUTPUT_KEYS)),
         identity: identity(keys),
     };
     if let Some(number) = instance.number {
@@ -244,17 +243,4 @@ fn stop(keys: &Reader<'_>) -> Stop {
         signal: keys.get("signal", "a signal such as \"SIGTERM\"", signal).unwrap_or(libc::SIGTERM),
         timeout_ms: keys.duration("timeout", "10s", 10_000),
     }
-}
-
-const OUTPUT_TO: &[(&str, OutputTo)] =
-    &[("pipe", OutputTo::Pipe), ("direct", OutputTo::Direct), ("null", OutputTo::Null)];
-
-fn output(keys: &Reader<'_>) -> Output {
-    let output = Output {
-        to: keys.choice("to", OUTPUT_TO, OutputTo::Pipe),
-        max_size: keys.size("maxSize", 10 << 20),
-        max_files: keys.number("maxFiles", "a number", 1..=MAX_FILES).unwrap_or(7),
-    };
-    keys.at_least("maxSize", output.max_size, LEAST_LOG_SIZE.0, LEAST_LOG_SIZE.1);
-    output
 }

@@ -108,7 +108,7 @@ ready = { delay = "3s" }
 startTimeout = "5m"
 health = { watchdog = "30s" }
 stop = { signal = "INT", timeout = "20s" }
-output = { to = "direct", maxSize = "64K", maxFiles = 3 }"#,
+output = { to = "pipe", stderr = "separate", maxSize = "64K", maxFiles = 3, maxAge = "7d", compress = true, timestamps = true }"#,
     );
     let others = "[[server]]\nname = \"db\"\ncommand = \"x\"\n\
                   [[server]]\nname = \"web2\"\ncommand = \"x\"\n";
@@ -150,7 +150,15 @@ output = { to = "direct", maxSize = "64K", maxFiles = 3 }"#,
             no_restart_codes: vec![78],
         },
         stop: Stop { signal: libc::SIGINT, timeout_ms: 20_000 },
-        output: Output { to: OutputTo::Direct, max_size: 65_536, max_files: 3 },
+        output: Output {
+            to: OutputTo::Pipe,
+            stderr: Stderr::Separate,
+            max_size: 65_536,
+            max_files: 3,
+            max_age_ms: 7 * 86_400_000,
+            compress: true,
+            timestamps: true,
+        },
         identity: identity::Identity::default(),
     };
     assert_eq!(server, expected);
@@ -170,8 +178,12 @@ onTerm = "keep-servers"
 shutdownTimeout = "1m"
 logLevel = "trace"
 logTarget = "stderr"
+logFormat = "json"
 logMaxSize = 4096
 logMaxFiles = 2
+logCompress = true
+journalSocket = "/j"
+syslogSocket = "sys/log"
 controlMode = "0660"
 controlGroup = 7
 maxParallelStarts = 3
@@ -189,10 +201,14 @@ include = []"#;
         shutdown_timeout_ms: 60_000,
         log_level: LogLevel::Trace,
         log_target: LogTarget::Stderr,
+        log_format: LogFormat::Json,
         log_max_size: 4_096,
         log_max_files: 2,
+        log_compress: true,
+        journal_socket: "/j".into(),
+        syslog_socket: "/srv/nm/sys/log".into(),
         control_mode: 0o660,
-        control_group: Some(ControlGroup { name: "7".into(), line: 16, gid: Some(7) }),
+        control_group: Some(ControlGroup { name: "7".into(), line: 20, gid: Some(7) }),
         max_parallel_starts: 3,
         server_user: None,
     };
@@ -283,7 +299,9 @@ fn a_wrong_value_is_told_what_would_be_right() {
             "logLevel = \"loud\"",
             "\"error\", \"warn\", \"info\", \"debug\", \"trace\", not \"loud\"",
         ),
-        ("logTarget = \"journal\"", "one of \"file\", \"stderr\""),
+        ("logTarget = \"syslog\"", "one of \"file\", \"stderr\", \"journal\""),
+        ("logFormat = \"xml\"", "one of \"text\", \"json\""),
+        ("logCompress = 1", "true or false"),
         ("onTerm = true", "not true"),
         ("controlMode = 600", "an octal string such as \"0600\", not the number 600"),
         ("controlMode = \"0680\"", "an octal string"),
@@ -340,7 +358,12 @@ fn a_wrong_value_of_a_server_names_the_server() {
         ("restart.tries = 1001", "from 0 to 1000"),
         ("stop.signal = \"SIGFOO\"", "\"SIGFOO\" is not a signal"),
         ("stop.signal = 0", "must be a signal such as \"SIGTERM\", not the number 0"),
-        ("output.to = \"syslog\"", "output.to of [[server]] web"),
+        ("output.to = \"file\"", "output.to of [[server]] web must be one of \"pipe\", \"direct\""),
+        ("output.stderr = \"both\"", "one of \"merge\", \"separate\", \"null\""),
+        ("output.maxAge = 7", "a duration such as \"7d\""),
+        ("output.maxAge = \"10ms\"", "at least \"1s\", or \"0s\" for none"),
+        ("output.compress = \"gzip\"", "true or false"),
+        ("output.timestamps = \"yes\"", "true or false"),
         ("cwd = \"a\\u0000\"", "NUL"),
         ("env = { \"a\\u0000\" = \"\" }", "NUL"),
     ] {

@@ -6,10 +6,15 @@
 //! not block, and must not read a clock (the time is handed in). At most one process may move a
 //! FIFO's bytes: the caller holds the lock that says so.
 
+mod age;
 mod failing;
+mod sending;
+mod stamped;
 
 use self::failing::Failing;
 use super::loss::Loss;
+use super::stamp::LineStamp;
+use super::syslog::Syslog;
 use super::{Access, leads_to, open_log, rotate};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, SpliceFFlags, splice, tee};
@@ -35,6 +40,17 @@ pub struct Limits {
     pub max_size: u64,
     /// Rotated files kept beside the current one.
     pub max_files: u32,
+    /// Milliseconds; a file that began longer ago is rotated at the next line's end. 0: none is.
+    pub max_age_ms: u64,
+}
+
+/// A moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Now {
+    /// Of any clock that only rises.
+    pub mono_ms: u64,
+    /// Of the wall clock, since 1970.
+    pub wall_ms: u64,
 }
 
 /// What one call of [`Drain::pump`] did.
@@ -44,6 +60,8 @@ pub struct Pumped {
     pub moved: u64,
     /// There may be more: call again without waiting for an event.
     pub more: bool,
+    /// A file was rotated.
+    pub rotated: bool,
     /// Why bytes stay in the FIFO, or why the file was not rotated.
     pub trouble: Option<Trouble>,
     /// What was discarded while the log could not be written: told when it can be again, until
@@ -58,8 +76,8 @@ pub struct Lost {
     pub bytes: u64,
     /// Newlines that were added behind such a cut line, so that the log goes on with a line.
     pub ended_lines: u32,
-    /// How long the log is now: what is missing was in front of this byte.
-    pub before_byte: u64,
+    /// How long the log is now: what is missing was in front of this byte. `None`: no log.
+    pub before_byte: Option<u64>,
 }
 
 /// Something that the caller should log and, where a time is given, try again.
@@ -87,6 +105,13 @@ pub struct Drain {
     loss: Loss,
     /// Bytes without a line's end that were discarded to come to the beginning of a line.
     skipped: u64,
+    /// When the open file began, once that was looked at.
+    began_ms: Option<u64>,
+    /// The open file is to be rotated because of its age: `rotate_at` says from where.
+    is_old: bool,
+    stamp: Option<LineStamp>,
+    /// Lines go there, and there is no log.
+    syslog: Option<Syslog>,
 }
 
 impl Drain {
@@ -99,7 +124,28 @@ impl Drain {
         let fifo = File::from(fifo);
         let loss = Loss::default();
         let (paused, failing, skipped) = (false, None, 0);
-        Drain { fifo, path, limits, file, rotate_at, paused, failing, loss, skipped }
+        let (began_ms, is_old, stamp, syslog) = (None, false, None, None);
+        Drain {
+            fifo,
+            path,
+            limits,
+            file,
+            rotate_at,
+            paused,
+            failing,
+            loss,
+            skipped,
+            began_ms,
+            is_old,
+            stamp,
+            syslog,
+        }
+    }
+
+    /// Puts a time stamp in front of each line from now on.
+    pub fn with_timestamps(mut self) -> Drain {
+        self.stamp = Some(LineStamp::local());
+        self
     }
 
     /// Goes on with the record of what was lost so far. To be called by who may move the bytes
@@ -145,8 +191,13 @@ impl Drain {
     /// # Errors
     /// The log can't be opened, or is something that must not be written to.
     pub fn reopen(&mut self) -> io::Result<()> {
+        if let Some(syslog) = &mut self.syslog {
+            syslog.disconnect();
+            return Ok(());
+        }
         self.file = Some(open_log(&self.path, Access::Splice)?);
         self.rotate_at = first_limit(self.limits);
+        (self.began_ms, self.is_old) = (None, false);
         Ok(())
     }
 
@@ -156,6 +207,9 @@ impl Drain {
     /// # Errors
     /// As [`Drain::reopen`], or the path can't be looked at; the open file stays in use.
     pub fn check_path(&mut self) -> io::Result<bool> {
+        if self.syslog.is_some() {
+            return Ok(false);
+        }
         if let Some(file) = &self.file
             && leads_to(&self.path, file)?
         {
@@ -165,12 +219,13 @@ impl Drain {
         Ok(true)
     }
 
-    /// Moves what waits in the FIFO, at most `budget_bytes`. `now_ms` is any clock that only rises.
+    /// Moves what waits in the FIFO, at most `budget_bytes`.
     ///
     /// A log that can't be written (full disk) neither ends nor stops the server: the bytes wait in
     /// the FIFO and are tried again every 200 ms; when that has failed for 5 s, a full FIFO is
     /// emptied (so the newest bytes are kept), and the loss is counted and told.
-    pub fn pump(&mut self, now_ms: u64, budget_bytes: usize) -> Pumped {
+    pub fn pump(&mut self, now: Now, budget_bytes: usize) -> Pumped {
+        let now_ms = now.mono_ms;
         let mut pumped = Pumped::default();
         if self.paused {
             return pumped;
@@ -184,7 +239,7 @@ impl Drain {
             if left == 0 {
                 break;
             }
-            match self.round(left, &mut pumped) {
+            match self.round(now, left, &mut pumped) {
                 Ok(0) => {
                     if let Err(error) = self.probe(&mut pumped) {
                         self.fail(now_ms, left, &error, &mut pumped);
@@ -208,7 +263,10 @@ impl Drain {
     }
 
     /// One splice, with a rotation before it where one is due. 0: the FIFO is empty.
-    fn round(&mut self, left: usize, pumped: &mut Pumped) -> io::Result<usize> {
+    fn round(&mut self, now: Now, left: usize, pumped: &mut Pumped) -> io::Result<usize> {
+        if self.syslog.is_some() {
+            return self.send_lines(now, left);
+        }
         let mut size = self.prepare()?;
         if self.loss.has_gap() {
             if !self.close_gap(size)? {
@@ -216,14 +274,23 @@ impl Drain {
             }
             size = self.prepare()?;
         }
+        size = self.look_at_age(now, size)?;
         if self.rotation_due(size)? {
             self.rotate(size, pumped)?;
             size = self.prepare()?;
+        }
+        if self.stamp.is_some() {
+            return self.move_stamped(now, left);
         }
         let want = self.bytes_to_cut(size, left)?;
         if want == 0 {
             return Ok(0);
         }
+        self.transfer(size, want)
+    }
+
+    /// Bytes from the FIFO into the log, whose size is given.
+    fn transfer(&self, size: u64, want: usize) -> io::Result<usize> {
         let mut offset = i64::try_from(size).map_err(|_| io::Error::from(Errno::EFBIG))?;
         let flags = SpliceFFlags::SPLICE_F_NONBLOCK | SpliceFFlags::SPLICE_F_MOVE;
         match splice(&self.fifo, None, self.file()?, Some(&mut offset), want, flags) {
@@ -257,7 +324,7 @@ impl Drain {
         if let Some(file) = &self.file {
             let status = file.metadata()?;
             if status.nlink() > 0 {
-                if status.size() < self.limits.max_size {
+                if status.size() < self.limits.max_size && !self.is_old {
                     self.rotate_at = first_limit(self.limits);
                 }
                 return Ok(status.size());
@@ -293,6 +360,7 @@ impl Drain {
             return Ok(());
         }
         self.file = None;
+        pumped.rotated = true;
         Ok(())
     }
 

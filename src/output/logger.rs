@@ -1,4 +1,4 @@
-//! The pair's own log: one line an event, in the format that INTERFACE.md fixes.
+//! The pair's own log: one line an event.
 //!
 //! An error while writing (full disk, closed pipe) ends nothing: the lost lines are counted, and a
 //! line says how many once writing works again. Must not log, panic, or wait for a reader.
@@ -6,22 +6,28 @@
 //! Callers name the message's code as the target: `log::info!(target: "0101", "starting")`. A
 //! target that is no four-digit code (a library's module path) is shown as code 0000.
 
-use super::{Access, Limits, leads_to, open_log, rotate, visible};
-use jiff::Timestamp;
+mod line;
+
+pub use line::Format;
+
+use self::line::Stamp;
+use super::{Access, Limits, leads_to, open_log, rotate};
+use crate::sys::journald;
 use jiff::tz::TimeZone;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-/// Longest line with its newline: what a pipe takes in one piece (PIPE_BUF, pipe(7)).
-const MAX_LINE_BYTES: usize = 4096;
 /// In a burst of lines (a takeover has some for every server) the path is looked at so often.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// A journald that is gone is looked for so often.
+const CONNECT_EVERY: Duration = Duration::from_secs(1);
 /// Code of the line that tells how many lines were lost.
 pub const LINES_LOST_CODE: &str = "0010";
 
@@ -30,8 +36,8 @@ pub const LINES_LOST_CODE: &str = "0010";
 pub struct Settings {
     /// The node's name, shown in each line.
     pub name: String,
-    /// The log file; `None`: standard error.
-    pub path: Option<PathBuf>,
+    pub target: Target,
+    pub format: Format,
     /// The least severe level that is written.
     pub level: log::LevelFilter,
     /// Bytes; a line that reaches it is the file's last one. 0: never rotated.
@@ -40,6 +46,15 @@ pub struct Settings {
     pub max_files: u32,
     /// A file that can't be opened now is no error: its lines are lost, and told, until it can be.
     pub may_wait: bool,
+}
+
+/// Where a log goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    File(PathBuf),
+    Stderr,
+    /// A stream of journald, whose socket is there.
+    Journal(PathBuf),
 }
 
 /// Reaches the log after it was set up.
@@ -58,23 +73,34 @@ pub fn init(settings: &Settings) -> io::Result<LogHandle> {
 }
 
 fn build(settings: &Settings) -> io::Result<(env_logger::Logger, LogHandle)> {
-    let file = match &settings.path {
-        Some(path) => match open_log(path, Access::Append) {
-            Err(_) if settings.may_wait => None,
-            opened => Some(opened?),
-        },
-        None => None,
+    let (mut file, mut stream) = (None, None);
+    let opened = match &settings.target {
+        Target::File(path) => open_log(path, Access::Append).map(|opened| file = Some(opened)),
+        Target::Journal(path) => {
+            journald::connect_log(path, &settings.name).map(|opened| stream = Some(opened))
+        }
+        Target::Stderr => Ok(()),
     };
+    if !settings.may_wait {
+        opened?;
+    }
     // Looked up once: a line must not cost a look at /etc/localtime.
     let stamp = Stamp {
         name: settings.name.clone(),
         zone: TimeZone::try_system().unwrap_or(TimeZone::UTC),
+        format: settings.format,
+        is_journal: matches!(settings.target, Target::Journal(_)),
     };
     let sink = Sink {
         stamp: stamp.clone(),
-        path: settings.path.clone(),
+        target: settings.target.clone(),
         file,
-        limits: Limits { max_size: settings.max_size, max_files: settings.max_files },
+        stream,
+        limits: Limits {
+            max_size: settings.max_size,
+            max_files: settings.max_files,
+            max_age_ms: 0,
+        },
         rotate_at: 0,
         size: 0,
         looked_at: None,
@@ -96,13 +122,14 @@ fn build(settings: &Settings) -> io::Result<(env_logger::Logger, LogHandle)> {
 }
 
 impl LogHandle {
-    /// Goes on in the file at `path`: a standby that takes over writes the active's log.
+    /// Goes on in the file at `path`: a standby that takes over writes the active's log. Only for a
+    /// log that is a file.
     ///
     /// # Errors
     /// It can't be opened now. The lines go to the old file until it can be.
     pub fn switch_to(&self, path: &Path) -> io::Result<()> {
         let mut sink = self.sink();
-        sink.path = Some(path.to_owned());
+        sink.target = Target::File(path.to_owned());
         sink.open()
     }
 
@@ -131,40 +158,12 @@ impl Write for LogHandle {
     }
 }
 
-/// What every line starts with.
-#[derive(Clone, Debug)]
-struct Stamp {
-    name: String,
-    zone: TimeZone,
-}
-
-impl Stamp {
-    fn line(&self, now: SystemTime, level: log::Level, target: &str, text: &str) -> String {
-        let now = Timestamp::try_from(now).unwrap_or(Timestamp::UNIX_EPOCH);
-        let time = now.to_zoned(self.zone.clone());
-        let time = time.strftime("%Y.%m.%d %H:%M:%S%.3f %z");
-        let is_code = target.len() == 4 && target.bytes().all(|b| b.is_ascii_digit());
-        let code = if is_code { target } else { "0000" };
-        let (name, text) = (&self.name, visible(text));
-        let mut line = format!("[{time}][{level}] [{name}] [NodeManager-{code}] {text}");
-        if line.len() >= MAX_LINE_BYTES {
-            let mut end = MAX_LINE_BYTES.saturating_sub("...\n".len());
-            while !line.is_char_boundary(end) {
-                end = end.saturating_sub(1);
-            }
-            line.truncate(end);
-            line.push_str("...");
-        }
-        line.push('\n');
-        line
-    }
-}
-
 #[derive(Debug)]
 struct Sink {
     stamp: Stamp,
-    path: Option<PathBuf>,
+    target: Target,
     file: Option<File>,
+    stream: Option<UnixStream>,
     limits: Limits,
     /// After a rotation that failed, the size from which it is tried again; else 0.
     rotate_at: u64,
@@ -181,11 +180,17 @@ impl Sink {
     fn open(&mut self) -> io::Result<()> {
         // Also where it fails: the next line tries again.
         self.looked_at = None;
-        if let Some(path) = &self.path {
-            self.file = Some(open_log(path, Access::Append)?);
-            self.rotate_at = 0;
-            self.torn = false;
+        match &self.target {
+            Target::File(path) => {
+                self.file = Some(open_log(path, Access::Append)?);
+                self.rotate_at = 0;
+            }
+            Target::Journal(path) => {
+                self.stream = Some(journald::connect_log(path, &self.stamp.name)?);
+            }
+            Target::Stderr => return Ok(()),
         }
+        self.torn = false;
         Ok(())
     }
 
@@ -206,6 +211,9 @@ impl Sink {
     }
 
     fn look(&mut self) {
+        if let Target::Journal(_) = self.target {
+            return self.look_at_stream();
+        }
         if self.looked_at.is_some_and(|at| at.elapsed() < LOOK_EVERY) {
             return;
         }
@@ -217,12 +225,20 @@ impl Sink {
         self.size = status.map_or(0, |status| status.size());
     }
 
+    fn look_at_stream(&mut self) {
+        let was_tried = self.looked_at.is_some_and(|at| at.elapsed() < CONNECT_EVERY);
+        if self.stream.is_none() && !was_tried {
+            let _ = self.open();
+            self.looked_at = Some(Instant::now());
+        }
+    }
+
     /// False when another process rotated the file, or somebody removed it.
     fn path_is_ours(&self) -> bool {
-        match (&self.path, &self.file) {
-            (Some(path), Some(file)) => leads_to(path, file).unwrap_or(true),
-            (Some(_), None) => false,
-            (None, _) => true,
+        match (&self.target, &self.file) {
+            (Target::File(path), Some(file)) => leads_to(path, file).unwrap_or(true),
+            (Target::File(_), None) => false,
+            (Target::Stderr | Target::Journal(_), _) => true,
         }
     }
 
@@ -240,14 +256,26 @@ impl Sink {
     }
 
     /// Bytes written by one write(2); 0 when it failed, or would have to wait for a reader.
-    fn write_once(&self, bytes: &[u8]) -> usize {
-        match (&self.file, &self.path) {
+    fn write_once(&mut self, bytes: &[u8]) -> usize {
+        match (&self.file, &self.target) {
             (Some(file), _) => {
                 let mut file = file;
                 file.write(bytes).unwrap_or(0)
             }
-            (None, Some(_)) => 0,
-            (None, None) => {
+            (None, Target::File(_)) => 0,
+            (None, Target::Journal(_)) => {
+                let Some(stream) = &self.stream else { return 0 };
+                match journald::send_now(stream, bytes) {
+                    Ok(count) => count,
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+                    Err(_) => {
+                        // It is gone; one that is there again is found by a next line.
+                        self.stream = None;
+                        0
+                    }
+                }
+            }
+            (None, Target::Stderr) => {
                 let stderr = io::stderr();
                 let mut fds = [PollFd::new(stderr.as_fd(), PollFlags::POLLOUT)];
                 match poll(&mut fds, PollTimeout::ZERO) {
@@ -259,7 +287,7 @@ impl Sink {
     }
 
     fn rotate_if_due(&mut self) {
-        let (Some(path), Some(file)) = (&self.path, &self.file) else { return };
+        let (Target::File(path), Some(file)) = (&self.target, &self.file) else { return };
         let limit = self.limits.max_size.max(self.rotate_at);
         if self.limits.max_size == 0 || self.size < limit || self.torn {
             return;

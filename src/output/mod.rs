@@ -5,15 +5,19 @@
 //! loop, and must not log: it returns what the caller should say.
 
 mod drain;
+pub mod gzip;
 pub mod logger;
 pub mod loss;
 pub mod rotate;
+mod stamp;
+mod syslog;
 pub mod tail;
 
 #[cfg(test)]
 pub(crate) mod test_dir;
 
-pub use drain::{Drain, Limits, Lost, Pumped, Trouble};
+pub use drain::{Drain, Limits, Lost, Now, Pumped, Trouble};
+pub use syslog::Syslog;
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;

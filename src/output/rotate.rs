@@ -1,5 +1,5 @@
 //! Rotated log files: `web.out.1`, `web.out.2`, ... with rising numbers, so the highest is the
-//! newest and one rename is the whole rotation.
+//! newest and one rename is the whole rotation. A compressed one is `web.out.2.gz`.
 //!
 //! A chain of renames (2 to 3, 1 to 2, ...) killed half-way would lose a kept file; this does not.
 //! Must not open log files. A tool that counts the other way round (logrotate without `dateext`)
@@ -26,28 +26,42 @@ pub fn rotate(path: &Path, max_files: u32) -> io::Result<()> {
         io::Error::new(cause.kind(), text)
     })?;
     let highest = all.last().map_or(0, |found| found.number);
-    let to = with_number(path, highest.saturating_add(1));
+    let to = plain(path, highest.saturating_add(1));
     fs::rename(path, &to).map_err(|cause| {
         let text = format!("cannot rename {} to {}: {cause}", path.display(), to.display());
         io::Error::new(cause.kind(), text)
     })?;
-    let kept = rotated_files(path);
-    let beyond = kept.len().saturating_sub(usize::try_from(max_files).unwrap_or(usize::MAX));
-    for (_, oldest) in kept.iter().take(beyond) {
-        let _ = fs::remove_file(oldest);
-    }
+    prune(path, max_files);
     Ok(())
 }
 
-/// The rotated files of `path`, oldest first, with their numbers. None where the directory can't
-/// be read.
+/// Removes the oldest rotated files beyond `max_files`.
+pub fn prune(path: &Path, max_files: u32) {
+    let kept = rotated_files(path);
+    let beyond = kept.len().saturating_sub(usize::try_from(max_files).unwrap_or(usize::MAX));
+    for (number, oldest) in kept.iter().take(beyond) {
+        let _ = fs::remove_file(oldest);
+        // One that was just compressed is there twice for a moment.
+        let _ = fs::remove_file(gzipped(path, *number));
+    }
+}
+
+/// The rotated files of `path`, oldest first, with their numbers; the original where a file and its
+/// gzip file are both there. None where the directory can't be read.
 pub fn rotated_files(path: &Path) -> Vec<(u64, PathBuf)> {
-    let regular = numbered(path).unwrap_or_default().into_iter().filter(|found| found.regular);
-    regular.map(|found| (found.number, with_number(path, found.number))).collect()
+    let mut found = numbered(path).unwrap_or_default();
+    found.retain(|found| found.regular);
+    found.dedup_by_key(|found| found.number);
+    let path_of = |found: Numbered| match found.gzip {
+        true => (found.number, gzipped(path, found.number)),
+        false => (found.number, plain(path, found.number)),
+    };
+    found.into_iter().map(path_of).collect()
 }
 
 struct Numbered {
     number: u64,
+    gzip: bool,
     regular: bool,
 }
 
@@ -61,28 +75,39 @@ fn numbered(path: &Path) -> io::Result<Vec<Numbered>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(parent)? {
         let entry = entry?;
-        if let Some(number) = number_of(&entry.file_name(), name) {
+        if let Some((number, gzip)) = number_of(&entry.file_name(), name) {
             let regular = entry.file_type().is_ok_and(|kind| kind.is_file());
-            found.push(Numbered { number, regular });
+            found.push(Numbered { number, gzip, regular });
         }
     }
-    found.sort_unstable_by_key(|found| found.number);
+    found.sort_unstable_by_key(|found| (found.number, found.gzip));
     Ok(found)
 }
 
-fn number_of(entry: &OsStr, name: &OsStr) -> Option<u64> {
+/// The number, and whether it is a gzip file.
+fn number_of(entry: &OsStr, name: &OsStr) -> Option<(u64, bool)> {
     let rest = entry.as_encoded_bytes().strip_prefix(name.as_encoded_bytes())?;
-    let digits = std::str::from_utf8(rest.strip_prefix(b".")?).ok()?;
+    let rest = std::str::from_utf8(rest.strip_prefix(b".")?).ok()?;
+    let digits = rest.strip_suffix(".gz");
+    let (digits, gzip) = (digits.unwrap_or(rest), digits.is_some());
     let canonical = digits.bytes().all(|b| b.is_ascii_digit()) && !digits.starts_with('0');
     if !canonical || digits.len() > MAX_DIGITS {
         return None;
     }
-    digits.parse().ok()
+    digits.parse().ok().map(|number| (number, gzip))
 }
 
-fn with_number(path: &Path, number: u64) -> PathBuf {
+/// Where the rotated file with this number is.
+pub fn plain(path: &Path, number: u64) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(format!(".{number}"));
+    PathBuf::from(name)
+}
+
+/// Where its gzip file is.
+pub fn gzipped(path: &Path, number: u64) -> PathBuf {
+    let mut name = plain(path, number).into_os_string();
+    name.push(".gz");
     PathBuf::from(name)
 }
 
@@ -109,7 +134,7 @@ mod tests {
         let dir = TestDir::new();
         let log = dir.path("web.out");
         for n in 1..=5 {
-            fs::write(with_number(&log, n), "").unwrap();
+            fs::write(plain(&log, n), "").unwrap();
         }
         fs::write(&log, "").unwrap();
         rotate(&log, 2).unwrap();
@@ -120,7 +145,15 @@ mod tests {
     fn other_names_are_left_alone_and_a_taken_number_is_not_used() {
         let dir = TestDir::new();
         let log = dir.path("web.out");
-        let others = ["web.out.gz", "web.out.07", "web.out.-1", "web.out.9999999999999999999", "x"];
+        let others = [
+            "web.out.gz",
+            "web.out.7.gz.tmp",
+            "web.out.07",
+            "web.out.07.gz",
+            "web.out.-1",
+            "web.out.9999999999999999999",
+            "x",
+        ];
         for other in others {
             fs::write(dir.path(other), "").unwrap();
         }

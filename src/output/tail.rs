@@ -1,9 +1,10 @@
 //! The end of a log across its rotated files, which together are one stream of bytes.
 //!
-//! Reads backwards in chunks, never a whole file. Must not follow a log that grows.
+//! Reads backwards in chunks, never a whole file. Must not follow a log that grows. `last_lines`,
+//! which the loop calls, must not open a compressed file.
 
-use super::rotate::rotated_files;
-use super::{Access, leads_to, open_log, visible};
+use super::rotate::{gzipped, plain, rotated_files};
+use super::{Access, gzip, leads_to, open_log, visible};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -44,10 +45,36 @@ pub fn open_if_there(path: &Path) -> io::Result<Option<File>> {
     }
 }
 
-/// The number that `file` has among `rotated`, when it was rotated since it was opened.
+/// Opens a log's rotated file with this number for reading, unpacked where it is compressed;
+/// `None` where there is none any more.
+///
+/// # Errors
+/// It is there but can't be read.
+pub fn open_rotated(path: &Path, number: u64) -> io::Result<Option<File>> {
+    // In this order: the original goes only when its gzip file is there.
+    if let Some(file) = open_if_there(&plain(path, number))? {
+        return Ok(Some(file));
+    }
+    match open_if_there(&gzipped(path, number))? {
+        Some(file) => gzip::unpacked(file).map(Some),
+        None => Ok(None),
+    }
+}
+
+/// The number that `file` has among `rotated`, when it was rotated (and compressed) since it was
+/// opened.
 pub fn number_in(rotated: &[(u64, PathBuf)], file: &File) -> Option<u64> {
-    let find = |(_, path): &&(u64, PathBuf)| leads_to(path, file).unwrap_or(false);
+    // The original is removed when its gzip file is there.
+    let is_gone = file.metadata().is_ok_and(|status| status.nlink() == 0);
+    let find = |(_, path): &&(u64, PathBuf)| match is_gzip(path) {
+        true => is_gone && gzip::is_made_of(path, file),
+        false => leads_to(path, file).unwrap_or(false),
+    };
     rotated.iter().rev().find(find).map(|(number, _)| *number)
+}
+
+fn is_gzip(rotated: &Path) -> bool {
+    rotated.extension().is_some_and(|ending| ending == "gz")
 }
 
 /// A log file and the bytes of it that are meant.
@@ -70,7 +97,7 @@ pub fn last_pieces(path: &Path, newest: &Newest, lines: usize) -> io::Result<Vec
     let mut pieces = Vec::new();
     // Newlines to pass before the one that stands in front of the wanted lines.
     let mut newlines = None;
-    each_from_newest(path, newest, |file, size| {
+    each_from_newest(path, newest, true, |file, size| {
         if size == 0 || lines == 0 {
             pieces.push(Piece { file, start: size, end: size });
             return Ok(lines > 0);
@@ -80,7 +107,7 @@ pub fn last_pieces(path: &Path, newest: &Newest, lines: usize) -> io::Result<Vec
             None if ends_with_newline(&file, size)? => lines,
             None => lines.saturating_sub(1),
         };
-        let start = start_of_lines(&file, size, &mut pass)?;
+        let start = start_of_lines(&file, 0, size, &mut pass)?;
         newlines = Some(pass);
         pieces.push(Piece { file, start: start.unwrap_or(0), end: size });
         Ok(start.is_none())
@@ -94,7 +121,7 @@ pub fn last_pieces(path: &Path, newest: &Newest, lines: usize) -> io::Result<Vec
 pub fn last_lines(path: &Path, lines: usize, max_bytes: usize) -> Vec<String> {
     let mut bytes = Vec::new();
     let Ok(newest) = open_newest(path) else { return Vec::new() };
-    let _ = each_from_newest(path, &newest, |file, size| {
+    let _ = each_from_newest(path, &newest, false, |file, size| {
         let room = max_bytes.saturating_sub(bytes.len());
         let want = usize::try_from(size).map_or(room, |size| size.min(room));
         let mut part = vec![0; want];
@@ -117,11 +144,40 @@ pub fn last_lines(path: &Path, lines: usize, max_bytes: usize) -> Vec<String> {
     last
 }
 
+/// Of these pieces what holds the last `lines` lines.
+///
+/// # Errors
+/// A file that can't be read.
+pub fn last_of(mut pieces: Vec<Piece>, lines: usize) -> io::Result<Vec<Piece>> {
+    let mut newlines = None;
+    for at in (0..pieces.len()).rev() {
+        let Some(piece) = pieces.get_mut(at).filter(|piece| piece.end > piece.start) else {
+            continue;
+        };
+        let mut pass = match newlines {
+            Some(left) => left,
+            None if lines == 0 => {
+                pieces.iter_mut().for_each(|piece| piece.start = piece.end);
+                return Ok(pieces);
+            }
+            None if ends_with_newline(&piece.file, piece.end)? => lines,
+            None => lines.saturating_sub(1),
+        };
+        if let Some(start) = start_of_lines(&piece.file, piece.start, piece.end, &mut pass)? {
+            piece.start = start;
+            return Ok(pieces.split_off(at));
+        }
+        newlines = Some(pass);
+    }
+    Ok(pieces)
+}
+
 /// Hands the log's files and their sizes to `visit`, newest first, until it says false. Only as
-/// many are open as `visit` keeps.
-fn each_from_newest(
+/// many are open as `visit` keeps. Stops at a compressed file unless it `unpacks`.
+pub fn each_from_newest(
     path: &Path,
     newest: &Newest,
+    unpacks: bool,
     mut visit: impl FnMut(File, u64) -> io::Result<bool>,
 ) -> io::Result<()> {
     if let Some(file) = &newest.file {
@@ -134,11 +190,18 @@ fn each_from_newest(
     let rotated = rotated_files(path);
     let own = newest.file.as_ref().and_then(|file| number_in(&rotated, file));
     for (number, rotated) in rotated.into_iter().rev() {
+        if is_gzip(&rotated) && !unpacks {
+            return Ok(());
+        }
         if number > newest.older_up_to || Some(number) == own {
             continue;
         }
         // One that was removed meanwhile was the oldest: the rest is gone as well.
-        let Some(file) = open_if_there(&rotated)? else { return Ok(()) };
+        let opened = match unpacks {
+            true => open_rotated(path, number)?,
+            false => open_if_there(&plain(path, number))?,
+        };
+        let Some(file) = opened else { return Ok(()) };
         let size = file.metadata()?.size();
         if !visit(file, size)? {
             return Ok(());
@@ -152,13 +215,13 @@ fn ends_with_newline(file: &File, size: u64) -> io::Result<bool> {
     Ok(file.read_at(&mut last, size.saturating_sub(1))? == 1 && last == *b"\n")
 }
 
-/// Goes back from `size` over `pass` newlines; where the next one is, the wanted lines start
-/// behind it. `None`: they start in an older file, and `pass` is what is still to pass there.
-fn start_of_lines(file: &File, size: u64, pass: &mut usize) -> io::Result<Option<u64>> {
+/// Goes back from `size` to `first` over `pass` newlines; where the next one is, the wanted lines
+/// start behind it. `None`: they start in an older file, and `pass` is what is still to pass there.
+fn start_of_lines(file: &File, first: u64, size: u64, pass: &mut usize) -> io::Result<Option<u64>> {
     let mut buffer = vec![0; CHUNK_BYTES];
     let mut end = size;
-    while end > 0 {
-        let begin = end.saturating_sub(CHUNK_BYTES as u64);
+    while end > first {
+        let begin = end.saturating_sub(CHUNK_BYTES as u64).max(first);
         let length = usize::try_from(end.saturating_sub(begin)).unwrap_or(0);
         let chunk = buffer.get_mut(..length).unwrap_or_default();
         match file.read_exact_at(chunk, begin) {
@@ -215,6 +278,21 @@ mod tests {
             }
             assert_eq!(String::from_utf8(bytes).unwrap(), expected(lines).join("\n"));
         }
+    }
+
+    #[test]
+    fn the_last_lines_are_found_in_compressed_files_too_but_not_by_the_loop() {
+        let dir = TestDir::new();
+        let log = nine_lines(&dir);
+        gzip::compress_rotated(&log, 9, std::time::Duration::ZERO).unwrap();
+        let newest = open_newest(&log).unwrap();
+        let pieces = last_pieces(&log, &newest, 8).unwrap();
+        let sizes: Vec<_> = pieces.iter().map(|piece| piece.end - piece.start).collect();
+        assert_eq!(sizes, [7, 16, 32]);
+        let of_all = last_of(last_pieces(&log, &newest, 9).unwrap(), 6).unwrap();
+        let sizes: Vec<_> = of_all.iter().map(|piece| piece.end - piece.start).collect();
+        assert_eq!(sizes, [9, 32]);
+        assert_eq!(last_lines(&log, 9, 1 << 20).len(), 5);
     }
 
     #[test]

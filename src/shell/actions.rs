@@ -265,6 +265,7 @@ impl Shell {
         self.open_doors();
         self.say_serving();
         self.outputs.begin(&mut self.ctx);
+        (0..self.node.servers.len()).for_each(|number| self.set_writer(ServerId(number)));
         self.look_at_keeper();
         self.is_serving = true;
         self.write_pair_file("serving", None);

@@ -3,7 +3,7 @@
 //! Must not travel by arguments or environment, which others can read: it is a memfd that the
 //! child inherits and reads once. The descriptors have fixed numbers.
 
-use crate::config::Config;
+use crate::config::{Config, OutputTo};
 use crate::core::Identity;
 use crate::sys;
 use crate::wire::Secret;
@@ -26,6 +26,10 @@ pub const CONTROL: RawFd = 6;
 pub const LINK: RawFd = 7;
 /// A pidfd of the active (standby only).
 pub const ACTIVE: RawFd = 8;
+
+/// Standard output and error of whoever started the pair; only where a server inherits them.
+pub const STDOUT: RawFd = 9;
+pub const STDERR: RawFd = 10;
 
 /// A bequest may not be larger (10,000 servers need about 5 MB).
 const BYTES_MAX: u64 = 64 << 20;
@@ -148,6 +152,11 @@ pub fn command(role: &str, config: &Config) -> io::Result<(Vec<CString>, Vec<CSt
         })
         .collect();
     Ok((argv, env))
+}
+
+/// Does a server write where whoever started the pair does?
+pub fn is_inherited(config: &Config) -> bool {
+    config.servers.iter().any(|server| server.output.to == OutputTo::Inherit)
 }
 
 /// The descriptor to hand over, and its number over there.

@@ -6,17 +6,14 @@ use super::bequest::{Bequest, Originals, Twin};
 use super::token::Source;
 use crate::config::{Config, ServerConfig};
 use crate::core::{Event, Ms};
+use crate::output::tail::last_lines;
 use crate::sys::{process, pulse::Pulse};
 use mio::unix::SourceFd;
 use mio::{Interest, Poll};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
-
-/// Where the FIFO of a server is.
-pub fn fifo_path(config: &Config, name: &str) -> std::path::PathBuf {
-    config.node.run_dir.join("out").join(format!("{name}.fifo"))
-}
+use std::path::PathBuf;
 
 /// The parts' common ground.
 pub struct Ctx {
@@ -31,6 +28,8 @@ pub struct Ctx {
     pub twin: Twin,
     pub originals: Originals,
     pub pulse: Pulse,
+    /// Standard output and error of whoever started the pair, where a server is to inherit them.
+    pub inheritance: Option<[OwnedFd; 2]>,
 }
 
 impl Ctx {
@@ -47,6 +46,7 @@ impl Ctx {
             twin: bequest.twin,
             originals: bequest.originals,
             pulse,
+            inheritance: None,
             config,
         })
     }
@@ -94,19 +94,24 @@ impl Ctx {
         self.unwatch(&fd);
     }
 
-    /// Where a server's output goes by the FIFO.
-    pub fn fifo_path(&self, name: &str) -> std::path::PathBuf {
-        fifo_path(&self.config, name)
+    /// Every server's name with each of its FIFOs.
+    pub fn fifos(&self) -> Vec<(String, PathBuf)> {
+        let run_dir = &self.config.node.run_dir;
+        let piped = self.config.servers.iter().flat_map(ServerConfig::piped);
+        piped.map(|one| (one.server.name.clone(), one.fifo_path(run_dir))).collect()
     }
 
-    /// Every server's name and FIFO.
-    pub fn fifos(&self) -> Vec<(String, std::path::PathBuf)> {
-        let names = self.config.servers.iter().map(|server| &server.name);
-        names.map(|name| (name.clone(), self.fifo_path(name))).collect()
-    }
-
-    /// Where a server's output ends up.
-    pub fn output_path(&self, name: &str) -> std::path::PathBuf {
-        self.config.node.log_dir.join(format!("{name}.out"))
+    /// The last lines that a server wrote: of standard error where that has a log of its own and
+    /// something is in it. None where its output is in no log.
+    pub fn last_output(&self, name: &str, lines: usize, max_bytes: usize) -> Vec<String> {
+        let logged = self.server(name).into_iter().flat_map(ServerConfig::logged);
+        let mut found = Vec::new();
+        for stream in logged {
+            let last = last_lines(&stream.log_path(&self.config.node.log_dir), lines, max_bytes);
+            if !last.is_empty() {
+                found = last;
+            }
+        }
+        found
     }
 }

@@ -9,7 +9,7 @@ mod watch;
 
 use super::bequest::{self, Bequest, Originals, Twin, at};
 use super::signals::Signals;
-use super::{log_settings, notes};
+use super::{log_error, log_settings, notes};
 use crate::config::Config;
 use crate::core::Identity;
 use crate::core::keeper::{Action, Event, Keeper, Note};
@@ -64,6 +64,8 @@ pub struct KeeperShell {
     request: Option<(UnixStream, Vec<u8>)>,
     /// Held open, so that a server's last words outlive both twins.
     fifos: BTreeMap<String, OwnedFd>,
+    /// What servers inherit as standard output and error, where one does.
+    inheritance: Option<[OwnedFd; 2]>,
     /// Zombies wait because the reports are full.
     is_full: bool,
     has_served: bool,
@@ -76,10 +78,16 @@ pub fn lock_path(config: &Config) -> PathBuf {
 }
 
 /// Runs the keeper until the pair has ended; gives the exit status. `missing`: what the kernel
-/// lacks.
-pub fn run(config: Config, lock: Lock, pair: Pair, missing: Vec<Missing>) -> u8 {
+/// lacks. `is_background`: standard output and error lead nowhere that servers could write to.
+pub fn run(
+    config: Config,
+    lock: Lock,
+    pair: Pair,
+    missing: Vec<Missing>,
+    is_background: bool,
+) -> u8 {
     let _ = sys::set_name("nm-keeper");
-    match KeeperShell::new(config, lock, pair, missing) {
+    match KeeperShell::new(config, lock, pair, missing, is_background) {
         Ok(mut keeper) => keeper.run(),
         Err(error) => {
             notes::say(&format!("nodemanager: cannot start the keeper: {error}"));
@@ -119,12 +127,12 @@ impl KeeperShell {
         lock: Lock,
         pair: Pair,
         missing: Vec<Missing>,
+        is_background: bool,
     ) -> io::Result<KeeperShell> {
-        let log = logger::init(&log_settings(&config, false)).map_err(|error| {
-            let dir = config.node.log_dir.display();
-            io::Error::other(format!("cannot write the log in {dir}: {error}"))
-        })?;
+        let settings = log_settings(&config, false);
+        let log = logger::init(&settings).map_err(|error| log_error(&config, &error))?;
         say_kernel(missing);
+        let inheritance = inheritance(&config, is_background)?;
         let numbers = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGUSR1, libc::SIGCHLD];
         let signals = Signals::of(&numbers)?;
         sys::ignore_signals(&[libc::SIGTSTP, libc::SIGQUIT, libc::SIGXFSZ])?;
@@ -169,6 +177,7 @@ impl KeeperShell {
             twins: [None, None],
             request: None,
             fifos: BTreeMap::new(),
+            inheritance,
             is_full: false,
             has_served,
             exit: None,
@@ -307,6 +316,9 @@ impl KeeperShell {
         let mut fds: Vec<(RawFd, RawFd)> =
             vec![at(&packed, bequest::BEQUEST), at(&self.pulse.fd(), bequest::PULSE)];
         fds.extend(self.reports.as_ref().map(|(read, _)| at(read, bequest::REPORTS)));
+        if let Some([out, err]) = &self.inheritance {
+            fds.extend([at(out, bequest::STDOUT), at(err, bequest::STDERR)]);
+        }
         let stderr = Some(io::stderr().as_fd().as_raw_fd());
         let (pid, fd) = spawn_twin(&TwinSpec { argv, env, fds, stderr })?;
         let identity = pidfd::identify(pid, &fd).inspect_err(|_| {
@@ -315,6 +327,21 @@ impl KeeperShell {
         })?;
         Ok((pid, identity.start_ticks))
     }
+}
+
+/// This process's own standard output and error, or nothing where nobody would read them.
+fn inheritance(config: &Config, is_background: bool) -> io::Result<Option<[OwnedFd; 2]>> {
+    if !bequest::is_inherited(config) {
+        return Ok(None);
+    }
+    if is_background {
+        warn!(target: "0029", "the pair runs in the background: the output of servers with output.to = \"inherit\" goes nowhere");
+        let null = std::fs::File::options().write(true).open("/dev/null")?;
+        return Ok(Some([null.try_clone()?.into(), null.into()]));
+    }
+    let own =
+        [io::stdout().as_fd().try_clone_to_owned()?, io::stderr().as_fd().try_clone_to_owned()?];
+    Ok(Some(own))
 }
 
 fn report_pair() -> io::Result<(OwnedFd, OwnedFd)> {

@@ -5,6 +5,7 @@
 
 mod actions;
 pub mod bequest;
+pub mod compress;
 mod control;
 mod ctx;
 pub mod guard;
@@ -26,7 +27,7 @@ mod twins;
 pub mod view;
 pub mod wishes;
 
-use crate::config::{Config, LogTarget};
+use crate::config::{Config, LogFormat, LogTarget};
 use crate::core::node::{Node, Role};
 use crate::core::{Action, ClientId, Event, Identity, Ms};
 use crate::output::logger::{self, LogHandle};
@@ -92,6 +93,7 @@ pub struct Shell {
     asked: BTreeMap<ClientId, crate::core::ask::Verb>,
     mover: Option<i32>,
     wishes: wishes::WishSaver,
+    compressor: compress::Compressor,
     pair_file: notes::PairFileWriter,
     exit: Option<u8>,
     exit_at: Option<Ms>,
@@ -145,12 +147,35 @@ pub fn run(beginning: Beginning) -> u8 {
 pub fn log_settings(config: &Config, is_standby: bool) -> logger::Settings {
     logger::Settings {
         name: config.node.name.clone(),
-        path: (config.node.log_target == LogTarget::File).then(|| log_path(config, is_standby)),
+        target: match config.node.log_target {
+            LogTarget::File => logger::Target::File(log_path(config, is_standby)),
+            LogTarget::Stderr => logger::Target::Stderr,
+            LogTarget::Journal => logger::Target::Journal(config.node.journal_socket.clone()),
+        },
+        format: match config.node.log_format {
+            LogFormat::Text => logger::Format::Text,
+            LogFormat::Json => logger::Format::Json,
+        },
         level: notes::level_filter(config.node.log_level),
         max_size: config.node.log_max_size,
         max_files: config.node.log_max_files,
         may_wait: false,
     }
+}
+
+/// Why a log can't be written.
+fn log_error(config: &Config, error: &io::Error) -> io::Error {
+    let node = &config.node;
+    io::Error::other(match node.log_target {
+        LogTarget::Journal => format!(
+            "cannot write the log to the journal at {}: {error}; logTarget = \"journal\" needs \
+             systemd-journald",
+            node.journal_socket.display()
+        ),
+        LogTarget::File | LogTarget::Stderr => {
+            format!("cannot write the log in {}: {error}", node.log_dir.display())
+        }
+    })
 }
 
 impl Shell {
@@ -161,12 +186,13 @@ impl Shell {
         // Where servers may be running already, somebody has to watch them, with a log or without.
         let may_wait = is_standby || bequest.revives;
         let settings = logger::Settings { may_wait, ..log_settings(config, is_standby) };
-        let log = logger::init(&settings).map_err(|error| {
-            let path = log_path(config, is_standby);
-            io::Error::other(format!("cannot write the log {}: {error}", path.display()))
-        })?;
+        let log = logger::init(&settings).map_err(|error| log_error(config, &error))?;
         let pulse = Pulse::from_fd(sys::inherited(bequest::PULSE)?)?;
-        let ctx = Ctx::new(&bequest, pulse)?;
+        let mut ctx = Ctx::new(&bequest, pulse)?;
+        if bequest::is_inherited(config) {
+            ctx.inheritance =
+                Some([sys::inherited(bequest::STDOUT)?, sys::inherited(bequest::STDERR)?]);
+        }
         let signals = Signals::new(&ctx)?;
         let reports = match bequest.has_reports {
             true => Some(sys::inherited(bequest::REPORTS)?),
@@ -195,7 +221,7 @@ impl Shell {
         };
         peers.secret = bequest.secret.clone();
         let pair_file = notes::PairFileWriter::new(config);
-        let stderr_is_open = config.node.log_target == LogTarget::File && !is_standby;
+        let stderr_is_open = config.node.log_target != LogTarget::Stderr && !is_standby;
         let keeper = guard::KeeperWatch::default();
         Ok(Shell {
             ctx,
@@ -223,6 +249,7 @@ impl Shell {
             asked: BTreeMap::new(),
             mover: None,
             wishes: wishes::WishSaver::default(),
+            compressor: compress::Compressor::default(),
             pair_file,
             exit: None,
             exit_at: None,
@@ -276,6 +303,7 @@ impl Shell {
             self.node.deadline(),
             self.servers.deadline(),
             self.outputs.deadline(),
+            self.compressor.deadline(),
             self.peers.deadline(),
             self.control.deadline(),
             self.exit_at,
@@ -302,6 +330,7 @@ impl Shell {
             Source::OtherTwin => self.on_other_twin(),
             Source::Keeper => self.on_keeper(),
             Source::Saver => self.on_saver(),
+            Source::Compressor => self.on_compressor(),
             Source::Client(number) => {
                 if let Some(request) = self.control.on_ready(&mut self.ctx, number) {
                     self.on_request(ClientId(number as u64), request);
@@ -333,6 +362,7 @@ impl Shell {
         }
         self.servers.ask_again(&mut self.ctx);
         self.outputs.turn(&mut self.ctx);
+        self.compress_logs();
         self.peers.tick(&mut self.ctx);
         self.control.tick(&mut self.ctx);
     }

@@ -118,8 +118,12 @@ impl Shell {
 
     pub(super) fn note(&mut self, note: Note) {
         match note {
-            Note::Server(server) => self.note_server(server),
+            Note::Server(server) => {
+                self.set_writer(server);
+                self.note_server(server);
+            }
             Note::Adopted(server) => {
+                self.set_writer(server);
                 let name = self.servers.name(server);
                 let pid = self.node.servers.get(server.0).and_then(|one| one.rec.phase.process());
                 let pid = pid.map_or(0, |process| process.pid);
@@ -168,6 +172,13 @@ impl Shell {
             Note::Ended => info!(target: "0133", "ends, PID {}", self.own.pid),
             other => self.note_pair(other),
         }
+    }
+
+    /// Lines in syslog have the PID of who wrote them.
+    pub(super) fn set_writer(&mut self, server: ServerId) {
+        let Some(one) = self.node.servers.get(server.0) else { return };
+        let pid = one.rec.phase.process().map(|process| process.pid);
+        self.outputs.set_writer(&self.ctx, &one.rec.name, pid);
     }
 
     fn note_pair(&mut self, note: Note) {

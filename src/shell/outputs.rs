@@ -3,13 +3,16 @@
 //! Must not move a byte without the mover's lock: two movers of one FIFO tear its output apart.
 //! A standby only holds the FIFOs open, so that what is in them outlives the active.
 
+mod ways;
+
+use self::ways::Way;
 use super::ctx::Ctx;
 use super::token::Source;
 use crate::config::OutputTo;
 use crate::core::Ms;
-use crate::output::{Drain, Limits, Lost, loss};
+use crate::output::{Drain, Lost, Now, loss};
 use crate::sys::lock::{Attempt, Lock};
-use crate::sys::{self, fifo, pidfd};
+use crate::sys::{self, fifo, pidfd, process};
 use log::{error, info, warn};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -37,7 +40,7 @@ pub struct Outputs {
     /// Held open before there is a drain.
     held: BTreeMap<String, OwnedFd>,
     drains: Vec<Entry>,
-    /// The latest drain of each server.
+    /// The latest drain of each way, by its key.
     by_name: BTreeMap<String, usize>,
     lock: Option<Lock>,
     lock_again: Option<Ms>,
@@ -51,14 +54,21 @@ pub struct Outputs {
     next: usize,
     retry: BTreeMap<usize, Ms>,
     check_at: Ms,
-    /// Servers whose FIFO could not be joined with their log, and when that is tried again.
-    unjoined: BTreeSet<String>,
+    /// Ways whose FIFO could not be joined with their log, and when that is tried again.
+    unjoined: BTreeMap<String, Way>,
     join_at: Option<Ms>,
+    /// A log was rotated whose files are to be compressed.
+    compress: bool,
 }
 
 struct Entry {
+    /// The key of its way.
     name: String,
     drain: Drain,
+    /// Its rotated files are to be compressed.
+    compress: bool,
+    /// It is rotated by age, also while nothing comes.
+    ages: bool,
     /// Bytes moved since this process began.
     moved: u64,
     /// Why its log's path can't be followed: said once.
@@ -71,14 +81,18 @@ pub fn lock_path(run_dir: &Path) -> PathBuf {
 }
 
 impl Outputs {
-    /// Holds the FIFO of a server, without reading.
+    /// Holds the FIFOs of a server, without reading.
     ///
     /// # Errors
     /// Something else is at its path, or no descriptor is left.
     pub fn hold(&mut self, ctx: &Ctx, name: &str) -> io::Result<()> {
-        let is_piped = ctx.server(name).is_some_and(|server| server.output.to == OutputTo::Pipe);
-        if is_piped && !self.held.contains_key(name) {
-            self.held.insert(name.to_string(), fifo::open(&ctx.fifo_path(name), FIFO_MODE)?);
+        let Some(server) = ctx.server(name) else { return Ok(()) };
+        ways::of(&ctx.config, server).iter().try_for_each(|way| self.hold_way(way))
+    }
+
+    fn hold_way(&mut self, way: &Way) -> io::Result<()> {
+        if !self.held.contains_key(&way.key) {
+            self.held.insert(way.key.clone(), fifo::open(&way.fifo, FIFO_MODE)?);
         }
         Ok(())
     }
@@ -92,37 +106,45 @@ impl Outputs {
     /// Joins every held FIFO with its log. A FIFO that can't be opened or watched is said and tried
     /// again, and so is a log; the server itself runs on.
     pub fn begin(&mut self, ctx: &mut Ctx) {
-        for name in ctx.config.servers.iter().map(|one| one.name.clone()).collect::<Vec<_>>() {
-            if let Err(error) = self.hold(ctx, &name) {
-                self.note_unjoined(ctx, &name, &format!("cannot open its FIFO: {error}"));
+        for way in ways::all(&ctx.config) {
+            match self.hold_way(&way) {
+                Ok(()) => {
+                    if let Some(fifo) = self.held.remove(&way.key) {
+                        self.add(ctx, way, fifo);
+                    }
+                }
+                Err(error) => {
+                    self.note_unjoined(ctx, way, &format!("cannot open its FIFO: {error}"));
+                }
             }
         }
-        for (name, fifo) in std::mem::take(&mut self.held) {
-            self.add(ctx, name, fifo);
-        }
+        // What a predecessor did not finish.
+        self.compress = true;
         self.lock_again = Some(ctx.now());
         self.take_lock(ctx);
     }
 
-    fn add(&mut self, ctx: &mut Ctx, name: String, fifo: OwnedFd) {
-        let Some(config) = ctx.server(&name) else { return };
-        let limits =
-            Limits { max_size: config.output.max_size, max_files: config.output.max_files };
+    fn add(&mut self, ctx: &mut Ctx, way: Way, fifo: OwnedFd) {
+        let Some(config) = ctx.server(&way.server) else { return };
         let number = self.drains.len();
-        let drain = Drain::new(fifo, ctx.output_path(&name), limits);
+        let drain = way.drain(&ctx.config, config, fifo);
+        let (compress, ages) = (config.output.compress, config.output.max_age_ms > 0);
         let fd = drain.fifo_fd().as_raw_fd();
         if let Err(error) = ctx.watch(&fd, Source::Output(number)) {
-            return self.note_unjoined(ctx, &name, &format!("cannot watch its FIFO: {error}"));
+            return self.note_unjoined(ctx, way, &format!("cannot watch its FIFO: {error}"));
         }
-        self.unjoined.remove(&name);
-        self.by_name.insert(name.clone(), number);
+        self.unjoined.remove(&way.key);
+        self.by_name.insert(way.key.clone(), number);
         self.ready.insert(number);
-        self.drains.push(Entry { name, drain, moved: 0, path_trouble: None });
+        let name = way.key;
+        self.drains.push(Entry { name, drain, compress, ages, moved: 0, path_trouble: None });
     }
 
-    fn note_unjoined(&mut self, ctx: &Ctx, name: &str, text: &str) {
-        if self.unjoined.insert(name.to_string()) {
+    fn note_unjoined(&mut self, ctx: &Ctx, way: Way, text: &str) {
+        if !self.unjoined.contains_key(&way.key) {
+            let name = &way.key;
             error!(target: "0361", "{name}: {text}; its output waits in its FIFO until that works");
+            self.unjoined.insert(way.key.clone(), way);
         }
         self.join_at = Some(ctx.now().after(JOIN_AGAIN_MS));
     }
@@ -132,11 +154,11 @@ impl Outputs {
             return;
         }
         self.join_at = None;
-        for name in self.unjoined.clone() {
-            match fifo::open(&ctx.fifo_path(&name), FIFO_MODE) {
-                Ok(fd) => self.add(ctx, name, fd),
+        for way in self.unjoined.values().cloned().collect::<Vec<_>>() {
+            match fifo::open(&way.fifo, FIFO_MODE) {
+                Ok(fd) => self.add(ctx, way, fd),
                 Err(error) => {
-                    self.note_unjoined(ctx, &name, &format!("cannot open its FIFO: {error}"));
+                    self.note_unjoined(ctx, way, &format!("cannot open its FIFO: {error}"));
                 }
             }
         }
@@ -147,9 +169,9 @@ impl Outputs {
 
     /// The run directory was removed: the lock and the FIFOs are made anew in the new one.
     pub fn renew(&mut self, ctx: &mut Ctx) {
-        for name in ctx.config.servers.iter().map(|one| one.name.clone()).collect::<Vec<_>>() {
-            if let Err(error) = self.ensure(ctx, &name) {
-                self.note_unjoined(ctx, &name, &format!("cannot make its FIFO: {error}"));
+        for way in ways::all(&ctx.config) {
+            if let Err(error) = self.ensure_way(ctx, &way) {
+                self.note_unjoined(ctx, way, &format!("cannot make its FIFO: {error}"));
             }
         }
         self.lock = None;
@@ -157,27 +179,29 @@ impl Outputs {
         self.take_lock(ctx);
     }
 
-    /// A server is about to open its FIFO by its path. If that was removed it is made anew; the old
-    /// one, which others may still write to, is drained on.
+    /// A server is about to open its FIFOs by their paths. One that was removed is made anew; the
+    /// old one, which others may still write to, is drained on.
     ///
     /// # Errors
     /// It can't be made: NotFound when its directory is gone.
     pub fn ensure(&mut self, ctx: &mut Ctx, name: &str) -> io::Result<()> {
-        if ctx.server(name).is_none_or(|server| server.output.to != OutputTo::Pipe) {
-            return Ok(());
-        }
-        let path = ctx.fifo_path(name);
-        let drain = self.by_name.get(name).and_then(|number| self.drains.get(*number));
+        let Some(server) = ctx.server(name) else { return Ok(()) };
+        let ways = ways::of(&ctx.config, server);
+        ways.iter().try_for_each(|way| self.ensure_way(ctx, way))
+    }
+
+    fn ensure_way(&mut self, ctx: &mut Ctx, way: &Way) -> io::Result<()> {
+        let drain = self.by_name.get(&way.key).and_then(|number| self.drains.get(*number));
         let is_ours = drain.is_some_and(|entry| {
             let ours = nix::sys::stat::fstat(entry.drain.fifo_fd());
-            let there = nix::sys::stat::lstat(&path);
+            let there = nix::sys::stat::lstat(&way.fifo);
             ours.is_ok_and(|ours| {
                 there.is_ok_and(|there| (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino))
             })
         });
         if !is_ours {
-            let fd = fifo::open(&path, FIFO_MODE)?;
-            self.add(ctx, name.to_string(), fd);
+            let fd = fifo::open(&way.fifo, FIFO_MODE)?;
+            self.add(ctx, way.clone(), fd);
         }
         Ok(())
     }
@@ -281,8 +305,9 @@ impl Outputs {
 
     fn pump(&mut self, number: usize, now: Ms) {
         let Some(entry) = self.drains.get_mut(number) else { return };
-        let pumped = entry.drain.pump(now.0, BUDGET_BYTES);
+        let pumped = entry.drain.pump(moment(now), BUDGET_BYTES);
         entry.moved += pumped.moved;
+        self.compress |= pumped.rotated && entry.compress;
         let name = &entry.name;
         if let Some(lost) = pumped.lost {
             warn!(target: "0364", "{name}: {}", loss_text(lost));
@@ -301,13 +326,38 @@ impl Outputs {
         }
     }
 
+    /// Which process writes a server's output from now on; what is in its FIFO by now is of the one
+    /// before.
+    pub fn set_writer(&mut self, ctx: &Ctx, server: &str, pid: Option<i32>) {
+        let Some(server) = ctx.server(server) else { return };
+        if server.output.to != OutputTo::Syslog {
+            return;
+        }
+        for way in ways::of(&ctx.config, server) {
+            let number = self.by_name.get(&way.key);
+            if let Some(entry) = number.and_then(|number| self.drains.get_mut(*number)) {
+                entry.drain.set_paused(self.lock.is_none());
+                entry.drain.set_writer(moment(ctx.now()), pid);
+                entry.drain.set_paused(false);
+            }
+        }
+    }
+
+    /// Is there a rotated log to be compressed, since this was asked for the last time?
+    pub fn take_compress(&mut self) -> bool {
+        self.lock.is_some() && std::mem::take(&mut self.compress)
+    }
+
     /// Goes to the logs' paths anew where they lead to other files now.
     pub fn check_paths(&mut self, ctx: &Ctx, must: bool) {
         if !must && ctx.now() < self.check_at {
             return;
         }
         self.check_at = ctx.now().after(CHECK_EVERY_MS);
-        for entry in &mut self.drains {
+        for (number, entry) in self.drains.iter_mut().enumerate() {
+            if entry.ages {
+                self.ready.insert(number);
+            }
             let trouble = match entry.drain.check_path() {
                 Ok(true) => {
                     info!(target: "0365", "{}: its log was opened again", entry.name);
@@ -337,16 +387,26 @@ impl Outputs {
     }
 }
 
+/// This moment, by both clocks.
+fn moment(now: Ms) -> Now {
+    Now { mono_ms: now.0, wall_ms: process::wall_ms() }
+}
+
 fn loss_text(lost: Lost) -> String {
     let ended = match lost.ended_lines {
         0 => String::new(),
         lines => format!(" (ended there by a newline: cut lines, {lines})"),
     };
-    format!(
-        "{} bytes of its output were dropped while its log could not be written; they are missing \
-         before byte {} of the log{ended}",
-        lost.bytes, lost.before_byte
-    )
+    match lost.before_byte {
+        Some(byte) => format!(
+            "{} bytes of its output were dropped while its log could not be written; they are \
+             missing before byte {byte} of the log{ended}",
+            lost.bytes
+        ),
+        None => {
+            format!("{} bytes of its output were dropped while syslog took nothing", lost.bytes)
+        }
+    }
 }
 
 /// Ends a mover that was left behind. The lock's holder is asked for again after the

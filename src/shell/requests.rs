@@ -11,7 +11,6 @@ use crate::core::node::Role;
 use crate::core::{ClientId, Event, ServerId};
 use crate::http::Request;
 use crate::names::{self, Known};
-use crate::output::tail::last_lines;
 use crate::wire::Message;
 use log::{Level, info, log, warn};
 
@@ -57,8 +56,7 @@ impl Shell {
             if let Some(config) = self.ctx.server(&one.name) {
                 one.command = config.command.clone();
             }
-            let path = self.ctx.output_path(&one.name);
-            one.last_lines = last_lines(&path, LAST_LINES * 2, LAST_LINES_BYTES);
+            one.last_lines = self.ctx.last_output(&one.name, LAST_LINES * 2, LAST_LINES_BYTES);
         }
         self.control.answer(&mut self.ctx, client, 200, &status);
         Ok(())
@@ -116,7 +114,7 @@ impl Shell {
         let is_failed_start =
             exit == 1 && matches!(verb, Verb::Start | Verb::Restart | Verb::WaitReady);
         let last_lines = match is_failed_start {
-            true => last_lines(&self.ctx.output_path(&name), LAST_LINES, LAST_LINES_BYTES),
+            true => self.ctx.last_output(&name, LAST_LINES, LAST_LINES_BYTES),
             false => Vec::new(),
         };
         ServerResult { name, ok: exit == 0, exit, text: outcome.text, last_lines }

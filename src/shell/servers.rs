@@ -11,7 +11,6 @@ mod groups;
 use super::ctx::Ctx;
 use super::spec;
 use super::token::Source;
-use crate::config::OutputTo;
 use crate::core::{Event, Exit, Identity, Ms, ServerId};
 use crate::sys::pidfd::{self, Verified};
 use crate::sys::spawn::{self, News};
@@ -243,7 +242,7 @@ impl Servers {
                     // Its FIFO was there when it was forked: somebody empties the run directory.
                     let is_piped = ctx
                         .server(self.name(server))
-                        .is_some_and(|config| config.output.to == OutputTo::Pipe);
+                        .is_some_and(|config| config.piped().next().is_some());
                     let is_gone = step == spawn::Step::Output && errno == libc::ENOENT;
                     ctx.tell(match is_piped && is_gone {
                         true => Event::ChildRefused { server, start_number, error },

@@ -5,10 +5,12 @@
 
 use super::ctx::Ctx;
 use super::identity;
-use crate::config::{OutputTo, ServerConfig};
+use crate::config::{OutputTo, ServerConfig, Stderr, Stream};
+use crate::sys::journald::{self, JournalStream};
 use crate::sys::spawn::{ServerSpec, Stdout};
 use std::collections::BTreeMap;
 use std::ffi::{CString, OsString};
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 
 /// Variables of the node manager's own that mean nothing, or something wrong, to a server.
@@ -40,12 +42,7 @@ pub fn spec(
     let env = environment(ctx, server, variables, start_number);
     let program = server.command.first().ok_or("the command is empty")?;
     let programs = candidates(ctx, program, &env);
-    let name = &server.name;
-    let stdout = match server.output.to {
-        OutputTo::Pipe => Stdout::Fifo(c_string(ctx.fifo_path(name).as_os_str().as_bytes())?),
-        OutputTo::Direct => Stdout::File(c_string(ctx.output_path(name).as_os_str().as_bytes())?),
-        OutputTo::Null => Stdout::Null,
-    };
+    let (stdout, stderr) = output(ctx, server)?;
     let words = server.command.iter().map(|word| c_string(word.as_bytes()));
     let lock = server.identity.lock.as_ref();
     let spec = ServerSpec {
@@ -57,12 +54,50 @@ pub fn spec(
             .collect::<Result<_, _>>()?,
         cwd: c_string(server.cwd.as_os_str().as_bytes())?,
         stdout,
+        stderr,
         umask: server.identity.umask.unwrap_or(ctx.originals.umask),
         rights: identity::rights(&server.identity, &ctx.originals),
         lock: lock.map(|lock| c_string(lock.file.as_os_str().as_bytes())).transpose()?,
         is_unprepared: unprepared.is_some(),
     };
     Ok((spec, unprepared))
+}
+
+/// Where standard output and error go; the second is `None` where it goes with the first.
+fn output(ctx: &Ctx, server: &ServerConfig) -> Result<(Stdout, Option<Stdout>), String> {
+    let way = |is_stderr: bool| way_out(ctx, &Stream { server, is_stderr });
+    let stderr = match server.output.stderr {
+        Stderr::Merge => None,
+        Stderr::Separate => Some(way(true)?),
+        Stderr::Null => Some(Stdout::Null),
+    };
+    Ok((way(false)?, stderr))
+}
+
+fn way_out(ctx: &Ctx, stream: &Stream<'_>) -> Result<Stdout, String> {
+    let node = &ctx.config.node;
+    let path = |path: std::path::PathBuf| c_string(path.as_os_str().as_bytes());
+    Ok(match stream.server.output.to {
+        OutputTo::Pipe | OutputTo::Syslog => Stdout::Fifo(path(stream.fifo_path(&node.run_dir))?),
+        OutputTo::Direct => Stdout::File(path(stream.log_path(&node.log_dir))?),
+        OutputTo::Journal => {
+            let priority = if stream.is_stderr { journald::ERROR } else { journald::INFO };
+            let stream = JournalStream::new(&node.journal_socket, &stream.server.name, priority);
+            Stdout::Journal(stream.map_err(|error| format!("journalSocket: {error}"))?)
+        }
+        OutputTo::Inherit => match &ctx.inheritance {
+            Some([out, _]) if !stream.is_stderr => Stdout::Inherited(out.as_raw_fd()),
+            Some([_, err]) => Stdout::Inherited(err.as_raw_fd()),
+            None => {
+                return Err(
+                    "output.to = \"inherit\": the pair was started without such a server; \
+                            stop and start it"
+                        .to_string(),
+                );
+            }
+        },
+        OutputTo::Null => Stdout::Null,
+    })
 }
 
 fn environment(

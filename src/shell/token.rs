@@ -33,6 +33,8 @@ pub enum Source {
     Discarded(usize),
     /// The process that writes the remembered wishes.
     Saver,
+    /// The process that compresses logs.
+    Compressor,
 }
 
 const NUMBER_BITS: u32 = 40;
@@ -56,6 +58,7 @@ impl Source {
             Source::Output(number) => (11, number),
             Source::Discarded(number) => (12, number),
             Source::Saver => (13, 0),
+            Source::Compressor => (14, 0),
         };
         Token(kind << NUMBER_BITS | number & NUMBER_MASK)
     }
@@ -78,6 +81,7 @@ impl Source {
             11 => Source::Output(number),
             12 => Source::Discarded(number),
             13 => Source::Saver,
+            14 => Source::Compressor,
             _ => return None,
         })
     }
@@ -97,6 +101,7 @@ mod tests {
             Source::OtherTwin,
             Source::Keeper,
             Source::Saver,
+            Source::Compressor,
             Source::Client(1),
             Source::Peer(2),
             Source::Gate(3),

@@ -93,6 +93,9 @@ impl Shell {
             at(&active, bequest::ACTIVE),
         ];
         fds.extend(self.reports.as_ref().map(|fd| at(fd, bequest::REPORTS)));
+        if let Some([out, err]) = &self.ctx.inheritance {
+            fds.extend([at(out, bequest::STDOUT), at(err, bequest::STDERR)]);
+        }
         // Its slot says nothing any more of the one before; what the child writes there stays.
         self.ctx.pulse.write_identity(bequest.twin.slot(), 0, 0);
         let (pid, fd) = self.spawn("standby", fds).map_err(text)?;

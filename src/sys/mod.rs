@@ -5,6 +5,7 @@
 
 mod child;
 pub mod fifo;
+pub mod journald;
 pub mod kernel;
 pub mod lock;
 pub mod output_mark;

@@ -4,6 +4,7 @@
 //! gate's socket; whether it lives, through its pidfd.
 
 use super::child::{self, Pointers, Stepped};
+use super::journald::JournalStream;
 use super::rights::{Rights, Trouble};
 use super::server_lock;
 pub use super::twin::{TwinSpec, spawn_twin};
@@ -44,6 +45,10 @@ pub enum Stdout {
     Fifo(CString),
     /// A file that is added to, made with mode 0644 less the umask.
     File(CString),
+    /// A stream of journald.
+    Journal(JournalStream),
+    /// A copy of this descriptor of the node manager's.
+    Inherited(RawFd),
     /// Nowhere.
     Null,
 }
@@ -58,6 +63,8 @@ pub struct ServerSpec {
     pub env: Vec<CString>,
     pub cwd: CString,
     pub stdout: Stdout,
+    /// `None`: where standard output goes.
+    pub stderr: Option<Stdout>,
     pub umask: u32,
     pub rights: Rights,
     /// The file whose flock(2) it gets before its exec, and keeps.
@@ -250,8 +257,9 @@ struct Plan<'a> {
 impl Plan<'_> {
     fn run(&self) -> Infallible {
         // The first act: as long as this child holds copies of the parent's descriptors, it
-        // keeps dead connections and other children's gates open.
-        if child::move_to(self.gate, GATE).is_err() {
+        // keeps dead connections and other children's gates open. What is inherited goes with
+        // them, so it is copied before.
+        if self.inherit_output().is_err() || child::move_to(self.gate, GATE).is_err() {
             child::exit_now(127);
         }
         child::close_all(GATE as libc::c_uint + 1, libc::c_uint::MAX);
@@ -321,24 +329,23 @@ impl Plan<'_> {
         })
     }
 
-    fn open_output(&self) -> Stepped {
-        let (path, flags, mode) = match &self.spec.stdout {
-            Stdout::Fifo(path) => {
-                (path.as_c_str(), OFlag::O_RDWR | OFlag::O_NOFOLLOW, Mode::empty())
-            }
-            Stdout::File(path) => (
-                path.as_c_str(),
-                OFlag::O_WRONLY | OFlag::O_APPEND | OFlag::O_CREAT,
-                Mode::from_bits_truncate(0o644),
-            ),
-            Stdout::Null => (c"/dev/null", OFlag::O_RDWR, Mode::empty()),
-        };
-        child::open_as(path, flags, mode, 1)?;
-        if let (Stdout::Fifo(_), Some(uid)) = (&self.spec.stdout, self.spec.rights.output_owner) {
-            // So that it can open /dev/stdout, which opens the FIFO again.
-            child::give_to(1, uid)?;
+    fn inherit_output(&self) -> Stepped {
+        if let Stdout::Inherited(fd) = &self.spec.stdout {
+            child::copy_to(*fd, 1)?;
         }
-        child::copy_to(1, 2)
+        if let Some(Stdout::Inherited(fd)) = &self.spec.stderr {
+            child::copy_to(*fd, 2)?;
+        }
+        Ok(())
+    }
+
+    fn open_output(&self) -> Stepped {
+        let owner = self.spec.rights.output_owner;
+        open_as(&self.spec.stdout, 1, owner)?;
+        match &self.spec.stderr {
+            Some(stderr) => open_as(stderr, 2, owner),
+            None => child::copy_to(1, 2),
+        }
     }
 
     /// The error number, and which program it is about.
@@ -355,6 +362,27 @@ impl Plan<'_> {
             }
         }
         refused.unwrap_or(last)
+    }
+}
+
+/// `owner`: so that it can open /dev/stdout, which opens the FIFO again, the FIFO is given to it.
+fn open_as(output: &Stdout, target: RawFd, owner: Option<u32>) -> Stepped {
+    let (path, flags, mode) = match output {
+        Stdout::Fifo(path) => (path.as_c_str(), OFlag::O_RDWR | OFlag::O_NOFOLLOW, Mode::empty()),
+        Stdout::File(path) => (
+            path.as_c_str(),
+            OFlag::O_WRONLY | OFlag::O_APPEND | OFlag::O_CREAT,
+            Mode::from_bits_truncate(0o644),
+        ),
+        Stdout::Null => (c"/dev/null", OFlag::O_RDWR, Mode::empty()),
+        Stdout::Journal(stream) => return stream.connect_as(target),
+        // It is there since this child's first act.
+        Stdout::Inherited(_) => return Ok(()),
+    };
+    child::open_as(path, flags, mode, target)?;
+    match (output, owner) {
+        (Stdout::Fifo(_), Some(uid)) => child::give_to(target, uid),
+        _ => Ok(()),
     }
 }
 

@@ -125,6 +125,7 @@ pub fn shell_spec(script: &str) -> ServerSpec {
         env: vec![cstring("PATH=/usr/sbin:/usr/bin:/sbin:/bin")],
         cwd: cstring("/"),
         stdout: Stdout::Null,
+        stderr: None,
         umask: 0o22,
         rights: Rights::default(),
         lock: None,

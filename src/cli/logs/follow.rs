@@ -6,11 +6,11 @@
 use super::Printer;
 use crate::output::leads_to;
 use crate::output::rotate::rotated_files;
-use crate::output::tail::{Piece, number_in, open_if_there};
+use crate::output::tail::{Piece, number_in, open_if_there, open_rotated};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Most bytes read at once; of a longer line pieces are shown as they come.
 const CHUNK_BYTES: usize = 64 * 1024;
@@ -75,13 +75,14 @@ impl<'a> Follower<'a> {
     fn next_file(&self) -> io::Result<Option<(File, u64)>> {
         for _ in 0..MAX_TRIES {
             let (mut seen, mut next) = self.first_unseen();
-            if next.as_ref().is_some_and(|(number, _)| *number > seen.saturating_add(1)) {
-                // A listing made while files come may show a new one without the one before it; a
-                // second listing can't miss what came before something in the first.
+            if next.is_some_and(|number| number > seen.saturating_add(1)) {
+                // A listing made while files come, or while one is compressed, may show a new one
+                // without the one before it; a second listing can't miss what came before
+                // something in the first.
                 (seen, next) = self.first_unseen();
             }
-            if let Some((number, path)) = next {
-                match open_if_there(&path)? {
+            if let Some(number) = next {
+                match open_rotated(self.path, number)? {
                     Some(file) => return Ok(Some((file, number))),
                     None => continue,
                 }
@@ -90,7 +91,8 @@ impl<'a> Follower<'a> {
             // A rotation between the two steps would hide the file that came in between.
             let rotated = rotated_files(self.path);
             match rotated.iter().find(|(number, _)| *number > seen) {
-                Some((_, path)) if !leads_to(path, &file)? => {}
+                // It can be this file itself, which was rotated just now.
+                Some((number, _)) if number_in(&rotated, &file) != Some(*number) => {}
                 _ => return Ok(Some((file, seen))),
             }
         }
@@ -98,11 +100,11 @@ impl<'a> Follower<'a> {
     }
 
     /// The number up to which rotated files were shown, and the first one after that.
-    fn first_unseen(&self) -> (u64, Option<(u64, PathBuf)>) {
+    fn first_unseen(&self) -> (u64, Option<u64>) {
         let rotated = rotated_files(self.path);
         let own = self.file.as_ref().and_then(|file| number_in(&rotated, file));
         let seen = own.unwrap_or(0).max(self.seen_up_to);
-        (seen, rotated.into_iter().find(|(number, _)| *number > seen))
+        (seen, rotated.into_iter().map(|(number, _)| number).find(|number| *number > seen))
     }
 
     /// Shows the file's bytes up to `until`. With several logs a line is held back until it is

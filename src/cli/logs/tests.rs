@@ -35,7 +35,7 @@ impl Write for Reader {
 
 fn options(follow: bool, lines: usize, files: &[(&str, &Path)]) -> LogsOptions {
     let files = files.iter().map(|(label, path)| (label.to_string(), path.to_path_buf()));
-    LogsOptions { follow, lines: Some(lines), files: files.collect() }
+    LogsOptions { follow, lines: Some(lines), files: files.collect(), ..LogsOptions::default() }
 }
 
 fn shown(options: &LogsOptions) -> String {
@@ -77,7 +77,7 @@ fn the_lines_of_several_servers_are_labelled_and_continue_into_rotated_files() {
     append(&web, "3\nunfinished");
     append(&db, "a\n");
     let options = options(false, 3, &[("web", &web), ("db", &db), ("no", &dir.path("no.out"))]);
-    assert_eq!(shown(&options), "web | 2\nweb | 3\nweb | unfinished\ndb | a\n");
+    assert_eq!(shown(&options), "[web] 2\n[web] 3\n[web] unfinished\n[db] a\n");
 }
 
 #[test]
@@ -88,7 +88,7 @@ fn a_single_log_is_shown_byte_for_byte_also_when_its_line_is_longer_than_the_mem
     append(&log, &line);
     assert!(shown(&options(false, 1, &[("web", &log)])) == line);
     let labelled = shown(&options(false, 1, &[("web", &log), ("db", &dir.path("db.out"))]));
-    assert!(labelled == format!("web | {line}\n"));
+    assert!(labelled == format!("[web] {line}\n"));
 }
 
 #[test]
@@ -110,11 +110,59 @@ fn following_loses_no_line_over_many_rotations_between_two_looks() {
 }
 
 #[test]
+fn following_loses_and_doubles_no_line_while_what_it_reads_is_compressed() {
+    use crate::output::gzip::compress_rotated;
+    let dir = TestDir::new();
+    let log = dir.path("web.out");
+    append(&log, "0\n");
+    let (reader, thread) = follow(10, &[("web", &log)], "\n600\n");
+    wait_for("the first line", || reader.text() == "0\n");
+    for n in 1..=600 {
+        append(&log, &format!("{n}\n"));
+        if n % 7 == 0 {
+            rotate(&log, 1_000).unwrap();
+        }
+        if n % 10 == 0 {
+            compress_rotated(&log, 1_000, std::time::Duration::ZERO).unwrap();
+            std::thread::sleep(std::time::Duration::from_millis(2));
+        }
+    }
+    thread.join().unwrap().unwrap();
+    let expected: String = (0..=600).map(|n| format!("{n}\n")).collect();
+    assert_eq!(reader.text(), expected);
+}
+
+#[test]
+fn labels_have_colours_where_that_is_asked_for() {
+    let dir = TestDir::new();
+    let (web, db) = (dir.path("web.out"), dir.path("db.out"));
+    append(&web, "1\n");
+    append(&db, "2\n");
+    let options =
+        LogsOptions { has_colours: true, ..options(false, 3, &[("web", &web), ("db", &db)]) };
+    assert_eq!(shown(&options), "\x1b[36m[web]\x1b[0m 1\n\x1b[32m[db]\x1b[0m 2\n");
+}
+
+#[test]
+fn since_shows_all_of_it_and_a_number_the_last_of_it() {
+    let dir = TestDir::new();
+    let log = dir.path("web.out");
+    let line = |minute: u32| format!("2026-11-21T19:{minute:02}:00Z line\n");
+    append(&log, &(0..30).map(line).collect::<String>());
+    let since = Some("2026-11-21T19:10:00Z".parse().unwrap());
+    let all = LogsOptions { since, lines: None, ..options(false, 0, &[("web", &log)]) };
+    assert_eq!(shown(&all), (10..30).map(line).collect::<String>());
+    let last = LogsOptions { lines: Some(2), ..all };
+    assert_eq!(shown(&last), (28..30).map(line).collect::<String>());
+}
+
+#[test]
 fn a_rotation_in_the_middle_of_a_look_loses_no_line() {
     let dir = TestDir::new();
     let log = dir.path("web.out");
     let mut out = Vec::new();
-    let mut printer = Printer { out: &mut out, labelled: false, open_line_of: None };
+    let mut printer =
+        Printer { out: &mut out, labelled: false, has_colours: false, open_line_of: None };
     let mut follower = Follower::new(0, "web", &log, 0);
     std::thread::scope(|scope| {
         let writer = scope.spawn(|| {
@@ -154,12 +202,12 @@ fn the_lines_of_followed_logs_do_not_mix() {
     let (web, db) = (dir.path("web.out"), dir.path("db.out"));
     append(&web, "old\nhalf a li");
     append(&db, "");
-    let (reader, thread) = follow(2, &[("web", &web), ("db", &db)], "db | end\n");
-    wait_for("the first line", || reader.text() == "web | old\n");
+    let (reader, thread) = follow(2, &[("web", &web), ("db", &db)], "[db] end\n");
+    wait_for("the first line", || reader.text() == "[web] old\n");
     append(&db, "1\n");
-    wait_for("the other log's line", || reader.text().ends_with("db | 1\n"));
+    wait_for("the other log's line", || reader.text().ends_with("[db] 1\n"));
     append(&web, "ne\n");
-    wait_for("the whole line", || reader.text().ends_with("web | half a line\n"));
+    wait_for("the whole line", || reader.text().ends_with("[web] half a line\n"));
     append(&db, "end\n");
     thread.join().unwrap().unwrap();
 }

@@ -14,6 +14,10 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 
 /// Time between two tries while the log can't be written.
 pub(super) const RETRY_MS: u64 = 200;
+/// The same while syslog's socket is full: its reader is at work.
+const BUSY_RETRY_MS: u64 = 10;
+/// A socket that is full for so long is trouble that has to be told.
+const BUSY_TOLD_MS: u64 = 1_000;
 /// How long bytes wait in the FIFO (and the server with them, once it is full) while the log
 /// can't be written, before the oldest are discarded.
 pub(super) const PATIENCE_MS: u64 = 5_000;
@@ -25,6 +29,7 @@ pub(super) struct Failing {
     since_ms: u64,
     pub(super) next_try_ms: u64,
     text: String,
+    is_told: bool,
 }
 
 impl Drain {
@@ -32,8 +37,8 @@ impl Drain {
     pub(super) fn works_again(&mut self, pumped: &mut Pumped) {
         self.failing = None;
         if let (bytes @ 1.., ended_lines) = self.loss.untold() {
-            let size = self.file().and_then(File::metadata).map_or(0, |status| status.size());
-            pumped.lost = Some(Lost { bytes, ended_lines, before_byte: size });
+            let size = self.file().and_then(File::metadata).map(|status| status.size());
+            pumped.lost = Some(Lost { bytes, ended_lines, before_byte: size.ok() });
         }
     }
 
@@ -41,6 +46,11 @@ impl Drain {
     /// blocks behind the log's end, that the next bytes will need.
     pub(super) fn probe(&mut self, pumped: &mut Pumped) -> io::Result<()> {
         if self.loss.untold().0 == 0 || pumped.lost.is_some() {
+            return Ok(());
+        }
+        if let Some(syslog) = &mut self.syslog {
+            syslog.connect()?;
+            self.works_again(pumped);
             return Ok(());
         }
         let file = self.file()?;
@@ -57,6 +67,22 @@ impl Drain {
     /// After a loss the log goes on with a line: the rest of one whose beginning is gone goes too,
     /// and one that was cut in the log gets its end. False: the line's rest has not come yet.
     pub(super) fn close_gap(&mut self, size: u64) -> io::Result<bool> {
+        if !self.skip_rest_of_line()? {
+            return Ok(false);
+        }
+        let mut last = *b"\n";
+        let has_last = size > 0 && self.file()?.read_at(&mut last, size.saturating_sub(1))? == 1;
+        let is_cut = has_last && last != *b"\n";
+        if is_cut && self.file()?.write_at(b"\n", size)? != 1 {
+            return Err(Errno::ENOSPC.into());
+        }
+        self.loss.close_gap(is_cut);
+        self.skipped = 0;
+        Ok(true)
+    }
+
+    /// Discards what belongs to a line whose beginning is gone. False: its end has not come yet.
+    pub(super) fn skip_rest_of_line(&mut self) -> io::Result<bool> {
         while self.loss.is_mid_line() && self.skipped < MIN_OVERSIZE {
             let mut bytes = self.look_ahead(PIPE_BYTES)?;
             if bytes.is_empty() {
@@ -67,14 +93,6 @@ impl Drain {
             self.skipped = self.skipped.saturating_add(bytes.len() as u64);
             self.discard(&mut bytes)?;
         }
-        let mut last = *b"\n";
-        let has_last = size > 0 && self.file()?.read_at(&mut last, size.saturating_sub(1))? == 1;
-        let is_cut = has_last && last != *b"\n";
-        if is_cut && self.file()?.write_at(b"\n", size)? != 1 {
-            return Err(Errno::ENOSPC.into());
-        }
-        self.loss.close_gap(is_cut);
-        self.skipped = 0;
         Ok(true)
     }
 
@@ -95,15 +113,21 @@ impl Drain {
         pumped: &mut Pumped,
     ) {
         let path = self.path.display();
+        let verb = if self.syslog.is_some() { "send to syslog at" } else { "write" };
         let text = format!(
-            "cannot write {path}: {error}; the output waits in its FIFO, and is discarded when \
+            "cannot {verb} {path}: {error}; the output waits in its FIFO, and is discarded when \
              that stays full for {} s: make room, or correct the path",
             PATIENCE_MS / 1000
         );
-        let is_new = self.failing.is_none();
-        let since_ms = self.failing.as_ref().map_or(now_ms, |failing| failing.since_ms);
-        let next_try_ms = now_ms.saturating_add(RETRY_MS);
-        self.failing = Some(Failing { since_ms, next_try_ms, text });
+        let is_busy = self.syslog.is_some() && error.kind() == io::ErrorKind::WouldBlock;
+        let before = self.failing.as_ref();
+        let since_ms = before.map_or(now_ms, |failing| failing.since_ms);
+        let was_told = before.is_some_and(|failing| failing.is_told);
+        let is_told = was_told || !is_busy || now_ms.saturating_sub(since_ms) >= BUSY_TOLD_MS;
+        let is_new = is_told && !was_told;
+        let retry_ms = if is_busy { BUSY_RETRY_MS } else { RETRY_MS };
+        let next_try_ms = now_ms.saturating_add(retry_ms);
+        self.failing = Some(Failing { since_ms, next_try_ms, text, is_told });
         self.wait_or_discard(now_ms, left, is_new, pumped);
     }
 

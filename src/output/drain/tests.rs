@@ -12,7 +12,13 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-const PLENTY: Limits = Limits { max_size: 1 << 30, max_files: 9 };
+const PLENTY: Limits = Limits { max_size: 1 << 30, max_files: 9, max_age_ms: 0 };
+const AT_START: Now = Now { mono_ms: 0, wall_ms: 0 };
+
+fn at(mono_ms: u64) -> Now {
+    Now { mono_ms, wall_ms: mono_ms }
+}
+
 /// Set for a test binary that is started again as a helper process.
 const HELPER_DIR: &str = "NODEMANAGER_TEST_DRAIN_DIR";
 
@@ -26,7 +32,7 @@ fn drain_in(dir: &TestDir, limits: Limits) -> (Drain, File) {
 fn pump_all(drain: &mut Drain) -> u64 {
     let mut moved = 0;
     loop {
-        let pumped = drain.pump(0, 1 << 20);
+        let pumped = drain.pump(AT_START, 1 << 20);
         moved += pumped.moved;
         if !pumped.more {
             return moved;
@@ -67,11 +73,11 @@ fn where_splice_is_forbidden_a_copy_takes_out_what_it_wrote() {
 #[test]
 fn numbered_lines_of_a_child_are_complete_and_in_order_over_many_rotations() {
     let dir = TestDir::new();
-    let limits = Limits { max_size: 10_000, max_files: 1_000 };
+    let limits = Limits { max_size: 10_000, max_files: 1_000, max_age_ms: 0 };
     let (mut drain, writer) = drain_in(&dir, limits);
     let mut child = Command::new("seq").args(["1", "100000"]).stdout(writer).spawn().unwrap();
     wait_for("the child's end", || {
-        drain.pump(0, 7_001);
+        drain.pump(AT_START, 7_001);
         child.try_wait().unwrap().is_some()
     });
     pump_all(&mut drain);
@@ -125,7 +131,7 @@ fn a_mover_that_is_killed_again_and_again_loses_and_doubles_nothing() {
     assert!(rotated.iter().all(|(_, path)| fs::read(path).unwrap().ends_with(b"\n")));
 }
 
-const KILL_LIMITS: Limits = Limits { max_size: 20_000, max_files: 100_000 };
+const KILL_LIMITS: Limits = Limits { max_size: 20_000, max_files: 100_000, max_age_ms: 0 };
 
 fn moved_so_far(log: &Path) -> (usize, u64) {
     let size = fs::metadata(log).map_or(0, |status| status.size());
@@ -140,7 +146,7 @@ fn helper_that_moves() {
     let mut drain = Drain::new(fifo, dir.join("web.out"), KILL_LIMITS);
     let parent = nix::unistd::getppid();
     while nix::unistd::getppid() == parent {
-        if !drain.pump(0, 10_007).more {
+        if !drain.pump(AT_START, 10_007).more {
             let mut fds = [PollFd::new(drain.fifo_fd(), PollFlags::POLLIN)];
             let _ = poll(&mut fds, 100_u8);
         }
@@ -150,7 +156,8 @@ fn helper_that_moves() {
 #[test]
 fn a_line_without_end_is_cut_at_the_hard_limit() {
     let dir = TestDir::new();
-    let (mut drain, mut writer) = drain_in(&dir, Limits { max_size: 1_000, max_files: 9 });
+    let (mut drain, mut writer) =
+        drain_in(&dir, Limits { max_size: 1_000, max_files: 9, max_age_ms: 0 });
     let line = vec![b'x'; 50_000];
     for _ in 0..30 {
         writer.write_all(&line).unwrap();
@@ -166,7 +173,8 @@ fn a_line_without_end_is_cut_at_the_hard_limit() {
 fn a_line_across_the_limit_stays_whole_though_its_end_comes_late() {
     let dir = TestDir::new();
     let log = dir.path("web.out");
-    let (mut drain, mut writer) = drain_in(&dir, Limits { max_size: 4, max_files: 9 });
+    let (mut drain, mut writer) =
+        drain_in(&dir, Limits { max_size: 4, max_files: 9, max_age_ms: 0 });
     for part in ["abc", "def", "ghi", "j\nkl", "m\n"] {
         writer.write_all(part.as_bytes()).unwrap();
         pump_all(&mut drain);
@@ -214,9 +222,9 @@ fn a_paused_drain_leaves_everything_to_the_next_one() {
     let (mut drain, mut writer) = drain_in(&dir, PLENTY);
     writer.write_all(b"1\n").unwrap();
     drain.set_paused(true);
-    assert_eq!(drain.pump(0, 1_000), Pumped::default());
+    assert_eq!(drain.pump(AT_START, 1_000), Pumped::default());
     drain.set_paused(false);
-    assert_eq!(drain.pump(0, 1_000).moved, 2);
+    assert_eq!(drain.pump(AT_START, 1_000).moved, 2);
 }
 
 #[test]
@@ -224,9 +232,9 @@ fn the_budget_bounds_a_pump_and_the_rest_is_announced() {
     let dir = TestDir::new();
     let (mut drain, mut writer) = drain_in(&dir, PLENTY);
     writer.write_all(&[b'x'; 10_000]).unwrap();
-    let pumped = drain.pump(0, 6_000);
+    let pumped = drain.pump(AT_START, 6_000);
     assert_eq!((pumped.moved, pumped.more), (6_000, true));
-    let pumped = drain.pump(0, 6_000);
+    let pumped = drain.pump(AT_START, 6_000);
     assert_eq!((pumped.moved, pumped.more), (4_000, false));
 }
 
@@ -239,17 +247,17 @@ fn output_waits_while_the_log_cannot_be_written_and_is_dropped_only_from_a_full_
     fs::create_dir(&log).unwrap();
     writer.write_all(b"waits\n").unwrap();
 
-    let trouble = drain.pump(1_000, 1 << 20).trouble.unwrap();
+    let trouble = drain.pump(at(1_000), 1 << 20).trouble.unwrap();
     assert!(trouble.is_new && trouble.text.contains("web.out"), "{}", trouble.text);
-    let trouble = drain.pump(1_150, 1 << 20).trouble.unwrap();
+    let trouble = drain.pump(at(1_150), 1 << 20).trouble.unwrap();
     assert_eq!((trouble.is_new, trouble.retry_after_ms), (false, Some(50)));
-    assert!(drain.pump(9_000, 1 << 20).trouble.is_some());
+    assert!(drain.pump(at(9_000), 1 << 20).trouble.is_some());
     assert_eq!(drain.loss.untold(), (0, 0), "a FIFO with room is not emptied");
 
     while !drain.is_full() {
         writer.write_all(&[b'x'; 4096]).unwrap();
     }
-    drain.pump(9_300, 1 << 20);
+    drain.pump(at(9_300), 1 << 20);
     assert!(drain.loss.untold().0 >= 60_000 && !drain.is_full());
 
     fs::remove_dir(&log).unwrap();
@@ -257,12 +265,12 @@ fn output_waits_while_the_log_cannot_be_written_and_is_dropped_only_from_a_full_
     // It is the rest of a line whose beginning is gone.
     let bytes = drain.loss.untold().0 + 8;
     writer.write_all(b"a line\n").unwrap();
-    let pumped = drain.pump(9_600, 1 << 20);
-    let lost = Lost { bytes, ended_lines: 0, before_byte: 7 };
+    let pumped = drain.pump(at(9_600), 1 << 20);
+    let lost = Lost { bytes, ended_lines: 0, before_byte: Some(7) };
     assert_eq!((pumped.moved, pumped.lost, pumped.trouble), (7, Some(lost), None));
     drain.loss_is_told();
     writer.write_all(b"1\n").unwrap();
-    assert_eq!(drain.pump(9_600, 1 << 20).lost, None, "told once");
+    assert_eq!(drain.pump(at(9_600), 1 << 20).lost, None, "told once");
     assert_eq!(fs::read_to_string(&log).unwrap(), "a line\n1\n");
 }
 
@@ -273,12 +281,13 @@ fn a_rotation_that_is_impossible_lets_the_file_grow_and_says_so_once() {
     let mut writer = OpenOptions::new().write(true).open(dir.path("fifo")).unwrap();
     // With two more characters the name is longer than a name can be.
     let log = dir.path(&"x".repeat(254));
-    let mut drain = Drain::new(fifo, log.clone(), Limits { max_size: 4, max_files: 1 });
+    let mut drain =
+        Drain::new(fifo, log.clone(), Limits { max_size: 4, max_files: 1, max_age_ms: 0 });
     writer.write_all(b"1234\n").unwrap();
-    let trouble = drain.pump(0, 1 << 20).trouble.unwrap();
+    let trouble = drain.pump(AT_START, 1 << 20).trouble.unwrap();
     assert!(trouble.text.starts_with("cannot rename"), "{}", trouble.text);
     writer.write_all(b"5678\n").unwrap();
-    assert_eq!(drain.pump(0, 1 << 20).trouble, None);
+    assert_eq!(drain.pump(AT_START, 1 << 20).trouble, None);
     assert_eq!(fs::read_to_string(log).unwrap(), "1234\n5678\n");
 }
 
@@ -314,7 +323,7 @@ fn helper_on_a_full_disk() {
     let (mut now_ms, mut moved) = (0, 0);
     wait_for("the writer's end", || {
         now_ms += 50;
-        let pumped = drain.pump(now_ms, 100_000);
+        let pumped = drain.pump(at(now_ms), 100_000);
         moved += pumped.moved;
         assert_eq!(pumped.lost, None, "told while there is no room");
         write.is_finished()
@@ -327,7 +336,7 @@ fn helper_on_a_full_disk() {
     File::options().write(true).open(&log).unwrap().set_len(100).unwrap();
     wait_for("the loss to be told", || {
         now_ms += RETRY_MS;
-        let pumped = drain.pump(now_ms, 1 << 20);
+        let pumped = drain.pump(at(now_ms), 1 << 20);
         moved += pumped.moved;
         if let Some(lost) = pumped.lost {
             assert_eq!(moved + lost.bytes, numbered_lines(200_000).len() as u64);
@@ -338,6 +347,6 @@ fn helper_on_a_full_disk() {
     // The first line behind the gap is a whole one, and the one before it has an end.
     OpenOptions::new().write(true).open(dir.join("fifo")).unwrap().write_all(b"x\n").unwrap();
     now_ms += RETRY_MS;
-    drain.pump(now_ms, 1 << 20);
+    drain.pump(at(now_ms), 1 << 20);
     assert!(fs::read(&log).unwrap().ends_with(b"\nx\n"));
 }

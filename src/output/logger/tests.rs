@@ -1,5 +1,6 @@
 //! The pair's log, tried without making it the process's logger.
 
+use super::line::MAX_LINE_BYTES;
 use super::*;
 use crate::output::test_dir::{TestDir, whole_log};
 use log::{Level, LevelFilter, Log, Record};
@@ -9,7 +10,12 @@ use std::time::{Duration, UNIX_EPOCH};
 fn settings(path: PathBuf, max_size: u64, max_files: u32) -> Settings {
     let name = "node-1".to_owned();
     let level = LevelFilter::Info;
-    Settings { name, path: Some(path), level, max_size, max_files, may_wait: false }
+    let (target, format) = (Target::File(path), Format::Text);
+    Settings { name, target, format, level, max_size, max_files, may_wait: false }
+}
+
+fn stamp(format: Format, is_journal: bool) -> Stamp {
+    Stamp { name: "node-1".into(), zone: TimeZone::UTC, format, is_journal }
 }
 
 fn say(logger: &env_logger::Logger, level: Level, text: &str) {
@@ -25,7 +31,7 @@ fn texts(path: &Path) -> Vec<String> {
 
 #[test]
 fn a_line_has_the_documented_format() {
-    let stamp = Stamp { name: "node-1".into(), zone: TimeZone::UTC };
+    let stamp = stamp(Format::Text, false);
     let then = UNIX_EPOCH + Duration::from_millis(1_795_290_241_123);
     let line = stamp.line(then, Level::Warn, "0145", "two\nlines \x1b[0m");
     let expected = "[2026.11.21 19:44:01.123 +0000][WARN] [node-1] [NodeManager-0145] \
@@ -36,11 +42,11 @@ fn a_line_has_the_documented_format() {
 
 #[test]
 fn a_long_line_is_cut_at_a_characters_end() {
-    let stamp = Stamp { name: "node-1".into(), zone: TimeZone::UTC };
+    let stamp = stamp(Format::Text, false);
     for shift in 0..4 {
         let text = format!("{}{}", "x".repeat(shift), "\u{20ac}".repeat(5_000));
         let line = stamp.line(UNIX_EPOCH, Level::Info, "0101", &text);
-        assert!(line.ends_with("...\n") && (4090..=MAX_LINE_BYTES).contains(&line.len()));
+        assert!(line.ends_with("...\n") && (4085..=MAX_LINE_BYTES).contains(&line.len()));
     }
 }
 
@@ -111,7 +117,7 @@ fn lines_lost_to_a_full_disk_are_counted_and_told_when_it_works_again() {
     let (logger, handle) = build(&settings(log.clone(), 0, 9)).unwrap();
     {
         let mut sink = handle.sink();
-        sink.path = Some("/dev/full".into());
+        sink.target = Target::File("/dev/full".into());
         sink.file = Some(OpenOptions::new().write(true).open("/dev/full").unwrap());
     }
     say(&logger, Level::Info, "1");
@@ -132,4 +138,59 @@ fn a_line_after_a_torn_one_starts_on_its_own() {
     handle.sink().take(b"whole\n");
     handle.sink().take(b"next\n");
     assert_eq!(fs::read_to_string(&log).unwrap(), "torn he\nwhole\nnext\n");
+}
+
+const THEN_MS: u64 = 1_795_290_241_123;
+
+#[test]
+fn a_line_of_json_is_one_object_with_the_documented_fields() {
+    let stamp = stamp(Format::Json, false);
+    let then = UNIX_EPOCH + Duration::from_millis(THEN_MS);
+    let line = stamp.line(then, Level::Warn, "0145", "two\nlines \"x\"");
+    let read: serde_json::Value = serde_json::from_str(&line).unwrap();
+    let expected = serde_json::json!({
+        "time": "2026-11-21T19:44:01.123+00:00", "level": "WARN", "node": "node-1",
+        "pid": std::process::id(), "code": "0145", "text": "two\nlines \"x\""
+    });
+    assert_eq!((read, line.lines().count()), (expected, 1));
+}
+
+#[test]
+fn a_long_line_of_json_is_cut_and_still_an_object() {
+    let stamp = stamp(Format::Json, true);
+    for letter in ["x", "\"", "\n", "\u{1}", "\u{20ac}"] {
+        let line = stamp.line(UNIX_EPOCH, Level::Info, "0101", &letter.repeat(9_000));
+        assert!(line.len() <= MAX_LINE_BYTES && line.len() > 1_000, "{letter:?} {}", line.len());
+        let object = line.strip_prefix("<6>").unwrap();
+        let read: serde_json::Value = serde_json::from_str(object).unwrap();
+        assert!(read["text"].as_str().unwrap().ends_with("..."), "{line}");
+    }
+}
+
+#[test]
+fn lines_go_to_journald_with_their_priority_and_a_journald_that_comes_back_is_found() {
+    use std::io::{BufRead, BufReader};
+    use std::os::unix::net::UnixListener;
+    let dir = TestDir::new();
+    let path = dir.path("stdout");
+    let target = Target::Journal(path.clone());
+    let settings = Settings { target, ..settings(dir.path("none"), 0, 9) };
+    build(&settings).unwrap_err();
+    let journald = UnixListener::bind(&path).unwrap();
+    let (logger, handle) = build(&settings).unwrap();
+    say(&logger, Level::Warn, "one");
+    let mut lines = BufReader::new(journald.accept().unwrap().0).lines().map(Result::unwrap);
+    let header: Vec<String> = lines.by_ref().take(7).collect();
+    assert_eq!(header, ["node-1", "", "6", "1", "0", "0", "0"]);
+    assert_eq!(lines.next().unwrap(), "<4>[NodeManager-0101] one");
+    drop((lines, journald));
+    fs::remove_file(&path).unwrap();
+    say(&logger, Level::Info, "lost");
+    let journald = UnixListener::bind(&path).unwrap();
+    handle.sink().looked_at = None;
+    say(&logger, Level::Info, "two");
+    let lines = BufReader::new(journald.accept().unwrap().0).lines().map(Result::unwrap);
+    let lines: Vec<String> = lines.skip(7).take(2).collect();
+    assert!(lines[0].starts_with("<3>[NodeManager-0010] 1 log lines were lost"), "{lines:?}");
+    assert_eq!(lines[1], "<6>[NodeManager-0101] two");
 }

@@ -4,7 +4,7 @@
 //! that none is lost in between.
 
 use super::{KeeperShell, TWINS, lock_path};
-use crate::config::{OutputTo, ServerConfig};
+use crate::config::ServerConfig;
 use crate::core::keeper::{Event, TwinRole, TwinSeen};
 use crate::core::{Exit, Identity, Ms};
 use crate::shell::guard::encode_report;
@@ -50,17 +50,15 @@ impl KeeperShell {
     /// A FIFO that nobody holds open forgets what is in it. A server holds its own, but may end
     /// while both twins are dead.
     fn hold_fifos(&mut self) {
-        let is_piped = |server: &&ServerConfig| server.output.to == OutputTo::Pipe;
-        let piped = self.config.servers.iter().filter(is_piped);
+        let piped = self.config.servers.iter().flat_map(ServerConfig::piped);
         if !self.has_served || self.fifos.len() >= piped.clone().count() {
             return;
         }
-        for server in piped {
-            let path = crate::shell::ctx::fifo_path(&self.config, &server.name);
-            if !self.fifos.contains_key(&server.name)
-                && let Ok(fd) = sys::fifo::open_fifo(&path)
+        for stream in piped {
+            if !self.fifos.contains_key(&stream.key())
+                && let Ok(fd) = sys::fifo::open_fifo(&stream.fifo_path(&self.config.node.run_dir))
             {
-                self.fifos.insert(server.name.clone(), fd);
+                self.fifos.insert(stream.key(), fd);
             }
         }
     }

@@ -3,8 +3,8 @@
 //! Must not do anything but look.
 
 use super::Servers;
-use crate::config::ServerConfig;
 use crate::config::identity::{Account, Limit};
+use crate::config::{OutputTo, ServerConfig};
 use crate::core::{Event, ServerId};
 use crate::shell::ctx::Ctx;
 use crate::shell::spec;
@@ -62,6 +62,11 @@ impl Servers {
                 let who = account.map_or(String::new(), |account| format!(" as {}", who(account)));
                 format!("cannot change to {}{who}: {cause}", config.cwd.display())
             }
+            Step::Output if config.output.to == OutputTo::Journal => format!(
+                "cannot connect to the journal at {}: {cause}; output.to = \"journal\" needs \
+                 systemd-journald",
+                ctx.config.node.journal_socket.display()
+            ),
             Step::Output => format!("cannot open its output: {cause}"),
             Step::Limits => match config.identity.limits.get(detail) {
                 Some(limit) => format!("cannot set the limit {}: {cause}", shown(limit)),
