@@ -189,7 +189,8 @@ fn an_end_that_was_asked_for_comes_although_both_twins_and_its_record_are_lost()
     pair.start();
     let (before, (active, standby)) = (pair.pids(), twins(&pair));
     wait_until("deafness", || pair.output_of("deaf").contains("ready"));
-    exits(&pair, &["shutdown", "--stop-servers", "--no-wait"], 0);
+    let (out, _) = exits(&pair, &["shutdown", "--stop-servers", "--no-wait"], 0);
+    assert_eq!(out, "the pair ends\n");
     [active, standby].iter().for_each(|pid| signal(*pid, SIGSTOP));
     assert!(is_alive(before["deaf"]), "it was to outlive its end being asked for");
     remove_journal(&pair);
