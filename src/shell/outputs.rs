@@ -59,11 +59,15 @@ pub struct Outputs {
 struct Entry {
     name: String,
     drain: Drain,
+    fifo: FileId,
     /// Bytes moved since this process began.
     moved: u64,
     /// Why its log's path can't be followed: said once.
     path_trouble: Option<String>,
 }
+
+/// Device and inode.
+type FileId = (u64, u64);
 
 /// Where the lock of the mover is.
 pub fn lock_path(run_dir: &Path) -> PathBuf {
@@ -106,6 +110,22 @@ impl Outputs {
 
     fn add(&mut self, ctx: &mut Ctx, name: String, fifo: OwnedFd) {
         let Some(config) = ctx.server(&name) else { return };
+        let id = match nix::sys::stat::fstat(&fifo) {
+            Ok(status) => (status.st_dev, status.st_ino),
+            Err(error) => {
+                return self.note_unjoined(
+                    ctx,
+                    &name,
+                    &format!("cannot look at its FIFO: {error}"),
+                );
+            }
+        };
+        // Two drains of one FIFO would take turns, each with its own idea of the log.
+        if let Some(number) = self.drains.iter().position(|entry| entry.fifo == id) {
+            self.unjoined.remove(&name);
+            self.by_name.insert(name, number);
+            return;
+        }
         let limits =
             Limits { max_size: config.output.max_size, max_files: config.output.max_files };
         let number = self.drains.len();
@@ -117,7 +137,7 @@ impl Outputs {
         self.unjoined.remove(&name);
         self.by_name.insert(name.clone(), number);
         self.ready.insert(number);
-        self.drains.push(Entry { name, drain, moved: 0, path_trouble: None });
+        self.drains.push(Entry { name, drain, fifo: id, moved: 0, path_trouble: None });
     }
 
     fn note_unjoined(&mut self, ctx: &Ctx, name: &str, text: &str) {
@@ -169,11 +189,8 @@ impl Outputs {
         let path = ctx.fifo_path(name);
         let drain = self.by_name.get(name).and_then(|number| self.drains.get(*number));
         let is_ours = drain.is_some_and(|entry| {
-            let ours = nix::sys::stat::fstat(entry.drain.fifo_fd());
             let there = nix::sys::stat::lstat(&path);
-            ours.is_ok_and(|ours| {
-                there.is_ok_and(|there| (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino))
-            })
+            there.is_ok_and(|there| (there.st_dev, there.st_ino) == entry.fifo)
         });
         if !is_ours {
             let fd = fifo::open(&path, FIFO_MODE)?;
