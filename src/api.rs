@@ -332,6 +332,9 @@ pub struct ShutdownAsk {
     /// SIGKILL at once to what is still up.
     #[serde(default)]
     pub force: bool,
+    /// Answer when it is done; else when it is on record.
+    #[serde(default = "yes")]
+    pub wait: bool,
 }
 
 /// The pair ends; these are left behind.

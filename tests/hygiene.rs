@@ -204,8 +204,9 @@ fn assert_no_growth(what: &str, before: &Look, after: &Look) {
         for (kind, now) in &after[role].memory {
             let then = before[role].memory[kind];
             println!("{what}: {role} {kind} {then} -> {now} KiB");
+            // Pss falls and rises with the number of other pairs that run the same file.
             assert!(
-                *now <= then + MAY_GROW,
+                *now <= then + MAY_GROW || *kind == "Pss",
                 "{what}: the {role}'s {kind} grew from {then} to {now} KiB"
             );
         }

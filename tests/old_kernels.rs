@@ -13,6 +13,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Output};
 use support::counted::{counted, started, starts};
 use support::{Pair, SIGKILL, SIGSTOP, binary, both, example, is_alive, signal, wait_until};
+use tools::stranger::assert_spared;
 use tools::{assert_nothing_left, exits, finish, freeze, has, has_tool, is_root, pid_in};
 use tools::{state_letter, status_field};
 
@@ -294,30 +295,25 @@ fn a_start_without_descriptors_to_spare_does_not_blame_the_kernel() {
 
 // ---- numbers that are used again (trap 6)
 
-/// Runs in a PID namespace: a pair as on Linux 5.10 whose server was taken over, so that the
-/// keeper reaps it. While the active is stopped the server ends, and a stranger gets its number.
-const STRANGER: &str = r#"
-    nm="$1"; config="$2"; home="$3"; shift 3
+/// A pair as on such a kernel whose server was taken over, so that the keeper reaps it. While the
+/// active is stopped the server ends.
+const STOPPED: &str = r#"
     "$@" "$nm" run --detach -c "$config" || exit 1
     pid() { "$nm" pid "$1" -c "$config"; }
     role() { "$nm" status --json -c "$config" | tr -d ' \n' | sed "s/.*\"$1\":{[^}]*\"pid\":\([0-9]*\).*/\1/"; }
-    until_true() { for _ in $(seq 1 600); do if eval "$1"; then return 0; fi; sleep 0.05; done; echo "in vain: $1"; exit 1; }
     first=$(role active); kill -9 "$first"
     until_true '[ "$(role active)" != "$first" ] && "$nm" status --pair -c "$config" >/dev/null'
     server=$(pid a); active=$(role active)
     kill -STOP "$active"
     until_true 'grep -q "^State:.T" /proc/$active/status'
     kill -9 "$server"
-    until_true '! [ -e /proc/$server ]'
-    echo $((server - 1)) > /proc/sys/kernel/ns_last_pid
-    setsid sh -c 'trap "echo hit > $0/hit" TERM HUP INT; echo $$ > $0/stranger; while :; do sleep 1; done' "$home" &
-    until_true '[ -s "$home/stranger" ]'
-    echo "$server" > "$home/server"
+"#;
+
+/// The active goes on, and starts the server again.
+const AWAKE: &str = r#"
     kill -CONT "$active"
     until_true '[ -n "$(pid a)" ] && [ "$(pid a)" != "$server" ] && [ "$(pid a)" != 0 ]'
     "$nm" stop a -c "$config" || exit 1
-    "$nm" shutdown --stop-servers -c "$config" || exit 1
-    kill -0 "$(cat "$home/stranger")" && echo lives > "$home/lives"
 "#;
 
 fn stranger_is_spared(rules: Rules) {
@@ -327,16 +323,10 @@ fn stranger_is_spared(rules: Rules) {
     let node = "heartbeatTimeout = \"30s\"";
     let more = "restart = { delay = \"0s\" }\nstop = { timeout = \"200ms\" }";
     let pair = Pair::new(node, &counted("a", "", more));
-    let mut command = Command::new("unshare");
-    command.args(["--pid", "--fork", "--mount-proc", "--kill-child", "sh", "-c", STRANGER, "sh"]);
-    command.arg(binary()).arg(pair.config()).arg(&pair.home).arg(example("old_kernel"));
-    command.args(rules.iter().map(|(call, errno)| format!("{call}={errno}"))).arg("--");
-    let output = finish(command, "the namespace");
-    assert!(output.status.success(), "{}", both(&output));
-    let number = |file: &str| pid_in(&pair.home.join(file));
-    assert_eq!(number("stranger"), number("server"), "the number was not used again");
-    assert!(!pair.home.join("hit").exists(), "the stranger was signalled");
-    assert!(pair.home.join("lives").exists(), "the stranger was killed");
+    let mut words = vec![example("old_kernel").display().to_string()];
+    words.extend(rules.iter().map(|(call, errno)| format!("{call}={errno}")));
+    words.push("--".to_string());
+    assert_spared(&pair, STOPPED, AWAKE, &words);
     assert_eq!(starts(&pair, "a").len(), 2);
 }
 

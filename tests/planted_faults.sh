@@ -17,7 +17,7 @@ fi
 copy() {
     rm -rf "$work/tree" && mkdir "$work/tree" &&
         cp -R "$home/Cargo.toml" "$home/Cargo.lock" "$home/src" "$home/tests" \
-            "$home/benches" "$home/examples" "$home/conf" "$work/tree/" &&
+            "$home/benches" "$home/examples" "$home/conf" "$home/docs" "$work/tree/" &&
         # A copied file may be older than what was built from its planted twin.
         find "$work/tree/src" -name '*.rs' -exec touch {} +
 }

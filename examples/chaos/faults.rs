@@ -62,13 +62,16 @@ impl Faults {
         self.descriptors.is_some()
     }
 
-    /// Whether output may have been dropped lately, because a log could not be written.
+    /// Whether output may have been dropped since this was asked last, because a log could not be
+    /// written: an act may take longer than what reaches a log later.
     pub fn take_loss(&mut self) -> bool {
         if self.disk.as_ref().is_some_and(|(_, of)| of.contains(&"logs")) || self.few_descriptors()
         {
             self.loss_until = Some(Instant::now() + LOSS_LATER);
         }
-        self.loss_until.is_some_and(|until| Instant::now() < until)
+        let may_lose = self.loss_until.is_some();
+        self.loss_until.take_if(|until| *until <= Instant::now());
+        may_lose
     }
 
     /// Lets a command see the moved clock.

@@ -166,7 +166,8 @@ pub fn seeds() -> Vec<Vec<u8>> {
         goal: Some(api::Goal::Ready),
         dependants: Some(api::Dependants::Too),
     };
-    let shutdown = api::ShutdownAsk { id: "1".to_string(), stop_servers: true, force: false };
+    let shutdown =
+        api::ShutdownAsk { id: "1".to_string(), stop_servers: true, force: false, wait: true };
     let json = |ask: &dyn Fn() -> serde_json::Result<String>| ask().expect("JSON");
     vec![
         b"GET /v1/status?name=web%40*&name=db HTTP/1.1\r\nHost: x\r\n\r\n".to_vec(),

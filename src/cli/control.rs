@@ -155,7 +155,8 @@ pub fn shutdown(
     let exit = match (options.json, &answer) {
         (true, Some(answer)) => print_json(answer, exit, out, err),
         (false, Some(answer)) => {
-            print(out, &left_behind(answer, is_gone && !options.no_wait), exit)
+            let has_waited = !options.no_wait;
+            print(out, &left_behind(answer, is_gone && has_waited, has_waited), exit)
         }
         (_, None) => print(err, "the pair has ended; its answer was lost on the way\n", exit),
     };
@@ -175,7 +176,8 @@ fn ask_shutdown(
     patience: Patience,
 ) -> Result<Option<ShutdownAnswer>, Failure> {
     let stop_servers = servers != Servers::Keep;
-    let ask = ShutdownAsk { id: request_id()?, stop_servers, force: servers == Servers::Kill };
+    let (force, wait) = (servers == Servers::Kill, !options.no_wait);
+    let ask = ShutdownAsk { id: request_id()?, stop_servers, force, wait };
     match client.call("POST", SHUTDOWN_PATH, Some(json(&ask)?), patience) {
         Ok(response) => parse(&response).map(Some),
         Err(CallError::NotRunning { asked: true }) => Ok(None),
@@ -183,10 +185,11 @@ fn ask_shutdown(
     }
 }
 
-fn left_behind(answer: &ShutdownAnswer, is_gone: bool) -> String {
+fn left_behind(answer: &ShutdownAnswer, is_gone: bool, has_waited: bool) -> String {
     let mut text = if is_gone { "the pair has ended" } else { "the pair ends" }.to_owned();
     if answer.left.is_empty() {
-        text.push_str("; no server is up\n");
+        // Who did not wait can't know it.
+        text.push_str(if has_waited { "; no server is up\n" } else { "\n" });
         return text;
     }
     text.push_str("; these servers stay up, without a node manager:\n");

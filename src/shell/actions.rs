@@ -235,18 +235,27 @@ impl Shell {
     /// each heartbeat.
     pub(super) fn open_doors(&mut self) {
         for door in std::mem::take(&mut self.closed_doors) {
-            let opened = match (door, &self.reports) {
-                (Door::Control, _) => self.control.begin(&mut self.ctx),
-                (Door::Link, _) => self.peers.listen(self.ctx.poll.registry()),
-                (Door::Reports, Some(reports)) => self.ctx.watch(reports, Source::Reports),
-                (Door::Reports, None) => Ok(()),
-            };
-            if let Err(error) = opened {
-                if !self.is_serving {
-                    error!(target: "0103", "cannot watch {door:?}: {error}; tried again until it works");
-                }
+            if self.try_door(door).is_err() {
                 self.closed_doors.push(door);
             }
+        }
+    }
+
+    /// The first try of a door that was just made.
+    pub(super) fn open_new_door(&mut self, door: Door) {
+        self.closed_doors.retain(|closed| *closed != door);
+        if let Err(error) = self.try_door(door) {
+            error!(target: "0103", "cannot watch {door:?}: {error}; tried again until it works");
+            self.closed_doors.push(door);
+        }
+    }
+
+    fn try_door(&mut self, door: Door) -> std::io::Result<()> {
+        match (door, &self.reports) {
+            (Door::Control, _) => self.control.begin(&mut self.ctx),
+            (Door::Link, _) => self.peers.listen(self.ctx.poll.registry()),
+            (Door::Reports, Some(reports)) => self.ctx.watch(reports, Source::Reports),
+            (Door::Reports, None) => Ok(()),
         }
     }
 
@@ -261,8 +270,9 @@ impl Shell {
         {
             warn!(target: "0104", "cannot write the active's log: {error}");
         }
-        self.closed_doors = vec![Door::Control, Door::Link, Door::Reports];
-        self.open_doors();
+        for door in [Door::Control, Door::Link, Door::Reports] {
+            self.open_new_door(door);
+        }
         self.say_serving();
         self.outputs.begin(&mut self.ctx);
         (0..self.node.servers.len()).for_each(|number| self.set_writer(ServerId(number)));

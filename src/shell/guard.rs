@@ -7,7 +7,7 @@
 use super::actions::make_run_dirs;
 use super::token::Source;
 use super::view::KeeperSeen;
-use super::{Shell, control, lock_path};
+use super::{Door, Shell, control, lock_path};
 use crate::core::node::Role;
 use crate::core::{Event, Exit};
 use crate::sys::lock::{Attempt, Lock};
@@ -161,7 +161,6 @@ impl Shell {
             Ok(()) => {
                 warn!(target: "0118", "{} was removed, and is made again", path.display());
                 self.socket_is_lost = false;
-                self.replace_standby();
             }
             // Tried again at each heartbeat, and said once.
             Err(error) if is_new => {
@@ -178,11 +177,19 @@ impl Shell {
         }
     }
 
+    /// The standby has the old one, and would believe that the new file is its own: it goes before
+    /// there is a new file.
     fn try_bind_control(&mut self) -> io::Result<()> {
         let node = &self.ctx.config.node;
-        let listener = control::bind(&node.control_socket(), node)?;
+        let path = node.control_socket();
+        // No longer than the path, whose length is limited.
+        let beside = path.with_file_name("control.new");
+        let listener = control::bind(&beside, node)?;
+        self.replace_standby();
+        std::fs::rename(&beside, &path)?;
         self.control.set_listener(listener);
-        self.control.begin(&mut self.ctx)
+        self.open_new_door(Door::Control);
+        Ok(())
     }
 
     /// The standby holds what was made anew as it was before: a fresh one gets the new.

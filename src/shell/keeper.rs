@@ -206,7 +206,7 @@ impl KeeperShell {
                     _ => self.on_request(),
                 }
             }
-            if self.signals.is_unread() {
+            if self.signals.is_waiting() {
                 self.on_signals();
             }
             if self.is_full {

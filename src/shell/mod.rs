@@ -349,7 +349,7 @@ impl Shell {
         for source in std::mem::take(&mut self.ctx.again) {
             self.on_ready(source);
         }
-        if self.signals.is_unread() {
+        if self.signals.is_waiting() {
             self.on_signals();
         }
         let now = self.ctx.now();

@@ -69,11 +69,15 @@ struct Entry {
     compress: bool,
     /// It is rotated by age, also while nothing comes.
     ages: bool,
+    fifo: FileId,
     /// Bytes moved since this process began.
     moved: u64,
     /// Why its log's path can't be followed: said once.
     path_trouble: Option<String>,
 }
+
+/// Device and inode.
+type FileId = (u64, u64);
 
 /// Where the lock of the mover is.
 pub fn lock_path(run_dir: &Path) -> PathBuf {
@@ -126,6 +130,18 @@ impl Outputs {
 
     fn add(&mut self, ctx: &mut Ctx, way: Way, fifo: OwnedFd) {
         let Some(config) = ctx.server(&way.server) else { return };
+        let id = match nix::sys::stat::fstat(&fifo) {
+            Ok(status) => (status.st_dev, status.st_ino),
+            Err(error) => {
+                return self.note_unjoined(ctx, way, &format!("cannot look at its FIFO: {error}"));
+            }
+        };
+        // Two drains of one FIFO would take turns, each with its own idea of the log.
+        if let Some(number) = self.drains.iter().position(|entry| entry.fifo == id) {
+            self.unjoined.remove(&way.key);
+            self.by_name.insert(way.key, number);
+            return;
+        }
         let number = self.drains.len();
         let drain = way.drain(&ctx.config, config, fifo);
         let (compress, ages) = (config.output.compress, config.output.max_age_ms > 0);
@@ -136,8 +152,8 @@ impl Outputs {
         self.unjoined.remove(&way.key);
         self.by_name.insert(way.key.clone(), number);
         self.ready.insert(number);
-        let name = way.key;
-        self.drains.push(Entry { name, drain, compress, ages, moved: 0, path_trouble: None });
+        let (name, path_trouble) = (way.key, None);
+        self.drains.push(Entry { name, drain, fifo: id, compress, ages, moved: 0, path_trouble });
     }
 
     fn note_unjoined(&mut self, ctx: &Ctx, way: Way, text: &str) {
@@ -193,11 +209,8 @@ impl Outputs {
     fn ensure_way(&mut self, ctx: &mut Ctx, way: &Way) -> io::Result<()> {
         let drain = self.by_name.get(&way.key).and_then(|number| self.drains.get(*number));
         let is_ours = drain.is_some_and(|entry| {
-            let ours = nix::sys::stat::fstat(entry.drain.fifo_fd());
             let there = nix::sys::stat::lstat(&way.fifo);
-            ours.is_ok_and(|ours| {
-                there.is_ok_and(|there| (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino))
-            })
+            there.is_ok_and(|there| (there.st_dev, there.st_ino) == entry.fifo)
         });
         if !is_ours {
             let fd = fifo::open(&way.fifo, FIFO_MODE)?;

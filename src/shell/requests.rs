@@ -82,16 +82,17 @@ impl Shell {
         let ask = parse_shutdown(body)?;
         let verb = Verb::Shutdown { stop_servers: ask.stop_servers, force: ask.force };
         self.asked.insert(client, verb);
-        let (servers, reach) = (Vec::new(), Reach::Refuse);
-        self.ctx.tell(Event::Asked(Ask { client, id: ask.id, verb, servers, wait: true, reach }));
+        let (wait, servers, reach) = (ask.wait, Vec::new(), Reach::Refuse);
+        self.ctx.tell(Event::Asked(Ask { client, id: ask.id, verb, servers, wait, reach }));
         Ok(())
     }
 
     /// The core's answer to a client.
     pub(super) fn answer(&mut self, client: ClientId, outcomes: Vec<Outcome>) {
         let Some(verb) = self.asked.remove(&client) else { return };
-        if let Verb::Shutdown { .. } = verb {
-            let left = self.node.servers.iter().filter_map(|one| {
+        if let Verb::Shutdown { stop_servers, .. } = verb {
+            // Who does not wait is answered while they are being stopped.
+            let left = self.node.servers.iter().filter(|_| !stop_servers).filter_map(|one| {
                 let pid = one.rec.phase.process()?.pid;
                 Some(Left { name: one.rec.name.clone(), pid })
             });

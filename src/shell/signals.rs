@@ -1,22 +1,29 @@
-//! Signals as bytes: the handler writes one, the loop reads it like anything else.
+//! Signals as flags: the handler sets one and writes a byte, which wakes the loop.
 //!
-//! Must not do anything in a handler. One socket per signal, because a byte carries no number.
+//! Must not do anything in a handler, nor trust the byte: a socket may have no memory for it, and the
+//! signal must not be lost for that. The flag is what counts; each turn of a loop looks at them.
 
 use super::ctx::Ctx;
 use super::token::Source;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::flag;
 use signal_hook::low_level::pipe;
 use std::io::{self, ErrorKind, Read};
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The signals that mean something to a twin.
 const SIGNALS: [i32; 4] = [SIGTERM, SIGINT, SIGHUP, SIGUSR1];
 
-/// One socket per signal.
-pub struct Signals {
-    streams: Vec<(i32, UnixStream)>,
-    is_unread: bool,
+struct Signal {
+    number: i32,
+    came: Arc<AtomicBool>,
+    wakes: UnixStream,
 }
+
+/// The signals that are waited for.
+pub struct Signals(Vec<Signal>);
 
 impl Signals {
     /// # Errors
@@ -34,48 +41,68 @@ impl Signals {
     /// # Errors
     /// No descriptor is left, or a handler can't be set.
     pub fn of(numbers: &[i32]) -> io::Result<Signals> {
-        let mut streams = Vec::new();
+        let mut signals = Vec::new();
         for number in numbers {
-            let (read, write) = UnixStream::pair()?;
-            read.set_nonblocking(true)?;
+            let (wakes, write) = UnixStream::pair()?;
+            wakes.set_nonblocking(true)?;
+            let came = Arc::new(AtomicBool::new(false));
+            // In this order: who is woken finds the flag.
+            flag::register(*number, came.clone())?;
             pipe::register(*number, write)?;
-            streams.push((*number, read));
+            signals.push(Signal { number: *number, came, wakes });
         }
-        Ok(Signals { streams, is_unread: false })
+        Ok(Signals(signals))
     }
 
     /// The sockets, to be watched.
     pub fn streams(&self) -> impl Iterator<Item = &UnixStream> {
-        self.streams.iter().map(|(_, stream)| stream)
+        self.0.iter().map(|signal| &signal.wakes)
     }
 
-    /// A socket could not be read: `take` has to be called again, no event will say so.
-    pub fn is_unread(&self) -> bool {
-        self.is_unread
+    /// One came that was not taken; an event may never say so.
+    pub fn is_waiting(&self) -> bool {
+        self.0.iter().any(|signal| signal.came.load(Ordering::SeqCst))
     }
 
     /// The signals that came since the last time, each once however often it came.
     pub fn take(&mut self) -> Vec<i32> {
         let mut came = Vec::new();
-        self.is_unread = false;
-        for (number, stream) in &mut self.streams {
-            let mut buffer = [0; 64];
-            let mut is_there = false;
-            loop {
-                match stream.read(&mut buffer) {
-                    Ok(0) => break,
-                    Ok(_) => is_there = true,
-                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                    Err(error) => {
-                        self.is_unread |= error.kind() != ErrorKind::WouldBlock;
-                        break;
-                    }
-                }
-            }
-            if is_there {
-                came.push(*number);
+        for signal in &mut self.0 {
+            drain(&mut signal.wakes);
+            if signal.came.swap(false, Ordering::SeqCst) {
+                came.push(signal.number);
             }
         }
         came
+    }
+}
+
+/// Makes room for further bytes.
+fn drain(stream: &mut UnixStream) {
+    let mut buffer = [0; 64];
+    loop {
+        match stream.read(&mut buffer) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Ok(0) | Err(_) => return,
+            Ok(_) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::sys::signal::{Signal, raise};
+
+    #[test]
+    fn a_signal_is_not_lost_when_its_byte_is() {
+        let mut signals = Signals::of(&[libc::SIGURG]).unwrap();
+        assert!(!signals.is_waiting() && signals.take().is_empty());
+        // Nobody can write to it any more: the handler's byte is lost.
+        signals.0[0].wakes.shutdown(std::net::Shutdown::Both).unwrap();
+        raise(Signal::SIGURG).unwrap();
+        assert!(signals.is_waiting());
+        assert_eq!(signals.take(), [libc::SIGURG]);
+        assert!(!signals.is_waiting() && signals.take().is_empty());
     }
 }

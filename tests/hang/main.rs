@@ -74,6 +74,13 @@ pub fn during(ms: u64, mut act: impl FnMut()) {
     }
 }
 
+/// A calm pair, and how long what is done to it takes.
+pub fn calm(servers: usize) -> (Scale, Calm) {
+    let scale = scale();
+    let calm = Calm::new(&scale, servers);
+    (scale, calm)
+}
+
 /// A whole pair, as it was before something was done to it.
 pub struct Calm {
     pub pair: Pair,

@@ -2,7 +2,7 @@
 
 use crate::support::{Pair, SIGKILL, signal, wait_until};
 use crate::tools::{has_tool, is_root};
-use crate::{Calm, during, pause, scale};
+use crate::{Calm, calm, during, pause};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -14,6 +14,13 @@ const BUSY: usize = 24;
 struct Crowd(Vec<Child>);
 
 impl Crowd {
+    /// The pair and the crowd have one core.
+    fn around(calm: &Calm) -> Crowd {
+        let core = some_core();
+        calm.all().iter().for_each(|pid| pin(*pid, &core.to_string()));
+        Crowd::on(core)
+    }
+
     fn on(core: usize) -> Crowd {
         let busy = || {
             let mut command = Command::new("taskset");
@@ -52,11 +59,8 @@ fn a_pair_on_one_core_among_many_busy_processes_stays_as_it_is() {
     if !has_tool("taskset") {
         return;
     }
-    let scale = scale();
-    let calm = Calm::new(&scale, 5);
-    let core = some_core();
-    calm.all().iter().for_each(|pid| pin(*pid, &core.to_string()));
-    let crowd = Crowd::on(core);
+    let (scale, calm) = calm(5);
+    let crowd = Crowd::around(&calm);
     during(scale.starved_ms, || {
         calm.pair.ok(&["status"]);
         pause(100);
@@ -118,8 +122,7 @@ fn a_pair_that_gets_a_twentieth_of_a_processor_stays_as_it_is() {
     if !is_root("a processor quota") {
         return;
     }
-    let scale = scale();
-    let calm = Calm::new(&scale, 5);
+    let (scale, calm) = calm(5);
     let quota = match Quota::new(calm.pair.name(), 5) {
         Ok(quota) => quota,
         Err(why) => return println!("skipped: no processor quota ({why})"),
@@ -138,11 +141,8 @@ fn a_takeover_on_a_starved_core_is_one_takeover() {
     if !has_tool("taskset") {
         return;
     }
-    let scale = scale();
-    let calm = Calm::new(&scale, 5);
-    let core = some_core();
-    calm.all().iter().for_each(|pid| pin(*pid, &core.to_string()));
-    let crowd = Crowd::on(core);
+    let (scale, calm) = calm(5);
+    let crowd = Crowd::around(&calm);
     signal(calm.active, SIGKILL);
     wait_until("a takeover", || takeovers(&calm.pair) == 1);
     during(scale.starved_ms / 2, || pause(100));

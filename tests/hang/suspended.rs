@@ -2,14 +2,13 @@
 
 use crate::support::{SIGCONT, is_alive, signal, wait_until};
 use crate::tools::freeze;
-use crate::{Calm, pause, scale};
+use crate::{calm, pause};
 
 const ORDERS: [[usize; 3]; 6] = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
 
 #[test]
 fn keeper_and_twins_that_were_suspended_go_on_whatever_wakes_first() {
-    let scale = scale();
-    let calm = Calm::new(&scale, 2);
+    let (scale, calm) = calm(2);
     for order in ORDERS {
         // In one moment, and one after the other.
         for between_ms in [0, scale.timeout_ms / 5] {
@@ -27,8 +26,7 @@ fn keeper_and_twins_that_were_suspended_go_on_whatever_wakes_first() {
 
 #[test]
 fn twins_that_were_suspended_for_less_than_the_keeper_bears_go_on() {
-    let scale = scale();
-    let calm = Calm::new(&scale, 2);
+    let (scale, calm) = calm(2);
     let twins = [calm.active, calm.standby];
     for order in [[0, 1], [1, 0]] {
         for between_ms in [0, scale.timeout_ms / 5] {
@@ -45,8 +43,7 @@ fn twins_that_were_suspended_for_less_than_the_keeper_bears_go_on() {
 
 #[test]
 fn twins_that_are_suspended_beyond_what_the_keeper_bears_are_replaced_once() {
-    let scale = scale();
-    let calm = Calm::new(&scale, 2);
+    let (scale, calm) = calm(2);
     let twins = [calm.active, calm.standby];
     twins.iter().for_each(|pid| freeze(*pid));
     wait_until("the keeper to end them", || !twins.iter().any(|pid| is_alive(*pid)));
@@ -59,8 +56,7 @@ fn twins_that_are_suspended_beyond_what_the_keeper_bears_are_replaced_once() {
 
 #[test]
 fn a_keeper_that_was_late_itself_gives_the_twins_their_time_when_it_wakes() {
-    let scale = scale();
-    let calm = Calm::new(&scale, 2);
+    let (scale, calm) = calm(2);
     for _ in 0..2 {
         calm.all().iter().for_each(|pid| freeze(*pid));
         // Nobody served for longer than it bears; but it did not look.
@@ -74,8 +70,7 @@ fn a_keeper_that_was_late_itself_gives_the_twins_their_time_when_it_wakes() {
 
 #[test]
 fn an_active_that_is_stopped_again_and_again_for_less_than_the_timeout_stays() {
-    let scale = scale();
-    let calm = Calm::new(&scale, 2);
+    let (scale, calm) = calm(2);
     for _ in 0..scale.times {
         freeze(calm.active);
         pause(scale.timeout_ms * 2 / 5);
@@ -87,8 +82,7 @@ fn an_active_that_is_stopped_again_and_again_for_less_than_the_timeout_stays() {
 
 #[test]
 fn a_standby_that_sleeps_for_less_than_the_timeout_stays() {
-    let scale = scale();
-    let calm = Calm::new(&scale, 2);
+    let (scale, calm) = calm(2);
     for _ in 0..scale.times {
         freeze(calm.standby);
         pause(scale.timeout_ms * 2 / 5);
@@ -100,8 +94,7 @@ fn a_standby_that_sleeps_for_less_than_the_timeout_stays() {
 
 #[test]
 fn a_standby_that_sleeps_too_long_is_replaced_and_the_active_is_not_harmed() {
-    let scale = scale();
-    let calm = Calm::new(&scale, 2);
+    let (_, calm) = calm(2);
     let mut sleeper = calm.standby;
     for _ in 0..3 {
         freeze(sleeper);
@@ -113,8 +106,7 @@ fn a_standby_that_sleeps_too_long_is_replaced_and_the_active_is_not_harmed() {
 
 #[test]
 fn a_standby_that_wakes_while_the_active_sleeps_a_little_does_not_take_over() {
-    let scale = scale();
-    let calm = Calm::new(&scale, 2);
+    let (scale, calm) = calm(2);
     for _ in 0..scale.times {
         // The active sleeps all the time that the standby is awake; together longer than the timeout.
         freeze(calm.active);

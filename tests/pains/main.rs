@@ -20,6 +20,7 @@ use support::counted::{assert_untouched, counted, started, starts};
 use support::{
     Pair, SIGCONT, SIGKILL, SIGSTOP, SIGTERM, binary, both, example, is_alive, signal, wait_until,
 };
+use tools::stranger::assert_spared;
 use tools::{
     Ended, EndedPid, assert_nothing_left, assert_undisturbed, exits, finish, finish_child, freeze,
     has, has_tool, is_root, pid_in, state_letter, status_field, twins,

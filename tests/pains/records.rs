@@ -82,26 +82,20 @@ fn on_a_full_disk_the_old_wishes_stay_and_the_server_is_stopped_all_the_same() {
 
 // ---- 7: two supervisors at once
 
-/// Runs in a PID namespace: a pair whose processes are all killed, its server too, and a stranger
-/// gets the server's number; then the pair, or only `shutdown --stop-servers`, looks at the record.
-const STRANGER: &str = r#"
-    nm="$1"; config="$2"; home="$3"; then="$4"
-    until_true() { for _ in $(seq 1 600); do if eval "$1"; then return 0; fi; sleep 0.05; done; echo "in vain: $1"; exit 1; }
+/// A pair whose processes are all killed, its server too.
+const KILLED: &str = r#"
     "$nm" run --detach -c "$config" || exit 1
     server=$("$nm" pid a -c "$config")
     all=$(ls /proc | grep -E '^[0-9]+$' | grep -v -e '^1$' -e "^$$\$")
     kill -STOP $all 2>/dev/null; kill -9 $all 2>/dev/null
-    until_true '! [ -e /proc/$server ]'
-    echo $((server - 1)) > /proc/sys/kernel/ns_last_pid
-    setsid sh -c 'trap "echo hit > $0/hit" TERM HUP INT; echo $$ > $0/stranger; while :; do sleep 1; done' "$home" &
-    until_true '[ -s "$home/stranger" ]'
-    echo "$server" > "$home/server"
-    if [ "$then" = start ]; then
+"#;
+
+/// Then the pair looks at the record, or only `shutdown --stop-servers` does.
+const LOOK: &str = r#"
+    if [ "$1" = start ]; then
         "$nm" run --detach -c "$config" || exit 1
         "$nm" stop a -c "$config" || exit 1
     fi
-    "$nm" shutdown --stop-servers -c "$config" || exit 1
-    kill -0 "$(cat "$home/stranger")" && echo lives > "$home/lives"
 "#;
 
 fn stranger_with_a_number_on_record(then: &str) {
@@ -109,15 +103,7 @@ fn stranger_with_a_number_on_record(then: &str) {
         return;
     }
     let pair = Pair::new("", &counted("a", "", "stop = { timeout = \"200ms\" }"));
-    let mut command = Command::new("unshare");
-    command.args(["--pid", "--fork", "--mount-proc", "--kill-child", "sh", "-c", STRANGER, "sh"]);
-    command.arg(binary()).arg(pair.config()).arg(&pair.home).arg(then);
-    let output = finish(command, "the namespace");
-    assert!(output.status.success(), "{}", both(&output));
-    let number = |file: &str| pid_in(&pair.home.join(file));
-    assert_eq!(number("stranger"), number("server"), "the number was not used again");
-    assert!(!pair.home.join("hit").exists(), "the stranger was signalled");
-    assert!(pair.home.join("lives").exists(), "the stranger was killed");
+    assert_spared(&pair, KILLED, LOOK, &[then.to_string()]);
     let expected = if then == "start" { 2 } else { 1 };
     assert_eq!(starts(&pair, "a").len(), expected);
 }

@@ -92,6 +92,7 @@ pub fn check(pair: &Pair, before: &Before, scenario: &Scenario) {
     }
     only_these(pair);
     no_zombie(pair);
+    no_fifo_is_read_twice(pair);
     logs_are_whole(pair);
 }
 
@@ -146,6 +147,17 @@ fn no_zombie(pair: &Pair) {
                     .is_some_and(|parent| parents.iter().any(|p| p.to_string() == parent))
         })
     });
+}
+
+/// Two descriptors of one FIFO in the active would be two drains that take turns.
+fn no_fifo_is_read_twice(pair: &Pair) {
+    let dir = format!("/proc/{}/fd", pair.pid_of("active"));
+    let entries = fs::read_dir(dir).expect("the active's descriptors").flatten();
+    let paths = entries.filter_map(|entry| fs::read_link(entry.path()).ok());
+    let mut seen = BTreeSet::new();
+    for fifo in paths.filter(|path| path.starts_with(pair.home.join("run/out"))) {
+        assert!(seen.insert(fifo.clone()), "{} is open twice", fifo.display());
+    }
 }
 
 /// No panic, no torn line, and the log knows every process that is there.

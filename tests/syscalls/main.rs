@@ -145,6 +145,10 @@ fn go_through(
                 hits += 1;
             }
             judge(scenario, &stage, &seen);
+            if seen.hit.is_some() && kind + 1 >= seen.kinds {
+                // Every error that fits this call was tried.
+                break;
+            }
         }
     }
     println!("== {}: {calls} calls, {hits} faults hit", scenario.name);

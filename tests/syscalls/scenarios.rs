@@ -206,6 +206,29 @@ fn act_kill_standby(world: &World) {
     wait_twins(world.pair, standby);
 }
 
+/// A cleaner of temporary files takes the socket alone: it is made anew.
+fn act_lose_socket(world: &World) {
+    let socket = socket_of(world.pair);
+    fs::remove_file(&socket).expect("the control socket");
+    wait_until("the control socket to be back", || socket.exists());
+    world.pair.wait_whole();
+}
+
+/// As above, with all that is in the directory.
+fn act_lose_run_dir(world: &World) {
+    let socket = socket_of(world.pair);
+    let (run, lost) = (world.pair.home.join("run"), world.pair.home.join("lost"));
+    // Moved first: who removes file by file meets those that are being made again.
+    fs::rename(run, &lost).expect("the run directory");
+    fs::remove_dir_all(lost).expect("what was the run directory");
+    wait_until("the control socket to be back", || socket.exists());
+    world.pair.wait_whole();
+}
+
+fn socket_of(pair: &Pair) -> std::path::PathBuf {
+    pair.home.join("run/control.sock")
+}
+
 fn act_shutdown(world: &World, words: &[&str]) {
     let output = world.pair.run(words);
     let code = output.status.code();
@@ -334,6 +357,8 @@ pub const ALL: &[Scenario] = &[
     scenario("take over from a hung active", Traced::Standby, &[], nothing, act_hang_active),
     scenario("start a fresh standby", Traced::Active, &[], fresh_active, act_kill_standby),
     scenario("be a fresh standby", Traced::FreshStandby, &[], fresh_active, act_kill_standby),
+    scenario("lose the control socket", Traced::Active, &[], fresh_active, act_lose_socket),
+    scenario("lose the run directory", Traced::Active, &[], fresh_active, act_lose_run_dir),
     scenario("keep a pair that takes over", Traced::Keeper, &[], nothing, act_kill_active),
     scenario("begin as keeper", Traced::StartingKeeper, &[], nothing, act_started),
     scenario("begin as active", Traced::StartingActive, &[], nothing, act_started),

@@ -51,6 +51,8 @@ pub struct Seen {
     pub calls: usize,
     /// The call that the fault hit.
     pub hit: Option<String>,
+    /// How many errors fit that call.
+    pub kinds: usize,
     /// How the process ended, if it did.
     pub ended: Option<String>,
     /// It ended by the fault's own SIGKILL.
@@ -283,6 +285,7 @@ impl Tracer {
                 let hit = format!("{errno:?} from {}", text());
                 println!("  {hit}");
                 self.seen.hit = Some(hit);
+                self.seen.kinds = call.errors.len();
                 if !call.is_made_all_the_same {
                     errors::skip(pid);
                 }

@@ -3,6 +3,8 @@
 //! Must leave nothing behind: what is started here is ended by its PID.
 #![allow(dead_code, reason = "every test file uses its own part of this")]
 
+pub mod stranger;
+
 use crate::support::{LIMIT, Pair, is_alive, signal, wait_for, wait_until};
 use std::fs;
 use std::io::{Read, Write};

@@ -158,6 +158,48 @@ fn journal_file(pair: &Pair, name: &str) -> std::path::PathBuf {
 }
 
 #[test]
+fn the_recorded_end_of_a_life_before_ends_no_pair_that_both_twins_left() {
+    for how in ["--keep-servers", "--stop-servers"] {
+        let pair = Pair::new("", &(sleeper("a", "") + &sleeper("b", "")));
+        pair.start();
+        exits(&pair, &["shutdown", how], 0);
+        pair.start();
+        let (before, (active, standby)) = (pair.pids(), twins(&pair));
+        // Stopped first: neither writes any more, nor acts on the other's death.
+        [active, standby].iter().for_each(|pid| signal(*pid, SIGSTOP));
+        let newest = journal_file(&pair, "newest");
+        let mut bytes = fs::read(&newest).unwrap();
+        bytes[..RECORDS].fill(0);
+        fs::write(&newest, bytes).unwrap();
+        let left = fs::read(journal_file(&pair, "newest")).unwrap();
+        has(&String::from_utf8_lossy(&left), &["\"ending\":{"]);
+        [active, standby].iter().for_each(|pid| signal(*pid, SIGKILL));
+        wait_until("another active", || pair.twin("active").is_some_and(|pid| pid != active));
+        pair.wait_whole();
+        assert_eq!(pair.pids(), before, "after {how}");
+        has(&pair.log(false), &["-0112]"]);
+    }
+}
+
+#[test]
+fn an_end_that_was_asked_for_comes_although_both_twins_and_its_record_are_lost() {
+    let deaf = shell("deaf", "trap '' TERM; echo ready; while :; do sleep 1; done", "");
+    let slow = deaf.replace("settleTime", "stop = { timeout = \"3s\" }\nsettleTime");
+    let pair = Pair::new("", &(slow + &sleeper("b", "")));
+    pair.start();
+    let (before, (active, standby)) = (pair.pids(), twins(&pair));
+    wait_until("deafness", || pair.output_of("deaf").contains("ready"));
+    let (out, _) = exits(&pair, &["shutdown", "--stop-servers", "--no-wait"], 0);
+    assert_eq!(out, "the pair ends\n");
+    [active, standby].iter().for_each(|pid| signal(*pid, SIGSTOP));
+    assert!(is_alive(before["deaf"]), "it was to outlive its end being asked for");
+    remove_journal(&pair);
+    [active, standby].iter().for_each(|pid| signal(*pid, SIGKILL));
+    wait_until("the end of all", || pair.processes().is_empty());
+    has(&pair.log(false), &["both twins are dead"]);
+}
+
+#[test]
 fn a_journal_of_a_newer_version_is_refused_and_left_as_it_is() {
     let pair = Pair::new("", &sleeper("a", ""));
     pair.start();

@@ -137,14 +137,15 @@ stop them with `nodemanager shutdown --stop-servers`; manage them again with `no
     );
     assert_eq!((err.as_str(), exit), ("", exit::DONE));
     shut_down(&run, Servers::Stop, Options::default());
-    shut_down(&run, Servers::Kill, Options::default());
-    let asks: Vec<(bool, bool)> = server
+    let no_wait = Options { no_wait: true, ..Options::default() };
+    shut_down(&run, Servers::Kill, no_wait);
+    let asks: Vec<(bool, bool, bool)> = server
         .requests()
         .iter()
         .map(|request| serde_json::from_slice::<ShutdownAsk>(&request.body).unwrap())
-        .map(|ask| (ask.stop_servers, ask.force))
+        .map(|ask| (ask.stop_servers, ask.force, ask.wait))
         .collect();
-    assert_eq!(asks, [(false, false), (true, false), (true, true)]);
+    assert_eq!(asks, [(false, false, true), (true, false, true), (true, true, false)]);
 }
 
 #[test]

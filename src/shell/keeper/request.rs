@@ -19,6 +19,7 @@ impl KeeperShell {
             id: format!("keeper-{}{}", std::process::id(), if force { "-force" } else { "" }),
             stop_servers: self.config.node.on_term == OnTerm::StopServers,
             force,
+            wait: true,
         };
         let body = serde_json::to_string(&ask).unwrap_or_default();
         let text = format!(
