@@ -326,11 +326,18 @@ enum Judged {
 
 /// Is the pair whole, and are the servers up that are wanted?
 fn judge(status: &Status) -> Judged {
+    let is_on_its_way = |server: &&ServerStatus| match server.state {
+        State::Starting | State::Stopping => true,
+        State::Backoff => has_a_try_left(server),
+        _ => false,
+    };
+    let is_any_on_its_way = wanted(status).any(|server| is_on_its_way(&server));
     let failed: Vec<String> = wanted(status)
         .filter(|server| match server.state {
             State::Failed => true,
-            // For a lock it waits with a process, and not for ever.
-            State::Waiting => server.pid.is_none(),
+            // For a lock it waits with a process, and not for ever; for others as long as any of them
+            // may still become ready.
+            State::Waiting => server.pid.is_none() && !is_any_on_its_way,
             State::Backoff => !has_a_try_left(server),
             _ => false,
         })

@@ -37,6 +37,8 @@ pub enum TwinRole {
     Promoting,
     /// The pair was stopped, and all that was to be done is done.
     Ended,
+    /// As `Ended`, because an essential server was given up.
+    EndedForFailure,
 }
 
 /// What happened.
@@ -245,9 +247,9 @@ impl Keeper {
             // Nothing is started beside a twin: it serves, or is killed when it is overdue.
             State::Retry { .. } if is_any_alive => self.state = State::Watching,
             State::Starting | State::Retry { .. } | State::Exited => {}
-            State::Watching if self.seen.iter().any(|twin| twin.role == TwinRole::Ended) => {
-                if !is_any_alive {
-                    self.exit(0, out);
+            State::Watching if self.ended().is_some() => {
+                if let (false, Some(code)) = (is_any_alive, self.ended()) {
+                    self.exit(code, out);
                 }
             }
             State::Watching if !is_any_alive => {
@@ -306,9 +308,9 @@ impl Keeper {
             self.state = State::Watching;
             return;
         }
-        if self.seen.iter().any(|twin| twin.role == TwinRole::Ended) {
+        if let Some(code) = self.ended() {
             // Its standby took over and ended the pair, unseen (this process was stopped).
-            return self.exit(0, out);
+            return self.exit(code, out);
         }
         if !self.has_served || code == 0 {
             return self.exit(code, out);
@@ -318,6 +320,15 @@ impl Keeper {
         self.failures = self.failures.saturating_add(1);
         self.state = State::Retry { at: now.after(retry_ms) };
         out.push(Action::Note(Note::StartAgainFailed { retry_ms }));
+    }
+
+    /// The exit status of a pair that has ended as it was asked to.
+    fn ended(&self) -> Option<u8> {
+        self.seen.iter().find_map(|twin| match twin.role {
+            TwinRole::Ended => Some(0),
+            TwinRole::EndedForFailure => Some(1),
+            _ => None,
+        })
     }
 
     fn exit(&mut self, code: u8, out: &mut Vec<Action>) {

@@ -37,6 +37,9 @@ impl Shell {
             Action::ProbeGroup { server, process } => {
                 self.servers.probe_group(ctx, server, process);
             }
+            Action::Probe { server, start_number, check } => {
+                self.probes.ask(ctx, &self.servers, server, start_number, check);
+            }
             Action::ProbeStrays { server } => self.servers.probe_strays(ctx, server),
             Action::Verify { server, process, start_number } => {
                 let may_be_at_gate = may_be_at_gate(&self.node, server);
@@ -303,7 +306,10 @@ impl Shell {
         if is_done {
             self.write_pair_file(crate::api::PAIR_ENDED, None);
             let _ = std::fs::remove_file(self.ctx.config.node.control_socket());
-            self.ctx.pulse.set_role(self.ctx.twin.slot(), pulse::Role::Ended);
+            let is_failure =
+                self.node.record.ending.as_ref().is_some_and(|ending| ending.failed.is_some());
+            let role = if is_failure { pulse::Role::EndedForFailure } else { pulse::Role::Ended };
+            self.ctx.pulse.set_role(self.ctx.twin.slot(), role);
         }
     }
 }

@@ -10,12 +10,14 @@ mod control;
 mod ctx;
 pub mod guard;
 mod identity;
+mod jobs;
 pub mod keeper;
 pub mod mover;
 mod notes;
 mod outputs;
 pub mod peer;
 mod plan;
+mod probes;
 pub mod requests;
 mod servers;
 mod signals;
@@ -42,6 +44,7 @@ pub use notes::say;
 use outputs::Outputs;
 use peer::Peers;
 pub use plan::plans;
+use probes::Probes;
 use servers::Servers;
 use signals::Signals;
 use std::collections::BTreeMap;
@@ -64,6 +67,7 @@ pub struct Shell {
     ctx: Ctx,
     node: Node,
     servers: Servers,
+    probes: Probes,
     outputs: Outputs,
     store: Store,
     peers: Peers,
@@ -227,6 +231,7 @@ impl Shell {
             ctx,
             node,
             servers: Servers::default(),
+            probes: Probes::default(),
             outputs: Outputs::default(),
             store,
             peers,
@@ -302,6 +307,7 @@ impl Shell {
         let due = [
             self.node.deadline(),
             self.servers.deadline(),
+            self.probes.deadline(),
             self.outputs.deadline(),
             self.compressor.deadline(),
             self.peers.deadline(),
@@ -341,6 +347,8 @@ impl Shell {
             Source::Leader(number) => self.servers.on_leader(&mut self.ctx, number),
             Source::Witness(number) => self.servers.on_witness(&mut self.ctx, number),
             Source::Output(number) => self.outputs.on_readable(number),
+            Source::Probe(number) => self.probes.on_ready(&mut self.ctx, number),
+            Source::Job(number) => self.probes.on_job(&mut self.ctx, number),
             Source::Discarded(number) => self.servers.on_discarded(&mut self.ctx, number),
         }
     }
@@ -361,6 +369,7 @@ impl Shell {
             self.carry_out(actions);
         }
         self.servers.ask_again(&mut self.ctx);
+        self.probes.tick(&mut self.ctx);
         self.outputs.turn(&mut self.ctx);
         self.compress_logs();
         self.peers.tick(&mut self.ctx);

@@ -78,6 +78,11 @@ impl Servers {
         self.names.get(server.0).map_or("?", String::as_str)
     }
 
+    /// The process that is watched now.
+    pub fn process(&self, server: ServerId) -> Option<Identity> {
+        self.children.get(server.0).and_then(|child| child.process)
+    }
+
     // ---- the standby
 
     /// Holds a pidfd of a server's process, opened while it surely is that process.

@@ -9,13 +9,15 @@ use crate::config::{OutputTo, ServerConfig, Stderr, Stream};
 use crate::sys::journald::{self, JournalStream};
 use crate::sys::spawn::{ServerSpec, Stdout};
 use std::collections::BTreeMap;
-use std::ffi::{CString, OsString};
+use std::ffi::{CString, OsStr, OsString};
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 
 /// Variables of the node manager's own that mean nothing, or something wrong, to a server.
 const NEVER_PASSED: [&str; 4] = ["NOTIFY_SOCKET", "NM_SERVER", "NM_INSTANCE", "NODEMANAGER_CONFIG"];
 const NEVER_PASSED_PREFIXES: [&str; 2] = ["LISTEN_", "WATCHDOG_"];
+/// The variable that marks a server's processes.
+const MARK: &str = "NM_SERVER";
 /// Where a bare command is looked for when the server has no PATH.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -48,19 +50,50 @@ pub fn spec(
     let spec = ServerSpec {
         argv: words.collect::<Result<_, _>>()?,
         programs: programs.iter().map(|path| c_string(path)).collect::<Result<_, _>>()?,
-        env: env
-            .iter()
-            .map(|(name, value)| c_string(&[name.as_bytes(), b"=", value.as_bytes()].concat()))
-            .collect::<Result<_, _>>()?,
+        env: variables_of(&env)?,
         cwd: c_string(server.cwd.as_os_str().as_bytes())?,
         stdout,
         stderr,
         umask: server.identity.umask.unwrap_or(ctx.originals.umask),
         rights: identity::rights(&server.identity, &ctx.originals),
         lock: lock.map(|lock| c_string(lock.file.as_os_str().as_bytes())).transpose()?,
+        dies_with_parent: false,
         is_unprepared: unprepared.is_some(),
     };
     Ok((spec, unprepared))
+}
+
+/// What the child of a command beside this server needs: all as the server has it, but for its mark
+/// and its lock, and nobody reads what it writes.
+///
+/// # Errors
+/// As [`spec`]; a file of variables that can't be read.
+pub fn job(ctx: &Ctx, server: &ServerConfig, command: &[String]) -> Result<ServerSpec, String> {
+    let variables = identity::variables(&server.identity)?;
+    let mut env = environment(ctx, server, variables, 0);
+    env.remove(OsStr::new(MARK));
+    env.insert("NM_NAME".into(), server.name.as_str().into());
+    let program = command.first().ok_or("the command is empty")?;
+    let programs = candidates(ctx, program, &env);
+    Ok(ServerSpec {
+        argv: command.iter().map(|word| c_string(word.as_bytes())).collect::<Result<_, _>>()?,
+        programs: programs.iter().map(|path| c_string(path)).collect::<Result<_, _>>()?,
+        env: variables_of(&env)?,
+        cwd: c_string(server.cwd.as_os_str().as_bytes())?,
+        stdout: Stdout::Null,
+        stderr: None,
+        umask: server.identity.umask.unwrap_or(ctx.originals.umask),
+        rights: identity::rights(&server.identity, &ctx.originals),
+        lock: None,
+        dies_with_parent: true,
+        is_unprepared: false,
+    })
+}
+
+fn variables_of(env: &BTreeMap<OsString, OsString>) -> Result<Vec<CString>, String> {
+    env.iter()
+        .map(|(name, value)| c_string(&[name.as_bytes(), b"=", value.as_bytes()].concat()))
+        .collect()
 }
 
 /// Where standard output and error go; the second is `None` where it goes with the first.
@@ -119,7 +152,7 @@ fn environment(
         env.insert(name.into(), value.into());
     }
     let mark = mark(&ctx.config.node.name, &server.name, start_number);
-    env.insert("NM_SERVER".into(), mark.into());
+    env.insert(MARK.into(), mark.into());
     env
 }
 
@@ -139,7 +172,7 @@ fn candidates(ctx: &Ctx, program: &str, env: &BTreeMap<OsString, OsString>) -> V
         return vec![path.as_os_str().as_bytes().to_vec()];
     }
     let default = OsString::from(PATH);
-    let path = env.get(std::ffi::OsStr::new("PATH")).unwrap_or(&default);
+    let path = env.get(OsStr::new("PATH")).unwrap_or(&default);
     std::env::split_paths(path)
         .filter(|dir| dir.is_absolute())
         .map(|dir| dir.join(program).as_os_str().as_bytes().to_vec())

@@ -33,6 +33,10 @@ pub enum Source {
     Discarded(usize),
     /// The process that writes the remembered wishes.
     Saver,
+    /// A connection that asks a server how it is.
+    Probe(usize),
+    /// A command that runs beside a server.
+    Job(usize),
     /// The process that compresses logs.
     Compressor,
 }
@@ -58,6 +62,8 @@ impl Source {
             Source::Output(number) => (11, number),
             Source::Discarded(number) => (12, number),
             Source::Saver => (13, 0),
+            Source::Probe(number) => (20, number),
+            Source::Job(number) => (21, number),
             Source::Compressor => (14, 0),
         };
         Token(kind << NUMBER_BITS | number & NUMBER_MASK)
@@ -81,6 +87,8 @@ impl Source {
             11 => Source::Output(number),
             12 => Source::Discarded(number),
             13 => Source::Saver,
+            20 => Source::Probe(number),
+            21 => Source::Job(number),
             14 => Source::Compressor,
             _ => return None,
         })
@@ -108,6 +116,8 @@ mod tests {
             Source::Leader(9_999),
             Source::Witness(5),
             Source::Output(6),
+            Source::Probe(7),
+            Source::Job(8),
             Source::Discarded(NUMBER_MASK),
         ] {
             assert_eq!(Source::of(source.token()), Some(source));

@@ -3,8 +3,10 @@
 //! Must not change anything. Times in records are milliseconds since the boot; people get the
 //! wall clock's, counted back from now.
 
+mod beside;
+
 use crate::api::{self, ExitKind, Pair, ServerStatus, StandbyState, State, Status};
-use crate::config::{Config, Program, units};
+use crate::config::{Config, Program, ServerConfig, units};
 use crate::core::node::Node;
 use crate::core::record::{Cause, LastExit};
 use crate::core::server::exit_text;
@@ -46,6 +48,8 @@ pub struct KeeperSeen {
 /// The whole status, from the active.
 pub fn status(node: &Node, config: &Config, keeper: Option<KeeperSeen>, since: Ms) -> Status {
     let clock = Clock::read();
+    let by_name: BTreeMap<&str, &ServerConfig> =
+        config.servers.iter().map(|server| (server.name.as_str(), server)).collect();
     let version = env!("CARGO_PKG_VERSION").to_string();
     let is_watching = node.standby.is_watching();
     let pair = match (&node.standby.state, keeper) {
@@ -80,7 +84,12 @@ pub fn status(node: &Node, config: &Config, keeper: Option<KeeperSeen>, since: M
         servers: with_programs(
             node.servers
                 .iter()
-                .map(|one| server_status(&one.rec, &clock, one.plan.policy.tries))
+                .map(|one| {
+                    let mut row = server_status(&one.rec, &clock, one.plan.policy.tries);
+                    let own = by_name.get(one.rec.name.as_str()).copied();
+                    beside::add(&mut row, node, one.id, own, &clock);
+                    row
+                })
                 .collect(),
             config,
         ),

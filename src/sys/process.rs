@@ -132,6 +132,48 @@ pub fn usage(pid: i32) -> io::Result<Usage> {
     })
 }
 
+/// Processes of one tree that are looked at; more have no place in a status.
+const TREE_MAX: usize = 4_096;
+
+/// Processor time and memory of a process and all that descend from it.
+///
+/// # Errors
+/// NotFound or ESRCH when there is no such process; a descendant that is gone is left out.
+pub fn usage_of_tree(pid: i32) -> io::Result<Usage> {
+    let mut sum = usage(pid)?;
+    let mut ahead = children(pid);
+    let mut seen = 0;
+    while let Some(pid) = ahead.pop() {
+        seen += 1;
+        if seen > TREE_MAX {
+            break;
+        }
+        if let Ok(one) = usage(pid) {
+            sum.cpu_ms = sum.cpu_ms.saturating_add(one.cpu_ms);
+            sum.rss_bytes = sum.rss_bytes.saturating_add(one.rss_bytes);
+        }
+        ahead.extend(children(pid));
+    }
+    Ok(sum)
+}
+
+/// The children of all threads of a process; none where the kernel does not list them
+/// (CONFIG_PROC_CHILDREN).
+fn children(pid: i32) -> Vec<i32> {
+    let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
+    let lists = threads.flatten().take(TREE_MAX).filter_map(|thread| {
+        let mut text = String::new();
+        let file = File::open(thread.path().join("children")).ok()?;
+        file.take(ENVIRON_MAX_BYTES).read_to_string(&mut text).ok()?;
+        Some(text)
+    });
+    lists
+        .flat_map(|list| {
+            list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>()
+        })
+        .collect()
+}
+
 /// The living members of a process group, the leader included, each with a pidfd that was open
 /// before its group was read.
 ///

@@ -32,9 +32,10 @@ pub enum Role {
     Keeper,
     /// A keeper that joined a pair it did not start.
     Joined,
+    EndedForFailure,
 }
 
-const ROLES: [Role; 8] = [
+const ROLES: [Role; 9] = [
     Role::None,
     Role::Starting,
     Role::Serving,
@@ -43,6 +44,7 @@ const ROLES: [Role; 8] = [
     Role::Ended,
     Role::Keeper,
     Role::Joined,
+    Role::EndedForFailure,
 ];
 
 /// Whose part of the page.

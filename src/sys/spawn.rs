@@ -69,6 +69,8 @@ pub struct ServerSpec {
     pub rights: Rights,
     /// The file whose flock(2) it gets before its exec, and keeps.
     pub lock: Option<CString>,
+    /// It dies with this process, also after its exec.
+    pub dies_with_parent: bool,
     /// Something could not be prepared: the child fails at once, so that this start counts and
     /// ends as any other one that fails.
     pub is_unprepared: bool,
@@ -272,8 +274,10 @@ impl Plan<'_> {
         if let Err(errno) = self.take_lock() {
             fail(Step::Lock, errno, 0);
         }
-        // It survives exec, and would end the server together with its node manager.
-        let _ = set_pdeathsig(None);
+        if !self.spec.dies_with_parent {
+            // It survives exec, and would end the server together with its node manager.
+            let _ = set_pdeathsig(None);
+        }
         let (errno, program) = self.exec();
         fail(Step::Exec, errno, program)
     }

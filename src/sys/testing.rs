@@ -129,6 +129,7 @@ pub fn shell_spec(script: &str) -> ServerSpec {
         umask: 0o22,
         rights: Rights::default(),
         lock: None,
+        dies_with_parent: false,
         is_unprepared: false,
     }
 }

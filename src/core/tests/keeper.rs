@@ -90,6 +90,13 @@ impl Watched {
 }
 
 #[test]
+fn a_pair_that_ended_for_an_essential_server_ends_the_keeper_with_1() {
+    let mut watched = Watched::serving();
+    let ended = [dead(TwinRole::EndedForFailure, 2), dead(TwinRole::Standby, 1)];
+    assert_eq!(watched.look(ended), [Action::Exit { code: 1 }]);
+}
+
+#[test]
 fn when_both_are_dead_the_pair_is_started_at_once() {
     let mut watched = Watched::serving();
     let out = watched.look([dead(TwinRole::Serving, 1), dead(TwinRole::Standby, 1)]);

@@ -143,5 +143,6 @@ fn twin_role(role: Role) -> TwinRole {
         Role::Standby => TwinRole::Standby,
         Role::Promoting => TwinRole::Promoting,
         Role::Ended => TwinRole::Ended,
+        Role::EndedForFailure => TwinRole::EndedForFailure,
     }
 }

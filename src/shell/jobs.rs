@@ -1,0 +1,138 @@
+//! Short commands beside a server: checks that are programs.
+//!
+//! Must not outlive the active: a job dies with its parent, and whoever takes over runs it anew. It
+//! runs as its server does (user, limits, directory, environment), without the server's mark, and
+//! has a time after which its whole group is killed.
+
+use super::ctx::Ctx;
+use super::token::Source;
+use crate::core::{Exit, Identity, Ms};
+use crate::sys::pidfd;
+use crate::sys::spawn::{self, News, ServerSpec};
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::OwnedFd;
+
+/// Jobs at once: the next ones are refused, which a check takes for a bad answer.
+const JOBS_MAX: usize = 256;
+
+struct Job {
+    process: Identity,
+    pidfd: OwnedFd,
+    gate: OwnedFd,
+    until: Ms,
+    is_late: bool,
+}
+
+/// How a job ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    Exited(Exit),
+    /// It could not begin: the step that failed, and the error number.
+    NotBegun(String),
+    TimedOut,
+}
+
+/// All jobs that run.
+#[derive(Default)]
+pub struct Jobs {
+    running: BTreeMap<usize, Job>,
+    next: usize,
+}
+
+impl Jobs {
+    /// Starts a job; its number comes back with its end.
+    ///
+    /// # Errors
+    /// There is no child: fork was refused, or too many run.
+    pub fn start(
+        &mut self,
+        ctx: &mut Ctx,
+        spec: &ServerSpec,
+        timeout_ms: u64,
+    ) -> Result<usize, String> {
+        if self.running.len() >= JOBS_MAX {
+            return Err(format!("{JOBS_MAX} other commands are still running"));
+        }
+        let child = spawn::spawn_server(spec).map_err(|error| format!("cannot fork: {error}"))?;
+        let number = self.next;
+        let begun = pidfd::identify(child.pid, &child.pidfd).and_then(|process| {
+            ctx.watch(&child.pidfd, Source::Job(number))?;
+            spawn::open_gate(&child.gate)?;
+            Ok(process)
+        });
+        self.next += 1;
+        let until = ctx.now().after(timeout_ms);
+        let (pidfd, gate) = (child.pidfd, child.gate);
+        match begun {
+            Ok(process) => {
+                self.running.insert(number, Job { process, pidfd, gate, until, is_late: false });
+                Ok(number)
+            }
+            Err(error) => {
+                let _ = pidfd::signal(&pidfd, libc::SIGKILL);
+                let process = Identity { pid: child.pid, start_ticks: 0, inode: 0 };
+                // It is reaped when its death is seen; nobody waits for its end.
+                self.running.insert(number, Job { process, pidfd, gate, until, is_late: true });
+                Err(format!("cannot watch the child: {error}"))
+            }
+        }
+    }
+
+    /// A job's pidfd is readable, or may be: has it ended?
+    pub fn on_ready(&mut self, ctx: &mut Ctx, number: usize) -> Option<End> {
+        let job = self.running.get(&number)?;
+        let exit = match pidfd::exit_of_child(&job.pidfd) {
+            Ok(Some(exit)) => exit,
+            Ok(None) => return None,
+            Err(error) if error.raw_os_error() == Some(libc::ECHILD) => Exit::Unknown,
+            Err(_) => {
+                ctx.look_again(Source::Job(number));
+                return None;
+            }
+        };
+        let job = self.running.remove(&number)?;
+        let failure = failure(&job.gate);
+        // What it left behind in its group has no task any more. Before it is reaped: until then
+        // the number of the group is its own.
+        let _ = pidfd::signal_group(&job.pidfd, job.process.pid, libc::SIGKILL, true);
+        let _ = pidfd::reap(&job.pidfd);
+        ctx.close(job.pidfd);
+        Some(match (failure, job.is_late) {
+            (_, true) => End::TimedOut,
+            (Some(text), _) => End::NotBegun(text),
+            (None, false) => End::Exited(exit),
+        })
+    }
+
+    /// When `kill_late` is due.
+    pub fn deadline(&self) -> Option<Ms> {
+        self.running.values().filter(|job| !job.is_late).map(|job| job.until).min()
+    }
+
+    /// Kills what takes too long; its end follows. Jobs whose end was not seen are given back.
+    pub fn kill_late(&mut self, now: Ms) -> Vec<usize> {
+        for job in self.running.values_mut().filter(|job| !job.is_late && job.until <= now) {
+            job.is_late = true;
+            let _ = pidfd::signal_group(&job.pidfd, job.process.pid, libc::SIGKILL, true);
+            let _ = pidfd::signal(&job.pidfd, libc::SIGKILL);
+        }
+        let dead = |(number, job): (&usize, &Job)| pidfd::is_dead(&job.pidfd).then_some(*number);
+        self.running.iter().filter_map(dead).collect()
+    }
+}
+
+/// What the child said of a step that failed.
+fn failure(gate: &OwnedFd) -> Option<String> {
+    for _ in 0..4 {
+        match spawn::read_news(gate) {
+            Ok(Some(News::Failed { step, errno, .. })) => {
+                let cause = io::Error::from_raw_os_error(errno);
+                return Some(format!("cannot run it: step {step}: {cause}"));
+            }
+            Ok(Some(News::Closed) | None) | Err(_) => return None,
+            Ok(Some(_)) => {}
+        }
+    }
+    None
+}
