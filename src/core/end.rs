@@ -107,17 +107,29 @@ impl Server {
         steps.push(Step::Save);
         steps.push(Step::Do(Action::Note(Note::ExitLearned(self.id))));
         // It had been taken for a failure, and was none. (A wait without a failure is for a fork
-        // that was refused.)
-        let is_well = self.plan.policy.is_success(exit) && self.plan.policy.when == When::OnFailure;
-        if is_well
-            && self.rec.failures_in_row > 0
-            && matches!(self.rec.phase, Phase::Backoff { .. })
+        // that was refused; one with another reason is for a check that failed. Whether a server with
+        // a readiness check was ready is forgotten by now: then it stays a failure.)
+        let policy = &self.plan.policy;
+        let waits_unknown = matches!(self.rec.phase, Phase::Backoff { .. })
+            && self.rec.reason.as_deref() == Some(exit_text(Exit::Unknown).as_str());
+        if waits_unknown && policy.forbids_restart(exit) {
+            self.forbid_restart(exit, steps);
+        } else if waits_unknown
+            && self.plan.ready.is_none()
+            && policy.is_success(exit)
+            && policy.when == When::OnFailure
         {
             self.rec.failures.pop();
             self.rec.failures_in_row = self.rec.failures_in_row.saturating_sub(1);
             self.rec.reason = None;
             self.enter(Phase::Exited, steps);
         }
+    }
+
+    fn forbid_restart(&mut self, exit: Exit, steps: &mut Steps) {
+        let text = exit_text(exit);
+        self.rec.reason = Some(format!("{text}; not restarted: restart.noRestartCodes"));
+        self.enter(Phase::Failed, steps);
     }
 
     pub(super) fn ended(
@@ -224,9 +236,7 @@ impl Server {
             self.rec.reason = Some(format!("{} before it was ready", exit_text(exit)));
         }
         if why != Why::Failing && policy.forbids_restart(exit) {
-            self.rec.reason =
-                Some(format!("{}; not restarted: restart.noRestartCodes", exit_text(exit)));
-            return self.enter(Phase::Failed, steps);
+            return self.forbid_restart(exit, steps);
         }
         match policy.when {
             When::OnFailure | When::Never if is_well => return self.enter(Phase::Exited, steps),

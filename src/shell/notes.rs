@@ -287,7 +287,7 @@ impl Shell {
                 info!(target: "0302", "{name}: runs, PID {}", process.pid)
             }
             Phase::Unready { process, .. } => {
-                info!(target: "0314", "{name}: runs, PID {}; not ready yet", process.pid);
+                info!(target: "0318", "{name}: runs, PID {}; not ready yet", process.pid);
             }
             Phase::Queued => info!(target: "0315", "{name}: WAITING: {reason}"),
             Phase::Up { process } => info!(target: "0303", "{name}: RUNNING, PID {}", process.pid),

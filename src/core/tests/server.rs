@@ -291,9 +291,21 @@ fn a_good_status_that_comes_late_takes_the_failure_back() {
     let mut server = server_in(Phase::Backoff { until: NOW });
     server.rec.last_exit = ended(9, Exit::Unknown);
     (server.rec.failures, server.rec.failures_in_row) = (vec![NOW], 1);
+    server.rec.reason = Some("exit status unknown".to_string());
+    let waiting = server.clone();
     steps_of(&mut server, |s, steps| s.on_status(NOW, process(9), Exit::Code(0), steps));
     assert_eq!(server.rec.last_exit, ended(9, Exit::Code(0)));
     assert_eq!((server.rec.phase, server.rec.failures.len()), (Phase::Exited, 0));
+    // Nor is one tried again whose late status says that this is of no use.
+    let mut server = waiting.clone();
+    server.plan.policy.no_restart_codes = vec![78];
+    steps_of(&mut server, |s, steps| s.on_status(NOW, process(9), Exit::Code(78), steps));
+    assert_eq!(server.rec.phase, Phase::Failed);
+    // A check that failed stays a failure however the server ended then.
+    let mut server = waiting;
+    server.rec.reason = Some("health check 1: HTTP 500".to_string());
+    steps_of(&mut server, |s, steps| s.on_status(NOW, process(9), Exit::Code(0), steps));
+    assert!(matches!(server.rec.phase, Phase::Backoff { .. }));
 }
 
 #[test]
