@@ -11,7 +11,7 @@ use super::policy::policy;
 use super::reader::{self, Reader, Refused};
 use super::sections::{OUTPUT_KEYS, RESTART_KEYS, SERVER_KEYS, STOP_KEYS, is_name, name};
 use super::units::{is_signal, parse_signal, quoted};
-use super::{AutoStart, Program, ServerConfig, Stop, output};
+use super::{AutoStart, OutputTo, Program, Readiness, ServerConfig, Stop, output};
 use crate::core::plan::Kind;
 use crate::core::restart::Policy;
 use std::collections::{BTreeMap, BTreeSet};
@@ -166,6 +166,11 @@ fn server(
     };
     if let Some(number) = instance.number {
         server.env.insert(INSTANCE_VARIABLE.to_owned(), number.to_string());
+    }
+    let is_logged = matches!(server.output.to, OutputTo::Pipe | OutputTo::Direct);
+    if matches!(server.ready, Some(Readiness::Log(_))) && !is_logged {
+        let text = "can't be log: only with output.to = \"pipe\" or \"direct\" there is one";
+        keys.error("ready", text.to_owned());
     }
     if server.pass_env.iter().any(|name| name.is_empty() || name.contains('=')) {
         keys.error("passEnv", "must hold names, not empty and without \"=\"".to_owned());

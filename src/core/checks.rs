@@ -4,7 +4,7 @@
 //! over counts anew, so a takeover can delay a restart by a check's patience, and never cause one.
 
 use super::plan::{Health, Kind, Ready};
-use super::record::{Phase, Why};
+use super::record::{LogPlace, Phase, Why};
 use super::server::{Server, Step, Steps};
 use super::time::Ms;
 use super::{Action, Note, Scope};
@@ -216,6 +216,14 @@ impl Server {
             _ => String::new(),
         };
         self.fail(now, format!("{what} after {seconds} s{last}"), steps);
+    }
+
+    /// Where the output of the child that is owed begins; saved with its identity.
+    pub fn on_output_at(&mut self, start_number: u64, place: LogPlace) {
+        let is_owed = matches!(self.rec.phase, Phase::Spawning { .. });
+        if is_owed && self.rec.start_number == start_number {
+            self.rec.output_at = Some(place);
+        }
     }
 
     /// It said something of itself.

@@ -111,6 +111,9 @@ impl Node {
                     s.on_spawned(now, start_number, process, steps);
                 });
             }
+            Event::OutputAt { server, start_number, place } => {
+                self.with_server(server, |s, _| s.on_output_at(start_number, place));
+            }
             Event::SpawnFailed { server, start_number, error } => {
                 self.with_server(server, |s, steps| {
                     s.on_spawn_failed(now, start_number, error, steps);

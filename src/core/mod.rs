@@ -99,6 +99,12 @@ pub enum Event {
         start_number: u64,
         process: Identity,
     },
+    /// Where the output of a child that is about to be forked begins.
+    OutputAt {
+        server: ServerId,
+        start_number: u64,
+        place: record::LogPlace,
+    },
     /// There is no child: fork was refused, or no descriptor was left.
     SpawnFailed {
         server: ServerId,

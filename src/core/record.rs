@@ -151,12 +151,25 @@ pub struct ServerRecord {
     /// What the present process says of itself.
     #[serde(default)]
     pub status_text: Option<String>,
+    /// Where its output begins, for a readiness check that reads it.
+    #[serde(default)]
+    pub output_at: Option<LogPlace>,
     /// It ended by itself since it was last ready: who needs it may have to be stopped or restarted.
     #[serde(default)]
     pub lost: bool,
     /// An order that waits until those that need this server are down.
     #[serde(default)]
     pub held: Option<Held>,
+}
+
+/// A place in a log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LogPlace {
+    pub device: u64,
+    pub inode: u64,
+    /// Bytes in front of it.
+    pub offset: u64,
 }
 
 /// An order that waits.

@@ -130,6 +130,7 @@ impl ServerRecord {
             reason: None,
             marks: Vec::new(),
             status_text: None,
+            output_at: None,
             lost: false,
             held: None,
         }
@@ -370,6 +371,7 @@ impl Server {
         self.rec.started_at = None;
         self.rec.ready_at = None;
         self.rec.status_text = None;
+        self.rec.output_at = None;
         self.rec.phase = Phase::Spawning { until: now.after(SPAWN_TIMEOUT_MS) };
         let start_number = self.rec.start_number;
         steps.push(Step::Do(Action::Spawn { server: self.id, start_number }));

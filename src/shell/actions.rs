@@ -4,8 +4,8 @@
 //! line, and the next one is carried out.
 
 use super::token::Source;
-use super::{Door, Shell, control, lock_path, log_path, notes, twins};
-use crate::config::LogTarget;
+use super::{Door, Shell, control, lock_path, log_path, log_watch, notes, twins};
+use crate::config::{LogTarget, Readiness};
 use crate::core::node::Role;
 use crate::core::{Action, Event, Phase, Record, Recovered, ServerId};
 use crate::sys::lock::{Attempt, Lock};
@@ -103,12 +103,30 @@ impl Shell {
     /// What the machine lacks for a start is not the server's failure.
     fn spawn_server(&mut self, server: ServerId, start_number: u64) {
         match self.prepare_output(server) {
-            Ok(()) => self.servers.spawn(&mut self.ctx, server, start_number),
+            Ok(()) => {
+                self.tell_output_place(server, start_number);
+                self.servers.spawn(&mut self.ctx, server, start_number);
+            }
             Err(error) => self.ctx.tell(Event::SpawnFailed { server, start_number, error }),
         }
         self.forks += 1;
         if self.forks.is_multiple_of(FORKS_PER_BEAT) {
             self.send_beat();
+        }
+    }
+
+    /// What an earlier run wrote goes into its log first.
+    fn tell_output_place(&mut self, server: ServerId, start_number: u64) {
+        let name = self.servers.name(server).to_string();
+        let Some(config) = self.ctx.server(&name) else { return };
+        if !matches!(config.ready, Some(Readiness::Log(_))) {
+            return;
+        }
+        self.outputs.settle(&self.ctx, &name);
+        if let Some(config) = self.ctx.server(&name)
+            && let Some(place) = log_watch::place_of(&self.ctx, config)
+        {
+            self.ctx.tell(Event::OutputAt { server, start_number, place });
         }
     }
 

@@ -12,6 +12,7 @@ pub mod guard;
 mod identity;
 mod jobs;
 pub mod keeper;
+mod log_watch;
 pub mod mover;
 mod notes;
 mod outputs;
@@ -39,6 +40,7 @@ use bequest::Bequest;
 use control::Control;
 use ctx::Ctx;
 use log::{debug, error};
+use log_watch::LogWatch;
 use mio::Events;
 pub use notes::say;
 use outputs::Outputs;
@@ -68,6 +70,7 @@ pub struct Shell {
     node: Node,
     servers: Servers,
     probes: Probes,
+    log_watch: LogWatch,
     outputs: Outputs,
     store: Store,
     peers: Peers,
@@ -232,6 +235,7 @@ impl Shell {
             node,
             servers: Servers::default(),
             probes: Probes::default(),
+            log_watch: LogWatch::default(),
             outputs: Outputs::default(),
             store,
             peers,
@@ -308,6 +312,7 @@ impl Shell {
             self.node.deadline(),
             self.servers.deadline(),
             self.probes.deadline(),
+            self.log_watch.deadline(),
             self.outputs.deadline(),
             self.compressor.deadline(),
             self.peers.deadline(),
@@ -370,6 +375,7 @@ impl Shell {
         }
         self.servers.ask_again(&mut self.ctx);
         self.probes.tick(&mut self.ctx);
+        self.log_watch.tick(&mut self.ctx);
         self.outputs.turn(&mut self.ctx);
         self.compress_logs();
         self.peers.tick(&mut self.ctx);

@@ -120,10 +120,12 @@ impl Shell {
         match note {
             Note::Server(server) => {
                 self.set_writer(server);
+                self.watch_log(server);
                 self.note_server(server);
             }
             Note::Adopted(server) => {
                 self.set_writer(server);
+                self.watch_log(server);
                 let name = self.servers.name(server);
                 let pid = self.node.servers.get(server.0).and_then(|one| one.rec.phase.process());
                 let pid = pid.map_or(0, |process| process.pid);
@@ -273,6 +275,20 @@ impl Shell {
         }
         // Its pidfd has told all it can.
         self.other = None;
+    }
+
+    /// A server that is ready when its log says so.
+    fn watch_log(&mut self, server: ServerId) {
+        let Some(one) = self.node.servers.get(server.0) else { return };
+        let rec = &one.rec;
+        let Some(config) = self.ctx.server(&rec.name) else { return };
+        match rec.phase {
+            Phase::Unready { .. } => {
+                let (number, place) = (rec.start_number, rec.output_at);
+                self.log_watch.begin(&self.ctx, server, config, number, place);
+            }
+            _ => self.log_watch.end(server),
+        }
     }
 
     fn note_server(&mut self, server: ServerId) {

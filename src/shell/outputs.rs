@@ -316,6 +316,13 @@ impl Outputs {
         }
     }
 
+    /// Moves what waits in the FIFO of a server's standard output.
+    pub fn settle(&mut self, ctx: &Ctx, name: &str) {
+        if let (true, Some(number)) = (self.lock.is_some(), self.by_name.get(name).copied()) {
+            self.pump(number, ctx.now());
+        }
+    }
+
     fn pump(&mut self, number: usize, now: Ms) {
         let Some(entry) = self.drains.get_mut(number) else { return };
         let pumped = entry.drain.pump(moment(now), BUDGET_BYTES);

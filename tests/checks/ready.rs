@@ -86,6 +86,27 @@ fn a_server_that_is_not_ready_in_time_has_failed_to_start() {
 }
 
 #[test]
+fn a_line_of_its_output_makes_a_server_ready_and_none_of_an_earlier_run() {
+    let script = "echo begin; while ! test -e {home}/go; do sleep 0.02; done; echo server is up; \
+                  exec sleep 600";
+    let ready = "ready = { log = \"is up$\" }\noutput = { timestamps = true }";
+    let pair = Pair::new("", &shell("app", script, ready));
+    std::fs::write(pair.home.join("go"), "").unwrap();
+    pair.start();
+    let go = pair.home.join("go");
+    std::fs::remove_file(&go).unwrap();
+    let mut restart = pair.command(&["restart", "app"]).spawn().unwrap();
+    let begun = || pair.output_of("app").matches("begin").count() == 2;
+    wait_until("the second run", begun);
+    assert_eq!(pair.server("app")["state"], "STARTING");
+    take_over(&pair);
+    assert_eq!(pair.server("app")["state"], "STARTING");
+    std::fs::write(go, "").unwrap();
+    assert!(restart.wait().unwrap().success());
+    pair.wait_state("app", "RUNNING");
+}
+
+#[test]
 fn ready_with_delay_is_a_matter_of_time_alone() {
     let pair = Pair::new("", &shell("slow", "exec sleep 600", "ready = { delay = \"300ms\" }"));
     pair.start();

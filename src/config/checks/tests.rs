@@ -94,6 +94,7 @@ fn what_is_wrong_with_a_check_is_said_with_its_line_and_what_is_right() {
         ("ready = { notify = false }", "leave ready out"),
         ("ready = { tcp = \"127.0.0.1:1\", status = [200] }", "is for http, and this check is tcp"),
         ("ready = { delai = \"1s\" }", "did you mean \"delay\"?"),
+        ("ready = { log = \"x\" }\noutput = { to = \"null\" }", "can't be log: only with"),
         ("ready = \"yes\"", "ready of [[server]] web must be a table, not \"yes\""),
         ("health = [{ tcp = \"127.0.0.1:1\" },\n 7]", "must hold tables, not the number 7"),
         ("health = [{ http = \"http://127.0.0.1/\", status = [99] }]", "such as [200, 204]"),
