@@ -22,6 +22,7 @@ pub fn act(pair: &mut Pair, generation: i32, action: Action) {
         | Action::Reap { .. }
         | Action::ProbeGroup { .. }
         | Action::ProbeStrays { .. }
+        | Action::Probe { .. }
         | Action::Verify { .. } => act_on_server(pair, generation, action),
         Action::OpenJournal { entries } => {
             pair.disk_is_whole = true;
@@ -144,6 +145,10 @@ fn act_on_server(pair: &mut Pair, generation: i32, action: Action) {
                     process.life = Life::AtGate { discarded: true };
                 }
             }
+        }
+        Action::Probe { server, start_number, check } => {
+            let answer = Ok(());
+            pair.owe(generation, Event::Probed { server, start_number, check, answer });
         }
         Action::OpenGate { start_number, .. } => {
             let is_it = |p: &&mut Process| p.parent == generation && p.start_number == start_number;

@@ -19,10 +19,14 @@ use world::{Budget, LinkPace, Pair, Setting};
 const STATES_MAX: usize = 20_000_000;
 
 /// No standby: the servers' part alone, and the return after the death of all.
-const ALONE: Setting = Setting { has_standby: false, link: LinkPace::AtOnce };
-const PAIR: Setting = Setting { has_standby: true, link: LinkPace::AtOnce };
-const LATE: Setting = Setting { has_standby: true, link: LinkPace::Late };
-const ONE_BY_ONE: Setting = Setting { has_standby: true, link: LinkPace::OneByOne };
+const ALONE: Setting = Setting { has_standby: false, link: LinkPace::AtOnce, is_checked: false };
+const PAIR: Setting = Setting { has_standby: true, link: LinkPace::AtOnce, is_checked: false };
+const LATE: Setting = Setting { has_standby: true, link: LinkPace::Late, is_checked: false };
+const ONE_BY_ONE: Setting = Setting { has_standby: true, link: LinkPace::OneByOne, is_checked: false };
+
+/// The server is asked whether it is ready, and well.
+const CHECKED: Setting = Setting { is_checked: true, ..ALONE };
+const CHECKED_PAIR: Setting = Setting { is_checked: true, ..PAIR };
 
 /// How deep a run goes.
 fn depth() -> u8 {
@@ -75,6 +79,18 @@ fn a_wait_for_a_lock_ends_well_whoever_dies_meanwhile() {
     search("lock", ALONE, budget, &["the server waits for a lock", "the server is up"]);
     let budget = Budget { locks: 1, kills: 1, ..NOTHING };
     search("lock in a pair", PAIR, budget, &["the server waits for a lock", "one takeover"]);
+}
+
+#[test]
+fn checks_that_are_answered_badly_or_never_end_in_a_server_that_is_well_or_given_up() {
+    let budget = Budget { bad_answers: 2, no_answers: 1, deaf: 1, exits: 1, ..NOTHING };
+    let sights = ["the server is not ready yet", "the server fails a check", "the server is up"];
+    search("checks", CHECKED, budget, &sights);
+    let budget = Budget { bad_answers: 1, early_timers: 1, asks: 1, ..NOTHING };
+    search("checks, asked", CHECKED, budget, &["a request was answered"]);
+    let budget = Budget { bad_answers: 1, kills: 1, ..NOTHING };
+    let sights = ["the server is not ready yet", "the server fails a check", "one takeover"];
+    search("checks in a pair", CHECKED_PAIR, budget, &sights);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use crate::world::{Life, Pair, Process, Twin};
 use nodemanager::core::node::{Role, Timer};
 use nodemanager::core::promotion::Step;
+use nodemanager::core::record::Why;
 use nodemanager::core::{Exit, Phase, Record, ServerRecord, Wanted};
 use std::rc::Rc;
 
@@ -162,6 +163,9 @@ pub fn sights(pair: &Pair) -> Vec<&'static str> {
     let is_up = matches!(server.rec.phase, Phase::Up { .. });
     see(is_up, "the server is up");
     see(matches!(server.rec.phase, Phase::Locking { .. }), "the server waits for a lock");
+    see(matches!(server.rec.phase, Phase::Unready { .. }), "the server is not ready yet");
+    let is_failing = matches!(server.rec.phase, Phase::Stopping { why: Why::Failing, .. });
+    see(is_failing, "the server fails a check");
     see(is_up && server.rec.adopted, "the server was adopted");
     see(is_up && server.rec.restarts > 0, "the server was restarted");
     see(matches!(server.rec.phase, Phase::Failed), "the server was given up");

@@ -129,12 +129,16 @@ fn meaning(pair: &Pair, twin: &Twin, timer: Timer) -> Firing {
         Timer::Standby | Timer::Promotion | Timer::Connect => Firing::Plain,
         Timer::Ending => unless_early(is_calm),
         Timer::Server(id) => match twin.node.servers.get(id.0).map(|server| &server.rec.phase) {
-            Some(Phase::Spawning { .. } | Phase::Execing { .. }) => Firing::Early,
+            Some(Phase::Spawning { .. } | Phase::Execing { .. } | Phase::Unready { .. }) => {
+                Firing::Early
+            }
             Some(Phase::AtGate { .. }) => unless_early(is_calm),
             Some(Phase::Stopping { killed, .. }) => unless_early(!killed || is_calm),
             _ => Firing::Plain,
         },
-        Timer::Checks(_) => Firing::Plain,
+        Timer::Checks(_) => {
+            unless_early(!twin.has(|event| matches!(event, Event::Probed { .. })))
+        }
     }
 }
 
@@ -227,6 +231,19 @@ fn carry_out(pair: &Pair, generation: i32, action: &Action, ways: &mut Ways) {
                 let (server, error) = (SERVER, "no memory".to_string());
                 next.owe(generation, Event::SpawnFailed { server, start_number, error });
             });
+        }
+        Action::Probe { server, start_number, check } => {
+            let (server, start_number, check) = (*server, *start_number, *check);
+            if budget.bad_answers > 0 {
+                plain(", and the answer is bad", true, &move |next, _| {
+                    next.budget.bad_answers -= 1;
+                    let answer = Err("refused".to_string());
+                    next.owe(generation, Event::Probed { server, start_number, check, answer });
+                });
+            }
+            if budget.no_answers > 0 {
+                plain(", and no answer comes", true, &|next, _| next.budget.no_answers -= 1);
+            }
         }
         Action::SpawnStandby if budget.fork_fails > 0 => {
             plain(", but fork fails", true, &|next, _| {

@@ -6,6 +6,7 @@
 use crate::explore::hash;
 use nodemanager::core::ask::Verb;
 use nodemanager::core::node::{Node, Role};
+use nodemanager::core::plan::{Health, Ready};
 use nodemanager::core::restart::{Policy, Then, When};
 use nodemanager::core::{
     Action, EndAsked, Entry, Event, Exit, Identity, Ms, PairPlan, Phase, Record, ServerPlan, Wanted,
@@ -37,6 +38,10 @@ pub struct Budget {
     pub locks: u8,
     /// No child can be made.
     pub fork_fails: u8,
+    /// A check is answered badly.
+    pub bad_answers: u8,
+    /// A check is not answered.
+    pub no_answers: u8,
     /// A write to the disk fails.
     pub disk_fails: u8,
     /// The link breaks.
@@ -68,6 +73,8 @@ pub enum LinkPace {
 pub struct Setting {
     pub has_standby: bool,
     pub link: LinkPace,
+    /// The server is asked whether it is ready, and well.
+    pub is_checked: bool,
 }
 
 /// A message on a link.
@@ -198,8 +205,12 @@ fn pair_plan(has_standby: bool) -> PairPlan {
     }
 }
 
-fn server_plan() -> ServerPlan {
+fn server_plan(is_checked: bool) -> ServerPlan {
+    let (interval_ms, timeout_ms) = (1, 1);
+    let health = Health::Asked { interval_ms, timeout_ms, failures: 1, for_ms: 0 };
     ServerPlan {
+        ready: is_checked.then_some(Ready::Asked { interval_ms, timeout_ms }),
+        health: if is_checked { vec![health] } else { Vec::new() },
         auto_start: true,
         settle_ms: 1,
         policy: Policy {
@@ -242,12 +253,12 @@ impl Pair {
 
     pub fn start_active(&mut self, revives: bool) {
         let node =
-            Node::first(NOW, pair_plan(self.setting.has_standby), vec![server_plan()], revives);
+            Node::first(NOW, pair_plan(self.setting.has_standby), vec![server_plan(self.setting.is_checked)], revives);
         self.add_twin(node, None);
     }
 
     pub fn start_standby(&mut self, parent: i32) -> i32 {
-        let node = Node::standby(NOW, pair_plan(self.setting.has_standby), vec![server_plan()]);
+        let node = Node::standby(NOW, pair_plan(self.setting.has_standby), vec![server_plan(self.setting.is_checked)]);
         self.add_twin(node, Some(parent))
     }
 
@@ -456,6 +467,8 @@ impl Budget {
         exec_fails: 0,
         locks: 0,
         fork_fails: 0,
+        bad_answers: 0,
+        no_answers: 0,
         disk_fails: 0,
         cuts: 0,
         early_timers: 0,
@@ -484,6 +497,8 @@ impl Budget {
             &mut self.exec_fails,
             &mut self.locks,
             &mut self.fork_fails,
+            &mut self.bad_answers,
+            &mut self.no_answers,
             &mut self.disk_fails,
             &mut self.cuts,
             &mut self.early_timers,
