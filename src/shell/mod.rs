@@ -8,6 +8,7 @@ pub mod bequest;
 pub mod compress;
 mod control;
 mod ctx;
+mod endpoints;
 pub mod guard;
 mod identity;
 pub mod keeper;
@@ -36,6 +37,7 @@ pub use actions::make_dirs;
 use bequest::Bequest;
 use control::Control;
 use ctx::Ctx;
+use endpoints::Endpoints;
 use log::{debug, error};
 use mio::Events;
 pub use notes::say;
@@ -65,6 +67,7 @@ pub struct Shell {
     node: Node,
     servers: Servers,
     outputs: Outputs,
+    endpoints: Endpoints,
     store: Store,
     peers: Peers,
     control: Control,
@@ -228,6 +231,7 @@ impl Shell {
             node,
             servers: Servers::default(),
             outputs: Outputs::default(),
+            endpoints: Endpoints::inherit(&bequest)?,
             store,
             peers,
             control,
@@ -341,6 +345,7 @@ impl Shell {
             Source::Leader(number) => self.servers.on_leader(&mut self.ctx, number),
             Source::Witness(number) => self.servers.on_witness(&mut self.ctx, number),
             Source::Output(number) => self.outputs.on_readable(number),
+            Source::Told(number) => self.on_told(number),
             Source::Discarded(number) => self.servers.on_discarded(&mut self.ctx, number),
         }
     }

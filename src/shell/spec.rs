@@ -4,13 +4,13 @@
 //! may only make system calls.
 
 use super::ctx::Ctx;
-use super::identity;
+use super::{endpoints, identity};
 use crate::config::{OutputTo, ServerConfig, Stderr, Stream};
 use crate::sys::journald::{self, JournalStream};
 use crate::sys::spawn::{ServerSpec, Stdout};
 use std::collections::BTreeMap;
 use std::ffi::{CString, OsString};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 
 /// Variables of the node manager's own that mean nothing, or something wrong, to a server.
@@ -34,6 +34,7 @@ pub fn spec(
     ctx: &Ctx,
     server: &ServerConfig,
     start_number: u64,
+    sockets: Vec<RawFd>,
 ) -> Result<(ServerSpec, Option<String>), String> {
     let (variables, unprepared) = match identity::variables(&server.identity) {
         Ok(variables) => (variables, None),
@@ -58,6 +59,9 @@ pub fn spec(
         umask: server.identity.umask.unwrap_or(ctx.originals.umask),
         rights: identity::rights(&server.identity, &ctx.originals),
         lock: lock.map(|lock| c_string(lock.file.as_os_str().as_bytes())).transpose()?,
+        ready: endpoints::ready(&ctx.config.node.run_dir, server)?,
+        pid_variables: endpoints::pid_variables(server),
+        sockets,
         is_unprepared: unprepared.is_some(),
     };
     Ok((spec, unprepared))
@@ -118,6 +122,7 @@ fn environment(
     for (name, value) in &server.env {
         env.insert(name.into(), value.into());
     }
+    endpoints::set_variables(&ctx.config.node.run_dir, server, &mut env);
     let mark = mark(&ctx.config.node.name, &server.name, start_number);
     env.insert("NM_SERVER".into(), mark.into());
     env
@@ -146,7 +151,7 @@ fn candidates(ctx: &Ctx, program: &str, env: &BTreeMap<OsString, OsString>) -> V
         .collect()
 }
 
-fn c_string(bytes: &[u8]) -> Result<CString, String> {
+pub(super) fn c_string(bytes: &[u8]) -> Result<CString, String> {
     CString::new(bytes)
         .map_err(|_| "the command or its environment contains a NUL byte".to_string())
 }

@@ -35,6 +35,8 @@ pub enum Source {
     Saver,
     /// The process that compresses logs.
     Compressor,
+    /// What a server says of itself.
+    Told(usize),
 }
 
 const NUMBER_BITS: u32 = 40;
@@ -59,6 +61,7 @@ impl Source {
             Source::Discarded(number) => (12, number),
             Source::Saver => (13, 0),
             Source::Compressor => (14, 0),
+            Source::Told(number) => (15, number),
         };
         Token(kind << NUMBER_BITS | number & NUMBER_MASK)
     }
@@ -82,6 +85,7 @@ impl Source {
             12 => Source::Discarded(number),
             13 => Source::Saver,
             14 => Source::Compressor,
+            15 => Source::Told(number),
             _ => return None,
         })
     }
@@ -108,6 +112,7 @@ mod tests {
             Source::Leader(9_999),
             Source::Witness(5),
             Source::Output(6),
+            Source::Told(7),
             Source::Discarded(NUMBER_MASK),
         ] {
             assert_eq!(Source::of(source.token()), Some(source));

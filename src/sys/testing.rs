@@ -129,6 +129,9 @@ pub fn shell_spec(script: &str) -> ServerSpec {
         umask: 0o22,
         rights: Rights::default(),
         lock: None,
+        sockets: Vec::new(),
+        ready: None,
+        pid_variables: Vec::new(),
         is_unprepared: false,
     }
 }
