@@ -1,11 +1,14 @@
 //! A server that the tests manage: it reports its starts, writes, refuses to end, or dies, as told.
 //!
-//! Must not know anything of the node manager, and must not stay for ever: it ends by itself after
+//! Must not know anything of the node manager but how to own a descriptor, and must not stay for ever: it ends by itself after
 //! ten minutes. Without an option it only lives.
 
+use nix::poll::{PollFd, PollFlags, poll};
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
+use std::net::TcpListener;
 use std::os::fd::AsFd;
+use std::os::unix::net::UnixDatagram;
 use std::process::{Command, ExitCode, exit};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -29,6 +32,10 @@ const USAGE: &str = "usage: test_server [OPTION VALUE]...
   --deaf-children yes  they go on when SIGTERM comes
   --chat MS          with --starts: ten lines with the start's number and a rising one, so often
   --bulk LINES       with --numbers: so many lines with each write (default: one)
+  --notify TEXT      say it to NOTIFY_SOCKET; a ; in it is a new line
+  --notify-when FILE not before FILE is there; then FILE.said is made
+  --ping MS          say WATCHDOG=1 so often
+  --answer yes       answer at the first socket of LISTEN_FDS with the PID; SIGTERM ends it well
   --reveal DIR       write to DIR/PID first: descriptors, environment and locks
 ";
 
@@ -56,6 +63,10 @@ struct Options {
     chat: Option<u64>,
     bulk: Option<u64>,
     reveal: Option<String>,
+    notify: Option<String>,
+    notify_when: Option<String>,
+    ping: Option<u64>,
+    answers: bool,
 }
 
 fn main() -> ExitCode {
@@ -89,6 +100,10 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Options, String> {
             "--chat" => options.chat = Some(number(&value)?),
             "--bulk" => options.bulk = Some(number(&value)?),
             "--reveal" => options.reveal = Some(value),
+            "--notify" => options.notify = Some(value),
+            "--notify-when" => options.notify_when = Some(value),
+            "--ping" => options.ping = Some(number(&value)?),
+            "--answer" => options.answers = value == "yes",
             _ => return Err(format!("unknown option {option}")),
         }
     }
@@ -115,6 +130,10 @@ fn run(options: &Options) -> Result<(), String> {
     for life_ms in children {
         leave_child(life_ms, options.deaf_children)
             .map_err(|error| format!("cannot start a child: {error}"))?;
+    }
+    notify(options).map_err(|error| format!("cannot notify: {error}"))?;
+    if options.answers {
+        answer(started + life).map_err(|error| format!("cannot answer: {error}"))?;
     }
     if let Some(count) = options.numbers {
         write_numbers(count, options).map_err(|error| format!("cannot write: {error}"))?;
@@ -162,6 +181,50 @@ fn leave_child(life_ms: u64, is_deaf: bool) -> io::Result<()> {
     let ignores = if is_deaf { "yes" } else { "no" };
     let words = ["--die-after", &life_ms.to_string(), "--ignore-term", ignores];
     Command::new(program).args(words).spawn().map(drop)
+}
+
+fn notify(options: &Options) -> io::Result<()> {
+    let say = |text: &str| {
+        let path = std::env::var_os("NOTIFY_SOCKET").ok_or(io::ErrorKind::NotFound)?;
+        UnixDatagram::unbound()?.send_to(text.as_bytes(), path).map(drop)
+    };
+    if let Some(text) = &options.notify {
+        if let Some(file) = &options.notify_when {
+            while !std::path::Path::new(file).exists() {
+                sleep(Duration::from_millis(2));
+            }
+        }
+        say(&text.replace(';', "\n"))?;
+        if let Some(file) = &options.notify_when {
+            File::create(format!("{file}.said"))?;
+        }
+    }
+    while let Some(ms) = options.ping {
+        // Between two actives of a pair that died as a whole nobody hears it.
+        let _ = say("WATCHDOG=1");
+        sleep(Duration::from_millis(ms));
+    }
+    Ok(())
+}
+
+/// Takes the socket as sd_listen_fds(3) says. What waits at it when this ends is the next one's.
+fn answer(end: Instant) -> io::Result<()> {
+    let own = std::process::id().to_string();
+    if std::env::var("LISTEN_PID").as_deref() != Ok(&own) || std::env::var("LISTEN_FDS").is_err() {
+        return Err(io::Error::other("LISTEN_PID or LISTEN_FDS is not right"));
+    }
+    let listener = TcpListener::from(nodemanager::sys::inherited(3)?);
+    let ends = Arc::new(AtomicBool::new(false));
+    signal_hook::flag::register(signal_hook::consts::SIGTERM, Arc::clone(&ends))?;
+    while !ends.load(std::sync::atomic::Ordering::SeqCst) && Instant::now() < end {
+        let mut fds = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
+        if poll(&mut fds, 20u8).is_ok_and(|ready| ready > 0) {
+            let (mut client, _) = listener.accept()?;
+            client.read_exact(&mut [0])?;
+            client.write_all(format!("{own}\n").as_bytes())?;
+        }
+    }
+    exit(0)
 }
 
 /// A number below `limit`, another one for each process.

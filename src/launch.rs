@@ -55,11 +55,12 @@ pub fn check_fits(config: &Config) -> Result<(), String> {
     let (_, hard) = crate::sys::nofile().map_err(|error| error.to_string())?;
     let piped = config.servers.iter().flat_map(ServerConfig::piped).count();
     let (all, piped) = (config.servers.len() as u64, piped as u64);
-    let needed = OWN_DESCRIPTORS + all + piped * PIPED_DESCRIPTORS;
+    let kept: usize = config.servers.iter().map(ServerConfig::kept_descriptors).sum();
+    let needed = OWN_DESCRIPTORS + all + piped * PIPED_DESCRIPTORS + kept as u64;
     if needed <= hard {
         return Ok(());
     }
-    let least = OWN_DESCRIPTORS + all;
+    let least = OWN_DESCRIPTORS + all + kept as u64;
     let way_out = match least <= hard {
         true => {
             "give some of them output.to = \"direct\" or \"null\" (one descriptor each), or raise the limit"

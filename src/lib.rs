@@ -6,8 +6,8 @@
 //!   and done without a pair.
 //! * `cli`: the commands that ask the pair or read what is on disk; they may block.
 //! * `shell`: the processes of the pair: the twins' loop, the keeper, the mover.
-//! * `api`, `exit`, `http`, `names`, `wire`, `journal`, `output`, `state`, `config`, `sys`: leaves. Formats,
-//!   files and system calls; `sys` is the only place with `unsafe`.
+//! * `api`, `exit`, `http`, `names`, `sd_notify`, `wire`, `journal`, `output`, `state`, `config`, `sys`:
+//!   leaves. Formats, files and system calls; `sys` is the only place with `unsafe`.
 //! * `core`: the decisions. No clock, no I/O, no log.
 
 pub mod api;
@@ -21,6 +21,7 @@ pub mod launch;
 pub mod names;
 pub mod offline;
 pub mod output;
+pub mod sd_notify;
 pub mod shell;
 pub mod state;
 pub mod sys;

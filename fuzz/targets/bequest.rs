@@ -2,7 +2,7 @@
 
 use nodemanager::config;
 use nodemanager::core::Identity;
-use nodemanager::shell::bequest::{Bequest, Originals, Twin};
+use nodemanager::shell::bequest::{Bequest, Endpoint, Originals, Twin};
 use nodemanager::wire::Secret;
 use std::path::Path;
 
@@ -71,6 +71,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
         has_reports: true,
         active: Some(process),
         left: vec![("a".to_string(), process)],
+        endpoints: vec![Endpoint { server: "a".to_string(), listen: None }],
         wishes: "up a\n".to_string(),
     };
     let whole = bequest.to_bytes().expect("a bequest");

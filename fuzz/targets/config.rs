@@ -218,8 +218,12 @@ fn comes_to_itself(input: &Input, config: &Config) {
     let again = parse_input(&Input::new(&shown, &input.main.file, &input.home));
     let again = again.unwrap_or_else(|errors| panic!("{errors}\n{shown}"));
     let plain = |servers: &[ServerConfig]| {
-        let without_place =
-            |server: &ServerConfig| ServerConfig { file: "".into(), line: 0, ..server.clone() };
+        let without_place = |server: &ServerConfig| {
+            let mut server = ServerConfig { file: "".into(), line: 0, ..server.clone() };
+            let identity = &mut server.identity;
+            identity.user.iter_mut().chain(&mut identity.groups).for_each(|one| one.line = None);
+            server
+        };
         servers.iter().map(without_place).collect::<Vec<_>>()
     };
     assert_eq!(plain(&again.servers), plain(&config.servers), "{shown}");

@@ -33,7 +33,8 @@ pub fn parse_input(input: &Input) -> Result<Config, ConfigErrors> {
     let notes = Notes::default();
     let content = with_tables(input, &notes, |tables| {
         let instances = Instances::new(input, &tables.node);
-        servers(&tables.servers, &instances, &tables.policy, tables.is_whole)
+        let run_dir = &tables.node.run_dir;
+        servers(&tables.servers, &instances, &tables.policy, tables.is_whole, run_dir)
     });
     let warnings = notes.finish(&input.main.file)?;
     // without content there are errors; the defaults are never seen

@@ -23,6 +23,7 @@ mod policy;
 mod reader;
 mod sections;
 mod servers;
+mod sockets;
 pub mod units;
 
 #[cfg(test)]
@@ -38,6 +39,7 @@ pub use error::{ConfigError, ConfigErrors};
 pub use file::{find_file, home_of, load, load_for_command, read_all};
 pub use input::{Include, Input, Source, Unset, includes};
 pub use output::{Output, OutputTo, Stderr, Stream};
+pub use sockets::{Listen, Socket};
 
 pub use crate::core::plan::OnFailure;
 
@@ -159,6 +161,8 @@ pub struct ServerConfig {
     pub stop: Stop,
     pub output: Output,
     pub identity: identity::Identity,
+    /// What the node manager listens at for it, in the order of its descriptors.
+    pub sockets: Vec<sockets::Socket>,
 }
 
 impl ServerConfig {

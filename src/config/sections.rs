@@ -62,6 +62,7 @@ pub const SERVER_KEYS: &[&str] = &[
     "ready",
     "startTimeout",
     "health",
+    "socket",
     "restart",
     "stop",
     "output",
@@ -92,6 +93,7 @@ pub const STOP_KEYS: &[&str] = &["signal", "timeout"];
 pub const OUTPUT_KEYS: &[&str] =
     &["to", "stderr", "maxSize", "maxFiles", "maxAge", "compress", "timestamps"];
 pub const DEPENDENCY_KEYS: &[&str] = &["name", "onFailure"];
+pub const SOCKET_KEYS: &[&str] = &["name", "listen", "mode", "backlog"];
 pub const LOCK_KEYS: &[&str] = &["file", "timeout"];
 /// The resources of setrlimit(2), by the names that limits.conf(5) gives them.
 pub const LIMIT_KEYS: &[&str] = &[
@@ -124,11 +126,12 @@ pub const SECTIONS: &[(&str, &[&str])] = &[
     ("health of a [[server]]", HEALTH_KEYS),
     ("dependsOn of a [[server]]", DEPENDENCY_KEYS),
     ("lock of a [[server]]", LOCK_KEYS),
+    ("socket of a [[server]]", SOCKET_KEYS),
     ("limits of a [[server]]", LIMIT_KEYS),
 ];
 
 /// The longest socket path: sun_path has 108 bytes, the last one is NUL (unix(7)).
-const MAX_SOCKET_PATH: usize = 107;
+pub const MAX_SOCKET_PATH: usize = 107;
 
 /// A name becomes a part of file names, which have 255 bytes.
 const MAX_NAME: usize = 100;

@@ -11,10 +11,11 @@ use super::policy::policy;
 use super::reader::{self, Reader, Refused};
 use super::sections::{OUTPUT_KEYS, RESTART_KEYS, SERVER_KEYS, STOP_KEYS, is_name, name};
 use super::units::{is_signal, parse_signal, quoted};
-use super::{AutoStart, OutputTo, Program, Readiness, ServerConfig, Stop, output};
+use super::{AutoStart, OutputTo, Program, Readiness, ServerConfig, Stop, output, sockets};
 use crate::core::plan::Kind;
 use crate::core::restart::Policy;
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use toml::de::{DeTable, DeValue};
 
 /// The number of an instance, in its environment.
@@ -99,6 +100,7 @@ pub fn servers(
     instances: &Instances<'_>,
     policy: &Policy,
     is_whole: bool,
+    run_dir: &Path,
 ) -> Vec<ServerConfig> {
     let mut servers = Vec::new();
     let mut origins = Vec::new();
@@ -112,6 +114,7 @@ pub fn servers(
         });
     }
     output::refuse_same_fifos(&servers, &origins);
+    sockets::check(&servers, &origins, run_dir);
     // what could not be read is not unknown
     if is_whole && !instances.is_cut_short() {
         dependencies::resolve(&mut servers, &origins);
@@ -163,6 +166,7 @@ fn server(
         stop: stop(&keys.inner("stop", STOP_KEYS)),
         output: output::output(&keys.inner("output", OUTPUT_KEYS)),
         identity: identity(keys),
+        sockets: sockets::sockets(keys, &instance.name),
     };
     if let Some(number) = instance.number {
         server.env.insert(INSTANCE_VARIABLE.to_owned(), number.to_string());

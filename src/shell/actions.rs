@@ -49,6 +49,8 @@ impl Shell {
                 let names = self.node.servers.iter().map(|one| one.rec.name.clone()).collect();
                 self.servers.begin(names);
                 self.store.open(entries);
+                // Before the standby is started, which inherits them.
+                self.begin_endpoints();
             }
             Action::Save { entry, answer } => self.save(&entry, answer),
             Action::Answer { client, outcomes } => self.answer(client, outcomes),
@@ -102,10 +104,11 @@ impl Shell {
 
     /// What the machine lacks for a start is not the server's failure.
     fn spawn_server(&mut self, server: ServerId, start_number: u64) {
-        match self.prepare_output(server) {
-            Ok(()) => {
+        let prepared = self.prepare_output(server).and_then(|()| self.prepare_endpoints(server));
+        match prepared {
+            Ok(sockets) => {
                 self.tell_output_place(server, start_number);
-                self.servers.spawn(&mut self.ctx, server, start_number);
+                self.servers.spawn(&mut self.ctx, server, start_number, sockets);
             }
             Err(error) => self.ctx.tell(Event::SpawnFailed { server, start_number, error }),
         }
@@ -171,7 +174,8 @@ impl Shell {
         let names: Vec<String> =
             self.ctx.config.servers.iter().map(|server| server.name.clone()).collect();
         for name in names {
-            if let Err(error) = self.outputs.hold(&self.ctx, &name) {
+            let held = self.outputs.hold(&self.ctx, &name);
+            if let Err(error) = held.and_then(|()| self.endpoints.hold_ready(&self.ctx, &name)) {
                 if !self.says_watching {
                     warn!(target: "0213", "cannot hold the FIFO of {name}: {error}; not WATCHING until it can be held");
                 }
@@ -356,7 +360,9 @@ pub fn make_dirs(config: &crate::config::Config) -> Result<(), String> {
 /// As [`make_dirs`].
 pub(super) fn make_run_dirs(config: &crate::config::Config) -> Result<(), String> {
     make_dir(&config.node.run_dir, "runDir")?;
-    make_dir(&config.node.run_dir.join("out"), "runDir")
+    ["out", "notify", "ready"]
+        .iter()
+        .try_for_each(|name| make_dir(&config.node.run_dir.join(name), "runDir"))
 }
 
 fn make_dir(path: &Path, key: &str) -> Result<(), String> {

@@ -3,7 +3,7 @@
 //! Must not travel by arguments or environment, which others can read: it is a memfd that the
 //! child inherits and reads once. The descriptors have fixed numbers.
 
-use crate::config::{Config, OutputTo};
+use crate::config::{Config, Listen, OutputTo};
 use crate::core::Identity;
 use crate::sys;
 use crate::wire::Secret;
@@ -30,6 +30,9 @@ pub const ACTIVE: RawFd = 8;
 /// Standard output and error of whoever started the pair; only where a server inherits them.
 pub const STDOUT: RawFd = 9;
 pub const STDERR: RawFd = 10;
+
+/// The first of what is kept for servers (standby only).
+pub const ENDPOINTS: RawFd = 11;
 
 /// A bequest may not be larger (10,000 servers need about 5 MB).
 const BYTES_MAX: u64 = 64 << 20;
@@ -71,6 +74,15 @@ pub struct Originals {
     pub oom_score_adj: Option<i32>,
 }
 
+/// A descriptor that the pair keeps for a server, over its restarts and over takeovers.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Endpoint {
+    pub server: String,
+    /// `None`: its notify socket.
+    pub listen: Option<Listen>,
+}
+
 /// All that a child of the pair needs to know.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -89,6 +101,8 @@ pub struct Bequest {
     pub active: Option<Identity>,
     /// For a mover: the servers that stay up.
     pub left: Vec<(String, Identity)>,
+    /// Whose the descriptors from `ENDPOINTS` on are; for a standby.
+    pub endpoints: Vec<Endpoint>,
     /// For a saver: the text of the remembered wishes.
     pub wishes: String,
 }

@@ -193,7 +193,7 @@ impl Shell {
     }
 
     /// The standby holds what was made anew as it was before: a fresh one gets the new.
-    fn replace_standby(&self) {
+    pub(super) fn replace_standby(&self) {
         if let Some((_, fd)) = &self.other {
             let _ = pidfd::signal(fd, libc::SIGKILL);
         }
@@ -220,6 +220,7 @@ impl Shell {
         self.store.open(self.node.entries());
         self.bind_control();
         self.outputs.renew(&mut self.ctx);
+        self.renew_endpoints();
         self.write_pair_file("serving", None);
         self.replace_standby();
     }

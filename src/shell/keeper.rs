@@ -309,6 +309,7 @@ impl KeeperShell {
             has_reports: true,
             active: None,
             left: Vec::new(),
+            endpoints: Vec::new(),
             wishes: String::new(),
         };
         let packed = bequest.pack()?;

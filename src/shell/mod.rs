@@ -8,6 +8,7 @@ pub mod bequest;
 pub mod compress;
 mod control;
 mod ctx;
+mod endpoints;
 pub mod guard;
 mod identity;
 mod jobs;
@@ -39,6 +40,7 @@ pub use actions::make_dirs;
 use bequest::Bequest;
 use control::Control;
 use ctx::Ctx;
+use endpoints::Endpoints;
 use log::{debug, error};
 use log_watch::LogWatch;
 use mio::Events;
@@ -72,6 +74,7 @@ pub struct Shell {
     probes: Probes,
     log_watch: LogWatch,
     outputs: Outputs,
+    endpoints: Endpoints,
     store: Store,
     peers: Peers,
     control: Control,
@@ -237,6 +240,7 @@ impl Shell {
             probes: Probes::default(),
             log_watch: LogWatch::default(),
             outputs: Outputs::default(),
+            endpoints: Endpoints::inherit(&bequest)?,
             store,
             peers,
             control,
@@ -354,6 +358,7 @@ impl Shell {
             Source::Output(number) => self.outputs.on_readable(number),
             Source::Probe(number) => self.probes.on_ready(&mut self.ctx, number),
             Source::Job(number) => self.probes.on_job(&mut self.ctx, number),
+            Source::Told(number) => self.on_told(number),
             Source::Discarded(number) => self.servers.on_discarded(&mut self.ctx, number),
         }
     }

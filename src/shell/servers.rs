@@ -17,7 +17,7 @@ use crate::sys::spawn::{self, News};
 use log::warn;
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, ErrorKind};
-use std::os::fd::OwnedFd;
+use std::os::fd::{OwnedFd, RawFd};
 
 /// PIDFD_GET_INFO right after a death often knows nothing yet: it is asked for so long.
 const STATUS_ASK_MS: u64 = 5_000;
@@ -108,8 +108,15 @@ impl Servers {
     // ---- start
 
     /// Forks the child of a server. It waits at its gate.
-    pub fn spawn(&mut self, ctx: &mut Ctx, server: ServerId, start_number: u64) {
-        match self.try_spawn(ctx, server, start_number) {
+    /// `sockets` are its descriptors from 3 on.
+    pub fn spawn(
+        &mut self,
+        ctx: &mut Ctx,
+        server: ServerId,
+        start_number: u64,
+        sockets: Vec<RawFd>,
+    ) {
+        match self.try_spawn(ctx, server, start_number, sockets) {
             Ok(process) => ctx.tell(Event::Spawned { server, start_number, process }),
             Err(error) => ctx.tell(Event::SpawnFailed { server, start_number, error }),
         }
@@ -120,10 +127,11 @@ impl Servers {
         ctx: &mut Ctx,
         server: ServerId,
         start_number: u64,
+        sockets: Vec<RawFd>,
     ) -> Result<Identity, String> {
         let name = self.name(server).to_string();
         let config = ctx.server(&name).ok_or("it is not in the configuration any more")?;
-        let (spec, unprepared) = spec::spec(ctx, config, start_number)?;
+        let (spec, unprepared) = spec::spec(ctx, config, start_number, sockets)?;
         let cannot = |what: &str, error: io::Error| format!("cannot {what}: {error}");
         let child = spawn::spawn_server(&spec).map_err(|error| cannot("fork", error))?;
         // From here on dropping `child` closes its gate, and it ends without exec.
@@ -248,7 +256,8 @@ impl Servers {
                     let is_piped = ctx
                         .server(self.name(server))
                         .is_some_and(|config| config.piped().next().is_some());
-                    let is_gone = step == spawn::Step::Output && errno == libc::ENOENT;
+                    let is_path = matches!(step, spawn::Step::Output | spawn::Step::Ready);
+                    let is_gone = is_path && errno == libc::ENOENT;
                     ctx.tell(match is_piped && is_gone {
                         true => Event::ChildRefused { server, start_number, error },
                         false => Event::ChildFailed { server, start_number, error },

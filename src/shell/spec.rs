@@ -4,13 +4,13 @@
 //! may only make system calls.
 
 use super::ctx::Ctx;
-use super::identity;
+use super::{endpoints, identity};
 use crate::config::{OutputTo, ServerConfig, Stderr, Stream};
 use crate::sys::journald::{self, JournalStream};
 use crate::sys::spawn::{ServerSpec, Stdout};
 use std::collections::BTreeMap;
 use std::ffi::{CString, OsStr, OsString};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 
 /// Variables of the node manager's own that mean nothing, or something wrong, to a server.
@@ -36,6 +36,7 @@ pub fn spec(
     ctx: &Ctx,
     server: &ServerConfig,
     start_number: u64,
+    sockets: Vec<RawFd>,
 ) -> Result<(ServerSpec, Option<String>), String> {
     let (variables, unprepared) = match identity::variables(&server.identity) {
         Ok(variables) => (variables, None),
@@ -58,6 +59,9 @@ pub fn spec(
         rights: identity::rights(&server.identity, &ctx.originals),
         lock: lock.map(|lock| c_string(lock.file.as_os_str().as_bytes())).transpose()?,
         dies_with_parent: false,
+        ready: endpoints::ready(&ctx.config.node.run_dir, server)?,
+        pid_variables: endpoints::pid_variables(server),
+        sockets,
         is_unprepared: unprepared.is_some(),
     };
     Ok((spec, unprepared))
@@ -71,7 +75,8 @@ pub fn spec(
 pub fn job(ctx: &Ctx, server: &ServerConfig, command: &[String]) -> Result<ServerSpec, String> {
     let variables = identity::variables(&server.identity)?;
     let mut env = environment(ctx, server, variables, 0);
-    env.remove(OsStr::new(MARK));
+    // A job is not the server: what it says must not count, and it has none of its descriptors.
+    env.retain(|name, _| name == OsStr::new("NM_INSTANCE") || !is_own(&name.to_string_lossy()));
     env.insert("NM_NAME".into(), server.name.as_str().into());
     let program = command.first().ok_or("the command is empty")?;
     let programs = candidates(ctx, program, &env);
@@ -86,6 +91,9 @@ pub fn job(ctx: &Ctx, server: &ServerConfig, command: &[String]) -> Result<Serve
         rights: identity::rights(&server.identity, &ctx.originals),
         lock: None,
         dies_with_parent: true,
+        ready: None,
+        pid_variables: Vec::new(),
+        sockets: Vec::new(),
         is_unprepared: false,
     })
 }
@@ -139,11 +147,8 @@ fn environment(
     variables: Vec<(String, String)>,
     start_number: u64,
 ) -> BTreeMap<OsString, OsString> {
-    let is_passed = |name: &str| {
-        let never = NEVER_PASSED.contains(&name)
-            || NEVER_PASSED_PREFIXES.iter().any(|prefix| name.starts_with(prefix));
-        !never && server.pass_env.iter().any(|pattern| matches(pattern, name))
-    };
+    let is_passed =
+        |name: &str| !is_own(name) && server.pass_env.iter().any(|pattern| matches(pattern, name));
     let mut env: BTreeMap<OsString, OsString> =
         std::env::vars_os().filter(|(name, _)| is_passed(&name.to_string_lossy())).collect();
     identity::add_login(&server.identity, &mut env);
@@ -151,9 +156,16 @@ fn environment(
     for (name, value) in &server.env {
         env.insert(name.into(), value.into());
     }
+    endpoints::set_variables(&ctx.config.node.run_dir, server, &mut env);
     let mark = mark(&ctx.config.node.name, &server.name, start_number);
     env.insert(MARK.into(), mark.into());
     env
+}
+
+/// Said to one process alone.
+fn is_own(name: &str) -> bool {
+    NEVER_PASSED.contains(&name)
+        || NEVER_PASSED_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
 /// `*` at the end of a pattern stands for anything.
@@ -179,7 +191,7 @@ fn candidates(ctx: &Ctx, program: &str, env: &BTreeMap<OsString, OsString>) -> V
         .collect()
 }
 
-fn c_string(bytes: &[u8]) -> Result<CString, String> {
+pub(super) fn c_string(bytes: &[u8]) -> Result<CString, String> {
     CString::new(bytes)
         .map_err(|_| "the command or its environment contains a NUL byte".to_string())
 }

@@ -39,6 +39,8 @@ pub enum Source {
     Job(usize),
     /// The process that compresses logs.
     Compressor,
+    /// What a server says of itself.
+    Told(usize),
 }
 
 const NUMBER_BITS: u32 = 40;
@@ -65,6 +67,7 @@ impl Source {
             Source::Probe(number) => (20, number),
             Source::Job(number) => (21, number),
             Source::Compressor => (14, 0),
+            Source::Told(number) => (15, number),
         };
         Token(kind << NUMBER_BITS | number & NUMBER_MASK)
     }
@@ -90,6 +93,7 @@ impl Source {
             20 => Source::Probe(number),
             21 => Source::Job(number),
             14 => Source::Compressor,
+            15 => Source::Told(number),
             _ => return None,
         })
     }
@@ -118,6 +122,7 @@ mod tests {
             Source::Output(6),
             Source::Probe(7),
             Source::Job(8),
+            Source::Told(7),
             Source::Discarded(NUMBER_MASK),
         ] {
             assert_eq!(Source::of(source.token()), Some(source));

@@ -79,6 +79,7 @@ impl Shell {
             twin: self.ctx.twin.other(),
             secret: secret.clone(),
             active: Some(self.own),
+            endpoints: self.endpoints.names(),
             ..self.bequest()
         };
         let packed = bequest.pack().map_err(text)?;
@@ -96,6 +97,7 @@ impl Shell {
         if let Some([out, err]) = &self.ctx.inheritance {
             fds.extend([at(out, bequest::STDOUT), at(err, bequest::STDERR)]);
         }
+        fds.extend(self.endpoints.hand_over());
         // Its slot says nothing any more of the one before; what the child writes there stays.
         self.ctx.pulse.write_identity(bequest.twin.slot(), 0, 0);
         let (pid, fd) = self.spawn("standby", fds).map_err(text)?;
@@ -138,6 +140,7 @@ impl Shell {
             has_reports: self.reports.is_some(),
             active: None,
             left: Vec::new(),
+            endpoints: Vec::new(),
             wishes: String::new(),
         }
     }

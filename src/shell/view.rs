@@ -161,7 +161,7 @@ pub fn server_status(rec: &ServerRecord, clock: &Clock, tries: u32) -> ServerSta
             Phase::Locking { .. } => rec.reason.clone(),
             _ => None,
         },
-        status_text: None,
+        status_text: rec.status_text.clone(),
         checks: Vec::new(),
         cpu_seconds: usage.as_ref().map(|usage| usage.cpu_ms as f64 / 1000.0),
         rss_bytes: usage.as_ref().map(|usage| usage.rss_bytes),

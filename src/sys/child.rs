@@ -26,17 +26,59 @@ pub(super) type Stepped = Result<(), i32>;
 /// A null-terminated array of pointers, as execve(2) wants it.
 pub(super) struct Pointers<'a> {
     pointers: Vec<*const c_char>,
-    _texts: &'a [CString],
+    texts: &'a [CString],
+    /// `NAME=` with room for a number; the last pointers before the null are for them.
+    pids: Vec<Vec<u8>>,
 }
+
+/// Digits of the largest PID, and a NUL.
+const PID_ROOM: usize = 11;
 
 impl<'a> Pointers<'a> {
     pub(super) fn new(texts: &'a [CString]) -> Pointers<'a> {
         let ends = std::iter::once(std::ptr::null());
         Pointers {
             pointers: texts.iter().map(|text| text.as_ptr()).chain(ends).collect(),
-            _texts: texts,
+            texts,
+            pids: Vec::new(),
         }
     }
+
+    /// Also entries `NAME=PID` with the child's own number, which it writes itself.
+    pub(super) fn with_pids(texts: &'a [CString], names: &[&'static str]) -> Pointers<'a> {
+        let mut all = Pointers::new(texts);
+        let room = |name: &&str| [name.as_bytes(), b"=", &[0; PID_ROOM]].concat();
+        all.pids = names.iter().map(room).collect();
+        // Null until the child has written them.
+        all.pointers.extend(names.iter().map(|_| std::ptr::null::<c_char>()));
+        all
+    }
+
+    /// In the child: without it the entries with its number are not there.
+    pub(super) fn write_pids(&mut self) {
+        let pid = nix::unistd::getpid().as_raw().unsigned_abs();
+        let first = self.texts.len();
+        let places = self.pointers.iter_mut().skip(first);
+        for (place, text) in places.zip(&mut self.pids) {
+            let start = text.len().saturating_sub(PID_ROOM);
+            write_number(text.iter_mut().skip(start), pid);
+            *place = text.as_ptr().cast();
+        }
+    }
+}
+
+fn write_number<'a>(room: impl Iterator<Item = &'a mut u8>, number: u32) {
+    let mut digits = [0; 10];
+    let (mut rest, mut count) = (number, 0);
+    for digit in digits.iter_mut().rev() {
+        *digit = b'0' + (rest % 10) as u8;
+        (rest, count) = (rest / 10, count + 1);
+        if rest == 0 {
+            break;
+        }
+    }
+    let shown = digits.iter().skip(digits.len() - count);
+    room.zip(shown).for_each(|(place, digit)| *place = *digit);
 }
 
 /// Makes a child that runs `code`, and gives its number and its pidfd.

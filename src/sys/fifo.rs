@@ -12,6 +12,9 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
+/// Reads of one emptying.
+const DISCARDS_MAX: usize = 1_024;
+
 /// Makes a FIFO with `mode` (less the umask); one of ours that is there already is as good. For root
 /// that is everybody's: a server's FIFO belongs to the server's user, and only root writes to the
 /// directory of them.
@@ -55,6 +58,32 @@ pub fn open_fifo(path: &Path) -> io::Result<OwnedFd> {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
     }
     Ok(file.into())
+}
+
+/// Copies what is in a FIFO into `buffer` and leaves it there; gives its length. The FIFO must have
+/// been opened by [`open_fifo`].
+///
+/// # Errors
+/// Those of pipe2(2), tee(2) and read(2).
+pub fn look(fifo: &OwnedFd, buffer: &mut [u8]) -> io::Result<usize> {
+    let (out, into) = nix::unistd::pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
+    let flags = nix::fcntl::SpliceFFlags::SPLICE_F_NONBLOCK;
+    match nix::fcntl::tee(fifo, &into, buffer.len(), flags) {
+        Ok(0) | Err(Errno::EAGAIN) => return Ok(0),
+        other => other?,
+    };
+    Ok(nix::unistd::read(&out, buffer)?)
+}
+
+/// Empties a FIFO that was opened by [`open_fifo`].
+pub fn discard(fifo: &OwnedFd) {
+    let mut buffer = [0; 4_096];
+    // A pipe holds 64 KiB unless its owner made it larger.
+    for _ in 0..DISCARDS_MAX {
+        if !nix::unistd::read(fifo, &mut buffer).is_ok_and(|length| length > 0) {
+            return;
+        }
+    }
 }
 
 fn in_the_way(path: &Path, why: &str) -> io::Error {

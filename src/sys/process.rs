@@ -116,6 +116,22 @@ pub fn comm(pid: i32) -> io::Result<String> {
     Ok(stat(pid)?.comm)
 }
 
+/// The session that the process is in.
+///
+/// # Errors
+/// NotFound or ESRCH when there is none.
+pub fn session(pid: i32) -> io::Result<i32> {
+    Ok(stat(pid)?.session)
+}
+
+/// The user whose the process is; root for one that may not be looked into.
+///
+/// # Errors
+/// NotFound when there is none.
+pub fn uid(pid: i32) -> io::Result<u32> {
+    Ok(std::fs::metadata(format!("/proc/{pid}"))?.uid())
+}
+
 /// Processor time and memory of one process.
 ///
 /// # Errors

@@ -21,8 +21,8 @@ use std::fmt;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
-/// The number of the gate's descriptor in the child.
-const GATE: RawFd = 3;
+/// The first number that a server's own descriptors may have; behind them is the gate's.
+const FIRST: RawFd = 3;
 /// The byte that opens the gate.
 const OPEN: u8 = b'G';
 /// The child's word that it waits at the gate.
@@ -71,6 +71,12 @@ pub struct ServerSpec {
     pub lock: Option<CString>,
     /// It dies with this process, also after its exec.
     pub dies_with_parent: bool,
+    /// Sockets that it gets as the descriptors from 3 on.
+    pub sockets: Vec<RawFd>,
+    /// The FIFO to which it writes that it is ready, and the descriptor that it has there.
+    pub ready: Option<(RawFd, CString)>,
+    /// Variables that get its own PID.
+    pub pid_variables: Vec<&'static str>,
     /// Something could not be prepared: the child fails at once, so that this start counts and
     /// ends as any other one that fails.
     pub is_unprepared: bool,
@@ -95,6 +101,7 @@ pub enum Step {
     OomScore,
     Stdin,
     Output,
+    Ready,
     Limits,
     Nice,
     Groups,
@@ -106,7 +113,7 @@ pub enum Step {
     Exec,
 }
 
-const STEPS: [Step; 16] = [
+const STEPS: [Step; 17] = [
     Step::Prepare,
     Step::Setsid,
     Step::DeathSignal,
@@ -114,6 +121,7 @@ const STEPS: [Step; 16] = [
     Step::OomScore,
     Step::Stdin,
     Step::Output,
+    Step::Ready,
     Step::Limits,
     Step::Nice,
     Step::Groups,
@@ -136,6 +144,7 @@ impl Step {
             Step::OomScore => "oom score",
             Step::Stdin => "stdin",
             Step::Output => "output",
+            Step::Ready => "descriptor of readiness",
             Step::Limits => "limits",
             Step::Nice => "nice",
             Step::Groups => "groups",
@@ -182,11 +191,17 @@ pub fn spawn_server(spec: &ServerSpec) -> io::Result<Gated> {
     }
     let (gate, child_gate) =
         socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
-    let plan = Plan {
+    let sockets = spec.sockets.iter().copied().zip(FIRST..).collect::<Vec<_>>();
+    let free = FIRST.saturating_add(i32::try_from(sockets.len()).map_err(io::Error::other)?);
+    let ready = spec.ready.as_ref().map_or(FIRST, |(number, _)| number.saturating_add(1));
+    let mut plan = Plan {
         spec,
         argv: Pointers::new(&spec.argv),
-        env: Pointers::new(&spec.env),
+        env: Pointers::with_pids(&spec.env, &spec.pid_variables),
+        sockets,
+        free,
         gate: child_gate.as_raw_fd(),
+        gate_at: free.max(ready),
         parent: getpid().as_raw(),
     };
     // SAFETY: `Plan::run` only makes system calls with what was prepared above.
@@ -252,34 +267,59 @@ struct Plan<'a> {
     spec: &'a ServerSpec,
     argv: Pointers<'a>,
     env: Pointers<'a>,
+    /// (descriptor in the parent, its number here)
+    sockets: Vec<(RawFd, RawFd)>,
+    /// The number behind the sockets.
+    free: RawFd,
     gate: RawFd,
+    /// Its number here.
+    gate_at: RawFd,
     parent: i32,
 }
 
 impl Plan<'_> {
-    fn run(&self) -> Infallible {
+    fn run(&mut self) -> Infallible {
         // The first act: as long as this child holds copies of the parent's descriptors, it
         // keeps dead connections and other children's gates open. What is inherited goes with
         // them, so it is copied before.
-        if self.inherit_output().is_err() || child::move_to(self.gate, GATE).is_err() {
+        if self.inherit_output().is_err() || self.keep_own().is_err() {
             child::exit_now(127);
         }
-        child::close_all(GATE as libc::c_uint + 1, libc::c_uint::MAX);
+        self.env.write_pids();
         if let Err((step, Trouble { errno, detail })) = self.get_ready() {
-            fail(step, errno, detail);
+            self.fail(step, errno, detail);
         }
-        tell(&[READY]);
-        wait_at_gate();
+        self.tell(&[READY]);
+        self.wait_at_gate();
         // Behind the gate: a child that is not on record yet must not keep anybody waiting.
         if let Err(errno) = self.take_lock() {
-            fail(Step::Lock, errno, 0);
+            self.fail(Step::Lock, errno, 0);
         }
         if !self.spec.dies_with_parent {
             // It survives exec, and would end the server together with its node manager.
             let _ = set_pdeathsig(None);
         }
         let (errno, program) = self.exec();
-        fail(Step::Exec, errno, program)
+        self.fail(Step::Exec, errno, program)
+    }
+
+    /// Its sockets and the gate get their numbers; all else is closed.
+    fn keep_own(&mut self) -> Stepped {
+        // First out of the way of all numbers: one's number may be where another one is.
+        let above = self.gate_at.saturating_add(1);
+        for (source, _) in &mut self.sockets {
+            *source = child::copy_above(*source, above)?;
+        }
+        let gate = child::copy_above(self.gate, above)?;
+        for (source, number) in &self.sockets {
+            child::copy_to(*source, *number)?;
+        }
+        child::move_to(gate, self.gate_at)?;
+        if self.free < self.gate_at {
+            child::close_all(self.free as libc::c_uint, self.gate_at as libc::c_uint - 1);
+        }
+        child::close_all(above as libc::c_uint, libc::c_uint::MAX);
+        Ok(())
     }
 
     fn get_ready(&self) -> Result<(), (Step, Trouble)> {
@@ -301,6 +341,7 @@ impl Plan<'_> {
         let null = |target| child::open_as(c"/dev/null", OFlag::O_RDWR, Mode::empty(), target);
         null(0).map_err(at(Step::Stdin))?;
         self.open_output().map_err(at(Step::Output))?;
+        self.open_ready().map_err(at(Step::Ready))?;
         rights.set_limits().map_err(|trouble| (Step::Limits, trouble))?;
         rights.set_nice().map_err(at(Step::Nice))?;
         if rights.credentials.is_some() {
@@ -329,7 +370,7 @@ impl Plan<'_> {
             let mut message = [0; WAITS_BYTES];
             let all = [WAITS].into_iter().chain(device.to_le_bytes()).chain(inode.to_le_bytes());
             message.iter_mut().zip(all).for_each(|(byte, value)| *byte = value);
-            tell(&message);
+            self.tell(&message);
         })
     }
 
@@ -349,6 +390,42 @@ impl Plan<'_> {
         match &self.spec.stderr {
             Some(stderr) => open_as(stderr, 2, owner),
             None => child::copy_to(1, 2),
+        }
+    }
+
+    fn open_ready(&self) -> Stepped {
+        let Some((number, path)) = &self.spec.ready else { return Ok(()) };
+        let flags = OFlag::O_RDWR | OFlag::O_NOFOLLOW;
+        child::open_as(path, flags, Mode::empty(), *number)?;
+        match self.spec.rights.output_owner {
+            // So that it can open /dev/fd/N.
+            Some(uid) => child::give_to(*number, uid),
+            None => Ok(()),
+        }
+    }
+
+    /// Sends a message; if that fails the parent is dead, and the gate's end of file says so.
+    fn tell(&self, message: &[u8]) {
+        let _ = send(self.gate_at, message, MsgFlags::MSG_NOSIGNAL);
+    }
+
+    fn fail(&self, step: Step, errno: i32, detail: usize) -> ! {
+        let [e0, e1, e2, e3] = errno.to_le_bytes();
+        let [d0, d1, d2, d3] = (detail as u32).to_le_bytes();
+        let message: [u8; FAILED_BYTES] = [FAILED, step as u8, e0, e1, e2, e3, d0, d1, d2, d3];
+        self.tell(&message);
+        child::exit_now(127)
+    }
+
+    fn wait_at_gate(&self) {
+        let mut byte = [0];
+        loop {
+            match recv(self.gate_at, &mut byte, MsgFlags::empty()) {
+                Ok(1) if byte == [OPEN] => return,
+                Err(Errno::EINTR) => {}
+                // The parent is gone or has given up: nothing may run.
+                _ => child::kill_self(),
+            }
         }
     }
 
@@ -387,31 +464,6 @@ fn open_as(output: &Stdout, target: RawFd, owner: Option<u32>) -> Stepped {
     match (output, owner) {
         (Stdout::Fifo(_), Some(uid)) => child::give_to(target, uid),
         _ => Ok(()),
-    }
-}
-
-/// Sends a message; if that fails the parent is dead, and the gate's end of file says so.
-fn tell(message: &[u8]) {
-    let _ = send(GATE, message, MsgFlags::MSG_NOSIGNAL);
-}
-
-fn fail(step: Step, errno: i32, detail: usize) -> ! {
-    let [e0, e1, e2, e3] = errno.to_le_bytes();
-    let [d0, d1, d2, d3] = (detail as u32).to_le_bytes();
-    let message: [u8; FAILED_BYTES] = [FAILED, step as u8, e0, e1, e2, e3, d0, d1, d2, d3];
-    tell(&message);
-    child::exit_now(127)
-}
-
-fn wait_at_gate() {
-    let mut byte = [0];
-    loop {
-        match recv(GATE, &mut byte, MsgFlags::empty()) {
-            Ok(1) if byte == [OPEN] => return,
-            Err(Errno::EINTR) => {}
-            // The parent is gone or has given up: nothing may run.
-            _ => child::kill_self(),
-        }
     }
 }
 

@@ -130,6 +130,9 @@ pub fn shell_spec(script: &str) -> ServerSpec {
         rights: Rights::default(),
         lock: None,
         dies_with_parent: false,
+        sockets: Vec::new(),
+        ready: None,
+        pid_variables: Vec::new(),
         is_unprepared: false,
     }
 }

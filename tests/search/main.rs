@@ -22,7 +22,8 @@ const STATES_MAX: usize = 20_000_000;
 const ALONE: Setting = Setting { has_standby: false, link: LinkPace::AtOnce, is_checked: false };
 const PAIR: Setting = Setting { has_standby: true, link: LinkPace::AtOnce, is_checked: false };
 const LATE: Setting = Setting { has_standby: true, link: LinkPace::Late, is_checked: false };
-const ONE_BY_ONE: Setting = Setting { has_standby: true, link: LinkPace::OneByOne, is_checked: false };
+const ONE_BY_ONE: Setting =
+    Setting { has_standby: true, link: LinkPace::OneByOne, is_checked: false };
 
 /// The server is asked whether it is ready, and well.
 const CHECKED: Setting = Setting { is_checked: true, ..ALONE };

@@ -136,9 +136,7 @@ fn meaning(pair: &Pair, twin: &Twin, timer: Timer) -> Firing {
             Some(Phase::Stopping { killed, .. }) => unless_early(!killed || is_calm),
             _ => Firing::Plain,
         },
-        Timer::Checks(_) => {
-            unless_early(!twin.has(|event| matches!(event, Event::Probed { .. })))
-        }
+        Timer::Checks(_) => unless_early(!twin.has(|event| matches!(event, Event::Probed { .. }))),
     }
 }
 

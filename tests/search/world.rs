@@ -252,13 +252,21 @@ impl Pair {
     }
 
     pub fn start_active(&mut self, revives: bool) {
-        let node =
-            Node::first(NOW, pair_plan(self.setting.has_standby), vec![server_plan(self.setting.is_checked)], revives);
+        let node = Node::first(
+            NOW,
+            pair_plan(self.setting.has_standby),
+            vec![server_plan(self.setting.is_checked)],
+            revives,
+        );
         self.add_twin(node, None);
     }
 
     pub fn start_standby(&mut self, parent: i32) -> i32 {
-        let node = Node::standby(NOW, pair_plan(self.setting.has_standby), vec![server_plan(self.setting.is_checked)]);
+        let node = Node::standby(
+            NOW,
+            pair_plan(self.setting.has_standby),
+            vec![server_plan(self.setting.is_checked)],
+        );
         self.add_twin(node, Some(parent))
     }
 

@@ -82,6 +82,7 @@ impl Servers {
             }
             Step::Groups | Step::Group | Step::User => credentials_text(step, account, &cause),
             Step::Lock => lock_text(config, errno, &cause),
+            Step::Ready => format!("cannot open the FIFO of its readiness: {cause}"),
             other => format!("cannot start: step {other}: {cause}"),
         }
     }
@@ -139,7 +140,7 @@ fn exec_text(
             "cannot execute {first}: not found in the PATH of the server (errno {errno})"
         );
     }
-    let tried = spec::spec(ctx, config, start_number).ok();
+    let tried = spec::spec(ctx, config, start_number, Vec::new()).ok();
     let path = tried.and_then(|(spec, _)| spec.programs.get(detail).cloned());
     let path = path.map_or(first, |path| path.to_string_lossy().into_owned());
     format!("cannot execute {path}: {cause}")
