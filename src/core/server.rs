@@ -132,6 +132,7 @@ impl ServerRecord {
             status_text: None,
             lost: false,
             held: None,
+            disabled: false,
         }
     }
 }
@@ -364,6 +365,10 @@ impl Server {
     pub(super) fn admit(&mut self, now: Ms, steps: &mut Steps) {
         if self.rec.phase != Phase::Queued {
             return;
+        }
+        if self.rec.disabled {
+            self.rec.wanted = Wanted::Down;
+            return self.enter(Phase::Down, steps);
         }
         self.rec.start_number += 1;
         self.rec.adopted = false;

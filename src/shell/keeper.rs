@@ -310,6 +310,7 @@ impl KeeperShell {
             active: None,
             left: Vec::new(),
             wishes: String::new(),
+            enabling: Vec::new(),
         };
         let packed = bequest.pack()?;
         let (argv, env) = bequest::command("active", &self.config)?;

@@ -8,6 +8,7 @@ pub mod bequest;
 pub mod compress;
 mod control;
 mod ctx;
+pub mod enabling;
 pub mod guard;
 mod identity;
 pub mod keeper;
@@ -93,6 +94,7 @@ pub struct Shell {
     asked: BTreeMap<ClientId, crate::core::ask::Verb>,
     mover: Option<i32>,
     wishes: wishes::WishSaver,
+    disabled: enabling::DisabledList,
     compressor: compress::Compressor,
     pair_file: notes::PairFileWriter,
     exit: Option<u8>,
@@ -249,6 +251,7 @@ impl Shell {
             asked: BTreeMap::new(),
             mover: None,
             wishes: wishes::WishSaver::default(),
+            disabled: enabling::DisabledList::default(),
             compressor: compress::Compressor::default(),
             pair_file,
             exit: None,

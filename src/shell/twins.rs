@@ -139,6 +139,7 @@ impl Shell {
             active: None,
             left: Vec::new(),
             wishes: String::new(),
+            enabling: Vec::new(),
         }
     }
 
