@@ -4,8 +4,9 @@
 
 use nodemanager::cli::args::{self, Args, Command, Common, Down, Logs, Names};
 use nodemanager::cli::control::{self, Action, Options, Servers};
+use nodemanager::cli::enable::{self, Change};
 use nodemanager::cli::logs::{self, LogsOptions, choose};
-use nodemanager::cli::{Failure, exit, print, status};
+use nodemanager::cli::{Failure, exit, print, rolling, status};
 use nodemanager::config::{self, Config, Unset};
 use nodemanager::launch::{self, Inner};
 use nodemanager::offline;
@@ -73,7 +74,23 @@ fn command(args: Args, config: Config, out: &mut dyn Write, err: &mut dyn Write)
         },
         Command::Start(names) => act(&config, Action::Start, names, &common, out, err),
         Command::Stop(down) => act_down(&config, Action::Stop, down, &common, out, err),
-        Command::Restart(down) => act_down(&config, Action::Restart, down, &common, out, err),
+        Command::Restart { down, rolling: false } => {
+            act_down(&config, Action::Restart, down, &common, out, err)
+        }
+        Command::Restart { down, rolling: true } => {
+            let options = Options { dependants: down.dependants(), ..options(&common) };
+            rolling::restart(&launch::client(&config), &down.names.names, options, out, err)
+        }
+        Command::Reload(names) => act(&config, Action::Reload, names, &common, out, err),
+        Command::Enable { names, now } => {
+            let change = Change { names: names.names, is_enabled: true, now };
+            enable::enable(&launch::client(&config), &config, change, options(&common), out, err)
+        }
+        Command::Disable { down, now } => {
+            let options = Options { dependants: down.dependants(), ..options(&common) };
+            let change = Change { names: down.names.names, is_enabled: false, now };
+            enable::enable(&launch::client(&config), &config, change, options, out, err)
+        }
         Command::Kill(names) => act(&config, Action::Kill, names, &common, out, err),
         Command::Reset(names) => act(&config, Action::Reset, names, &common, out, err),
         Command::Signal { signal, names } => {
@@ -109,6 +126,7 @@ fn warnings(config: &Config, err: &mut dyn Write) -> u8 {
     for warning in &config.warnings {
         print(err, &format!("warning: {warning}\n"), exit::DONE);
     }
+    enable::warn_of_list(config, err);
     let checked = launch::check_fits(config).and_then(|()| launch::check_rights(config));
     match checked {
         Ok(()) => exit::DONE,

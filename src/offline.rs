@@ -10,6 +10,7 @@ use crate::core::record::Record;
 use crate::core::{Entry, Identity, NodeRecord, ServerRecord, Wanted};
 use crate::journal;
 use crate::shell::view::{Clock, server_status, with_programs};
+use crate::state::disabled;
 use crate::sys::pidfd::{self, Verified};
 use crate::sys::process;
 use std::collections::BTreeMap;
@@ -81,7 +82,7 @@ impl Records {
             active: None,
             standby: None,
             keeper: None,
-            servers: with_programs(servers, config),
+            servers: with_list(with_programs(servers, config), config),
         }
     }
 
@@ -142,6 +143,16 @@ impl Records {
         let is_all_gone = living.is_empty();
         (lines, is_all_gone)
     }
+}
+
+/// The list of disabled servers is the authority, not what the journal knew of it.
+fn with_list(mut servers: Vec<api::ServerStatus>, config: &Config) -> Vec<api::ServerStatus> {
+    if let Ok(names) = disabled::read(&config.node.state_dir) {
+        for server in &mut servers {
+            server.enabled = !names.contains(&server.name);
+        }
+    }
+    servers
 }
 
 fn is_group_gone(fd: &OwnedFd, process: &Identity) -> bool {

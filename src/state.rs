@@ -1,7 +1,10 @@
-//! What outlives a reboot: the remembered wishes of servers with `autoStart = "remember"`.
+//! What outlives a reboot: the remembered wishes of servers with `autoStart = "remember"`, and the
+//! list of disabled servers.
 //!
 //! Must not be written in the loop: the write is synced to the disk, and a disk can be slow. A
 //! text file, one server a line: `up web`, `down mailer`.
+
+pub mod disabled;
 
 use nix::fcntl::{Flock, FlockArg};
 use std::collections::BTreeMap;

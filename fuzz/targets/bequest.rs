@@ -73,6 +73,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
         left: vec![("a".to_string(), process)],
         endpoints: vec![Endpoint { server: "a".to_string(), listen: None }],
         wishes: "up a\n".to_string(),
+        enabling: Vec::new(),
     };
     let whole = bequest.to_bytes().expect("a bequest");
     vec![whole[..whole.len() - 9].to_vec(), whole]

@@ -78,7 +78,31 @@ pub enum Command {
     /// Stop servers and wait until they are gone
     Stop(Down),
     /// Stop servers and start them again
-    Restart(Down),
+    Restart {
+        #[command(flatten)]
+        down: Down,
+        /// One after the other, each RUNNING again before the next; stops at the first that fails
+        #[arg(long)]
+        rolling: bool,
+    },
+    /// Make servers read their configuration again, as their key `reload` says
+    Reload(Names),
+    /// Let servers be started again; this starts none of them without --now
+    Enable {
+        #[command(flatten)]
+        names: Names,
+        /// Start them too
+        #[arg(long)]
+        now: bool,
+    },
+    /// Let nothing start servers until they are enabled; what runs, runs on without --now
+    Disable {
+        #[command(flatten)]
+        down: Down,
+        /// Stop them too
+        #[arg(long)]
+        now: bool,
+    },
     /// Send a signal to servers
     Signal {
         /// A name (HUP, SIGHUP) or a number

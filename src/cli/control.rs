@@ -1,4 +1,4 @@
-//! `start`, `stop`, `restart`, `signal`, `kill`, `reset`, `wait` and `shutdown`: asks, prints what
+//! `start`, `stop`, `restart`, `reload`, `signal`, `kill`, `reset`, `wait` and `shutdown`: asks, prints what
 //! came of it, and returns the exit status.
 //!
 //! Must not decide what is possible: the active does, and says why not.
@@ -25,6 +25,9 @@ pub enum Action {
     Signal(String),
     Kill,
     Reset,
+    Reload,
+    Enable,
+    Disable,
     Wait(Goal),
 }
 
@@ -38,6 +41,9 @@ impl Action {
             Action::Signal(_) => "signal",
             Action::Kill => "kill",
             Action::Reset => "reset",
+            Action::Reload => "reload",
+            Action::Enable => "enable",
+            Action::Disable => "disable",
             Action::Wait(_) => "wait",
         }
     }
@@ -78,9 +84,19 @@ pub fn act(
         Ok(answer) => answer,
         Err(failure) => return failure.print(err),
     };
+    show(&answer, options, out, err)
+}
+
+/// Prints what came of a request; returns the exit status.
+pub(super) fn show(
+    answer: &Answer,
+    options: Options,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> u8 {
     let exit = exit::worst(answer.results.iter().map(|result| result.exit).chain([answer.exit]));
     if options.json {
-        return print_json(&answer, exit, out, err);
+        return print_json(answer, exit, out, err);
     }
     let (done, failed): (Vec<_>, Vec<_>) = answer.results.iter().partition(|result| result.ok);
     let lines = |results: Vec<&ServerResult>| results.into_iter().map(lines_of).collect::<String>();
@@ -88,7 +104,11 @@ pub fn act(
     print(err, &lines(failed), exit)
 }
 
-fn ask(
+/// Asks for `action` on the servers that `names` means.
+///
+/// # Errors
+/// There is no answer, or it is an error.
+pub(super) fn ask(
     client: &Client,
     action: &Action,
     names: Vec<String>,
@@ -98,7 +118,14 @@ fn ask(
     match action {
         Action::Signal(name) => signal = Some(name.clone()),
         Action::Wait(what) => goal = Some(*what),
-        Action::Start | Action::Stop | Action::Restart | Action::Kill | Action::Reset => {}
+        Action::Start
+        | Action::Stop
+        | Action::Restart
+        | Action::Kill
+        | Action::Reset
+        | Action::Reload
+        | Action::Enable
+        | Action::Disable => {}
     }
     let (wait, dependants) = (!options.no_wait, options.dependants);
     let ask = Ask { id: request_id()?, names, wait, signal, goal, dependants };

@@ -5,7 +5,9 @@
 pub mod args;
 pub mod client;
 pub mod control;
+pub mod enable;
 pub mod logs;
+pub mod rolling;
 pub mod status;
 #[cfg(test)]
 mod test_server;

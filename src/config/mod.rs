@@ -159,6 +159,8 @@ pub struct ServerConfig {
     pub health: Vec<HealthCheck>,
     pub restart: Policy,
     pub stop: Stop,
+    /// How it is told to read its own configuration again.
+    pub reload: Option<Reload>,
     pub output: Output,
     pub identity: identity::Identity,
     /// What the node manager listens at for it, in the order of its descriptors.
@@ -244,6 +246,13 @@ pub enum AutoStart {
 pub struct Stop {
     pub signal: i32,
     pub timeout_ms: u64,
+}
+
+/// How a server is told to read its own configuration again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Reload {
+    pub signal: i32,
 }
 
 /// The resolved paths and servers, one a line, for people to read.

@@ -65,6 +65,7 @@ pub const SERVER_KEYS: &[&str] = &[
     "socket",
     "restart",
     "stop",
+    "reload",
     "output",
     "user",
     "group",
@@ -90,6 +91,8 @@ pub const RESTART_KEYS: &[&str] = &[
     "noRestartCodes",
 ];
 pub const STOP_KEYS: &[&str] = &["signal", "timeout"];
+/// The keys of a server's reload table.
+pub const RELOAD_KEYS: &[&str] = &["signal"];
 pub const OUTPUT_KEYS: &[&str] =
     &["to", "stderr", "maxSize", "maxFiles", "maxAge", "compress", "timestamps"];
 pub const DEPENDENCY_KEYS: &[&str] = &["name", "onFailure"];
@@ -121,6 +124,7 @@ pub const SECTIONS: &[(&str, &[&str])] = &[
     ("[[server]]", SERVER_KEYS),
     ("restart of a [[server]]", RESTART_KEYS),
     ("stop of a [[server]]", STOP_KEYS),
+    ("reload of a [[server]]", RELOAD_KEYS),
     ("output of a [[server]]", OUTPUT_KEYS),
     ("ready of a [[server]]", READY_KEYS),
     ("health of a [[server]]", HEALTH_KEYS),

@@ -9,9 +9,11 @@ use super::identity::identity;
 use super::instances::{Instance, Instances};
 use super::policy::policy;
 use super::reader::{self, Reader, Refused};
-use super::sections::{OUTPUT_KEYS, RESTART_KEYS, SERVER_KEYS, STOP_KEYS, is_name, name};
+use super::sections::{
+    OUTPUT_KEYS, RELOAD_KEYS, RESTART_KEYS, SERVER_KEYS, STOP_KEYS, is_name, name,
+};
 use super::units::{is_signal, parse_signal, quoted};
-use super::{AutoStart, OutputTo, Program, Readiness, ServerConfig, Stop, output, sockets};
+use super::{AutoStart, OutputTo, Program, Readiness, Reload, ServerConfig, Stop, output, sockets};
 use crate::core::plan::Kind;
 use crate::core::restart::Policy;
 use std::collections::{BTreeMap, BTreeSet};
@@ -164,6 +166,7 @@ fn server(
         health: health(keys),
         restart: policy(&keys.inner("restart", RESTART_KEYS), default),
         stop: stop(&keys.inner("stop", STOP_KEYS)),
+        reload: reload(keys),
         output: output::output(&keys.inner("output", OUTPUT_KEYS)),
         identity: identity(keys),
         sockets: sockets::sockets(keys, &instance.name),
@@ -240,14 +243,28 @@ fn auto_start(value: &DeValue<'_>) -> Result<AutoStart, Refused> {
     }
 }
 
-fn stop(keys: &Reader<'_>) -> Stop {
-    let signal = |value: &DeValue<'_>| match (value.as_str(), reader::integer(value)) {
+fn signal(value: &DeValue<'_>) -> Result<i32, Refused> {
+    match (value.as_str(), reader::integer(value)) {
         (Some(text), _) => parse_signal(text).map_err(reader::is_refused),
         (_, number) => number
             .and_then(|number| i32::try_from(number).ok())
             .filter(|number| is_signal(*number))
             .ok_or(Refused::NotWanted),
-    };
+    }
+}
+
+/// There is no default: SIGHUP ends a program that does not know it.
+fn reload(keys: &Reader<'_>) -> Option<Reload> {
+    keys.value("reload")?;
+    let table = keys.inner("reload", RELOAD_KEYS);
+    let set = table.get("signal", "a signal such as \"SIGHUP\"", signal);
+    if table.value("signal").is_none() {
+        keys.error("reload", "has no signal: reload = { signal = \"SIGHUP\" }".to_owned());
+    }
+    Some(Reload { signal: set? })
+}
+
+fn stop(keys: &Reader<'_>) -> Stop {
     Stop {
         signal: keys.get("signal", "a signal such as \"SIGTERM\"", signal).unwrap_or(libc::SIGTERM),
         timeout_ms: keys.duration("timeout", "10s", 10_000),

@@ -108,6 +108,7 @@ ready = { delay = "3s" }
 startTimeout = "5m"
 health = { watchdog = "30s" }
 stop = { signal = "INT", timeout = "20s" }
+reload = { signal = "USR1" }
 output = { to = "pipe", stderr = "separate", maxSize = "64K", maxFiles = 3, maxAge = "7d", compress = true, timestamps = true }"#,
     );
     let others = "[[server]]\nname = \"db\"\ncommand = \"x\"\n\
@@ -150,6 +151,7 @@ output = { to = "pipe", stderr = "separate", maxSize = "64K", maxFiles = 3, maxA
             no_restart_codes: vec![78],
         },
         stop: Stop { signal: libc::SIGINT, timeout_ms: 20_000 },
+        reload: Some(Reload { signal: libc::SIGUSR1 }),
         output: Output {
             to: OutputTo::Pipe,
             stderr: Stderr::Separate,

@@ -21,6 +21,12 @@ pub enum Verb {
     Restart,
     Reset,
     Signal(i32),
+    /// The signal that makes it read its configuration again.
+    Reload,
+    /// Answers what became of it: `Event::Disabled` came before.
+    Enable,
+    /// As `Enable`.
+    Disable,
     /// Only waits until its process exists.
     WaitUp,
     /// Only waits until it is RUNNING.
@@ -108,7 +114,12 @@ impl Server {
         match goal.verb {
             Verb::Start | Verb::Restart => self.outcome_of_start(goal),
             Verb::Stop | Verb::Kill => self.outcome_of_stop(),
-            Verb::Reset | Verb::Signal(_) | Verb::Shutdown { .. } => Some(self.well("done")),
+            Verb::Reset
+            | Verb::Signal(_)
+            | Verb::Reload
+            | Verb::Enable
+            | Verb::Disable
+            | Verb::Shutdown { .. } => Some(self.well("done")),
             Verb::WaitUp => match &self.rec.phase {
                 Phase::Settling { process, .. }
                 | Phase::Unready { process, .. }
@@ -139,6 +150,7 @@ impl Server {
             }
             Phase::Exited => Some(self.well(&self.failed_text())),
             Phase::Failed | Phase::Backoff { .. } => Some(self.badly(&self.failed_text())),
+            Phase::Down if self.rec.disabled => Some(self.badly(&self.disabled_text())),
             Phase::Down if self.rec.wanted == Wanted::Down => {
                 Some(self.badly("stopped by another request"))
             }
@@ -173,6 +185,26 @@ impl Server {
             Some(last) => self.well(&format!("STOPPED ({})", exit_text(last.exit))),
             None => self.well("STOPPED"),
         })
+    }
+
+    /// What a start of a disabled server is told.
+    pub fn disabled_text(&self) -> String {
+        format!("disabled, so nothing starts it; `nodemanager enable --now {}`", self.rec.name)
+    }
+
+    /// What a request to enable or disable it is told.
+    pub fn outcome_of_enabling(&self, is_enabled: bool) -> Outcome {
+        if self.rec.disabled == is_enabled {
+            let text = "the list of disabled servers could not be written, or was changed by                         somebody else at once; see the log";
+            return self.badly(text);
+        }
+        match (is_enabled, self.rec.phase.process()) {
+            (true, _) => self.well("enabled"),
+            (false, None) => self.well("disabled"),
+            (false, Some(process)) => {
+                self.well(&format!("disabled; PID {} runs on until it ends", process.pid))
+            }
+        }
     }
 
     fn failed_text(&self) -> String {

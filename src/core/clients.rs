@@ -11,13 +11,16 @@ use super::time::Ms;
 use super::{Action, ClientId, Scope, ServerId};
 use std::collections::BTreeSet;
 
+const NO_RELOAD: &str = "its configuration does not say how: set reload = { signal = \"SIGHUP\" }";
+
 impl Node {
     pub(super) fn on_ask(&mut self, now: Ms, ask: Ask) {
         if let Verb::Shutdown { stop_servers, force } = ask.verb {
             return self.ask_to_end(now, ask, stop_servers, force);
         }
         let only_waits = matches!(ask.verb, Verb::WaitUp | Verb::WaitReady | Verb::WaitDown);
-        if !only_waits && self.refuses_while_ending(&ask) {
+        let only_lists = matches!(ask.verb, Verb::Enable | Verb::Disable);
+        if !only_waits && !only_lists && self.refuses_while_ending(&ask) {
             return;
         }
         let servers = match self.reach(&ask) {
@@ -58,8 +61,10 @@ impl Node {
         if let Some(mark) = server.mark(&ask.id) {
             let goal = Goal { verb, since: mark.start_number };
             return match (verb, mark.done) {
-                (Verb::Signal(_), true) => Err(server.outcome_now(Ended::Well, "sent")),
-                (Verb::Signal(_), false) => Err(server.outcome_now(
+                (Verb::Signal(_) | Verb::Reload, true) => {
+                    Err(server.outcome_now(Ended::Well, "sent"))
+                }
+                (Verb::Signal(_) | Verb::Reload, false) => Err(server.outcome_now(
                     Ended::MaybeSent,
                     "may have been sent: the active died in between",
                 )),
@@ -68,6 +73,12 @@ impl Node {
         }
         if matches!(verb, Verb::WaitUp | Verb::WaitReady | Verb::WaitDown) {
             return Ok(Goal { verb, since: server.rec.start_number });
+        }
+        if matches!(verb, Verb::Enable | Verb::Disable) {
+            return Err(server.outcome_of_enabling(verb == Verb::Enable));
+        }
+        if server.rec.disabled && matches!(verb, Verb::Start | Verb::Restart) {
+            return Err(server.outcome_now(Ended::Badly, &server.disabled_text()));
         }
         if verb == Verb::Restart && matches!(server.rec.phase, Phase::Verifying { .. }) {
             let text = "its process is still being told apart from others; try again";
@@ -79,6 +90,12 @@ impl Node {
         }
         if let Verb::Signal(signal) = verb {
             return Err(self.send_signal(ask, id, signal));
+        }
+        if verb == Verb::Reload {
+            return Err(match server.plan.reload_signal {
+                Some(signal) => self.send_signal(ask, id, signal),
+                None => server.outcome_now(Ended::Badly, NO_RELOAD),
+            });
         }
         server.add_mark(&ask.id, true);
         let since = server.rec.marks.last().map_or(0, |mark| mark.start_number);
@@ -95,6 +112,9 @@ impl Node {
             Verb::Kill => self.with_server(id, |server, steps| server.kill(now, steps)),
             Verb::Reset => self.with_server(id, |server, steps| server.reset(steps)),
             Verb::Signal(_)
+            | Verb::Reload
+            | Verb::Enable
+            | Verb::Disable
             | Verb::WaitUp
             | Verb::WaitReady
             | Verb::WaitDown

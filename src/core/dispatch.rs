@@ -8,12 +8,12 @@ use super::ending::{Resume, believed, resume, wanted_in_new_life};
 use super::node::{Node, Role, Timer};
 use super::promotion::{Known, Promotion, know, new_life};
 use super::record::{Cause, Identity, NodeRecord, Phase, ServerRecord, Takeover};
-use super::server::Server;
+use super::server::{Server, Step};
 use super::standby::State;
 use super::time::Ms;
 use super::watch::HANGS_WINDOW_MS;
 use super::{Action, Event, Exit, Note, Recovered, ServerId, ServerPlan, Wanted};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Hangs that are remembered.
 const HANGS_MAX: usize = 8;
@@ -89,6 +89,7 @@ impl Node {
                     self.on_recorded(now, seq);
                 }
             }
+            Event::Disabled { names } => self.on_disabled(now, &names),
             Event::Asked(ask) => self.on_ask(now, ask),
             Event::ClientGone { client } => self.forget_client(client),
             Event::Status { pid, start_ticks, exit } => self.on_status(now, pid, start_ticks, exit),
@@ -225,6 +226,7 @@ impl Node {
         let Some(promotion) = self.promotion.take() else { return };
         let (same_boot, was_found) = (recovered.same_boot, !recovered.entries.is_empty());
         let (incomplete, end_asked) = (recovered.incomplete, recovered.end_asked);
+        let disabled = recovered.disabled.clone();
         let copy = std::mem::take(&mut self.watch.copy);
         let Known { node, servers, seq } = know(recovered, copy);
         self.seq = seq + 1;
@@ -267,6 +269,7 @@ impl Node {
         }
         for id in self.ids() {
             self.with_server(id, |server, steps| server.adopt(now, steps));
+            self.disable_adopted(now, id, disabled.as_ref());
         }
         if resume == Resume::GoOn {
             self.begin_ending(now);
@@ -336,6 +339,33 @@ impl Node {
         let server = Server { id, plan, rec, checks: Checks::default() };
         self.timers.set(Timer::Server(id), server.deadline());
         self.servers.push(server);
+    }
+
+    /// Before anything is started: the list may have changed while nobody was active.
+    fn disable_adopted(&mut self, now: Ms, id: ServerId, disabled: Option<&BTreeSet<String>>) {
+        let rec = &self.servers[id.0].rec;
+        match disabled.map_or(rec.disabled, |names| names.contains(&rec.name)) {
+            true => self.with_server(id, |server, steps| server.disable(now, steps)),
+            false => self.with_server(id, |server, steps| server.enable(steps)),
+        }
+    }
+
+    /// The list of disabled servers, whole, as it is now.
+    fn on_disabled(&mut self, now: Ms, names: &BTreeSet<String>) {
+        for id in self.ids() {
+            let rec = &self.servers[id.0].rec;
+            let is_enabled = !names.contains(&rec.name);
+            if rec.disabled != is_enabled {
+                continue;
+            }
+            self.with_server(id, |server, steps| {
+                steps.push(Step::Do(Action::Note(Note::Enabling { server: id, is_enabled })));
+                match is_enabled {
+                    true => server.enable(steps),
+                    false => server.disable(now, steps),
+                }
+            });
+        }
     }
 
     fn ending_told_standby(&self) -> bool {

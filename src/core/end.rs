@@ -209,6 +209,16 @@ impl Server {
                 self.rec.reason = None;
                 self.enter(Phase::Down, steps);
             }
+            (Wanted::Up, _) if self.rec.disabled => {
+                let exit = self.rec.last_exit.as_ref().map(|last| exit_text(last.exit));
+                self.rec.reason = match why {
+                    Why::Ended | Why::Clearing => exit,
+                    Why::Failing => self.rec.reason.take(),
+                    Why::Asked | Why::Restart | Why::NeverRan | Why::Need => None,
+                };
+                self.rec.wanted = Wanted::Down;
+                self.enter(Phase::Down, steps);
+            }
             (Wanted::Up, _) if held == Some(Held::Restart) => self.begin_start(),
             (Wanted::Up, Why::Asked | Why::Restart | Why::NeverRan) => self.begin_start(),
             (Wanted::Up, Why::Need) => {

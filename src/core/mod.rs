@@ -34,6 +34,7 @@ pub use time::Ms;
 
 use ask::{Ask, Outcome};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 /// A server's place in the node's list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -79,6 +80,8 @@ pub struct Recovered {
     pub survivors: Vec<Survivor>,
     /// What the memory that outlives both twins says of the pair's end.
     pub end_asked: Option<EndAsked>,
+    /// The servers that are disabled; `None` when the list can't be read.
+    pub disabled: Option<BTreeSet<String>>,
 }
 
 /// Somebody asked for the end of the pair that is served now. Once said it stays: an end is never
@@ -192,6 +195,10 @@ pub enum Event {
     /// The standby has it.
     Acked {
         seq: u64,
+    },
+    /// The list of disabled servers was read anew.
+    Disabled {
+        names: BTreeSet<String>,
     },
     // ---- clients
     Asked(Ask),
@@ -406,6 +413,11 @@ pub enum Note {
     NeedLost {
         server: ServerId,
         need: ServerId,
+    },
+    /// It was disabled or enabled.
+    Enabling {
+        server: ServerId,
+        is_enabled: bool,
     },
     /// An essential server was given up, so the pair ends.
     EssentialFailed(ServerId),

@@ -178,7 +178,9 @@ impl Node {
             let back = self.servers[need.0].rec.phase.process();
             let is_newer = kind == OnFailure::Restart
                 && process.zip(back).is_some_and(|(own, back)| own.start_ticks >= back.start_ticks);
-            if on_failure != kind || !is_up || is_newer {
+            // One that is disabled would not come back.
+            let stays = kind == OnFailure::Restart && self.servers[id.0].rec.disabled;
+            if on_failure != kind || !is_up || is_newer || stays {
                 continue;
             }
             let name = &self.servers[need.0].rec.name;
@@ -248,6 +250,11 @@ impl Node {
             return None;
         }
         let name = &need.rec.name;
+        if need.rec.disabled {
+            let text =
+                format!("waits for {name}, which is disabled; `nodemanager enable --now {name}`");
+            return Some(server.outcome_now(Ended::Badly, &text));
+        }
         let state = match &need.rec.phase {
             Phase::Failed => "is FAILED",
             Phase::Backoff { .. } => "failed and is tried again",
@@ -330,7 +337,8 @@ impl Node {
                     continue;
                 }
                 ahead.push(need);
-                if self.servers[need.0].rec.wanted == Wanted::Down {
+                let rec = &self.servers[need.0].rec;
+                if rec.wanted == Wanted::Down && !rec.disabled {
                     self.with_server(need, |server, steps| server.start(steps));
                 }
             }

@@ -86,6 +86,43 @@ impl Server {
         steps.push(Step::Save);
     }
 
+    /// Nothing starts it any more. What runs as a server runs on, and is not started again when it
+    /// ends; so without a process it is not wanted up.
+    pub fn disable(&mut self, now: Ms, steps: &mut Steps) {
+        let was_disabled = std::mem::replace(&mut self.rec.disabled, true);
+        match self.rec.phase {
+            // What follows their end is decided when it comes.
+            Phase::Execing { .. }
+            | Phase::Settling { .. }
+            | Phase::Unready { .. }
+            | Phase::Up { .. }
+            | Phase::Reaping { .. }
+            | Phase::Stopping { .. }
+            | Phase::Verifying { .. } => {
+                if !was_disabled {
+                    steps.push(Step::Save);
+                }
+            }
+            Phase::Down if was_disabled && self.rec.wanted == Wanted::Down => {}
+            Phase::Down
+            | Phase::Queued
+            | Phase::Spawning { .. }
+            | Phase::AtGate { .. }
+            | Phase::Locking { .. }
+            | Phase::Waiting { .. }
+            | Phase::Backoff { .. }
+            | Phase::Failed
+            | Phase::Exited => self.stop(now, steps),
+        }
+    }
+
+    /// It may be started again, which is for somebody to ask, or for the next life.
+    pub fn enable(&mut self, steps: &mut Steps) {
+        if std::mem::replace(&mut self.rec.disabled, false) {
+            steps.push(Step::Save);
+        }
+    }
+
     /// Down for good, or down and up again, once nobody that goes down too needs it any more.
     pub fn hold(&mut self, order: Held, steps: &mut Steps) {
         self.rec.wanted = match order {

@@ -24,6 +24,8 @@ pub struct ServerPlan {
     pub policy: Policy,
     pub stop_signal: i32,
     pub stop_timeout_ms: u64,
+    /// What makes it read its configuration again.
+    pub reload_signal: Option<i32>,
     /// Its start waits until these are ready.
     pub needs: Vec<Need>,
     /// When it is FAILED the pair ends.
@@ -108,6 +110,7 @@ impl ServerPlan {
             policy: Policy::never(),
             stop_signal: SIGTERM,
             stop_timeout_ms: 10_000,
+            reload_signal: None,
             needs: Vec::new(),
             essential: false,
             left_over: false,

@@ -255,6 +255,7 @@ pub fn new_life(old: ServerRecord, auto_start: bool) -> ServerRecord {
         started_at: old.started_at.filter(|_| keeps_process),
         ready_at: old.ready_at.filter(|_| keeps_process),
         last_exit: old.last_exit,
+        disabled: old.disabled,
         ..ServerRecord::new(&old.name, wanted)
     }
 }

@@ -160,6 +160,10 @@ pub struct ServerRecord {
     /// An order that waits until those that need this server are down.
     #[serde(default)]
     pub held: Option<Held>,
+    /// Nothing starts it. The list in the state directory is the authority; this is what it said
+    /// when it was last read, for an active that can't read it.
+    #[serde(default)]
+    pub disabled: bool,
 }
 
 /// A place in a log.

@@ -133,6 +133,7 @@ impl ServerRecord {
             output_at: None,
             lost: false,
             held: None,
+            disabled: false,
         }
     }
 }
@@ -365,6 +366,10 @@ impl Server {
     pub(super) fn admit(&mut self, now: Ms, steps: &mut Steps) {
         if self.rec.phase != Phase::Queued {
             return;
+        }
+        if self.rec.disabled {
+            self.rec.wanted = Wanted::Down;
+            return self.enter(Phase::Down, steps);
         }
         self.rec.start_number += 1;
         self.rec.adopted = false;

@@ -190,7 +190,7 @@ impl Shell {
     fn take_lock(&mut self) {
         let path = lock_path(&self.ctx.config);
         // A start may fail. A takeover is tried until it works: nobody else is left to serve.
-        let is_start = self.node.promotion.as_ref().is_some_and(|one| one.cause.is_none());
+        let is_start = self.is_start();
         // Servers may be running already: who comes back can do without logs for a while.
         let made = match self.revives {
             true => make_run_dirs(&self.ctx.config),
@@ -216,6 +216,11 @@ impl Shell {
         self.ctx.tell(event);
     }
 
+    /// Nobody was active before, and nobody is there who could try again.
+    fn is_start(&self) -> bool {
+        self.node.promotion.as_ref().is_some_and(|one| one.cause.is_none())
+    }
+
     fn read_journal(&mut self, find_survivors: bool) {
         if !self.is_bound
             && let Err(error) = self.bind()
@@ -225,7 +230,18 @@ impl Shell {
         match self.store.read(find_survivors, &self.ctx.fifos()) {
             Ok(recovered) => {
                 let end_asked = self.ctx.pulse.end_asked();
-                self.ctx.tell(Event::Recovered(Recovered { end_asked, ..recovered }));
+                let disabled = self.read_disabled();
+                // No record knows them either (it is a new boot), so nothing may be started.
+                let has_records = recovered.same_boot && !recovered.entries.is_empty();
+                if disabled.is_none() && !has_records && !self.revives && self.is_start() {
+                    let dir = self.ctx.config.node.state_dir.display();
+                    let text = format!(
+                        "cannot read {dir}/disabled, so nobody knows which servers are disabled; \
+                         mend or remove it"
+                    );
+                    return self.fail(78, &text);
+                }
+                self.ctx.tell(Event::Recovered(Recovered { end_asked, disabled, ..recovered }));
             }
             Err(error) => self.fail(78, &error),
         }

@@ -5,6 +5,7 @@
 
 use crate::config::{Config, Listen, OutputTo};
 use crate::core::Identity;
+use crate::state::disabled::Change;
 use crate::sys;
 use crate::wire::Secret;
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -105,6 +106,9 @@ pub struct Bequest {
     pub endpoints: Vec<Endpoint>,
     /// For a saver: the text of the remembered wishes.
     pub wishes: String,
+    /// For a saver: what is to change in the list of disabled servers.
+    #[serde(default)]
+    pub enabling: Vec<Change>,
 }
 
 impl Bequest {

@@ -134,6 +134,7 @@ impl Shell {
             self.look_at_socket();
         }
         self.look_at_keeper();
+        self.look_at_disabled();
         self.outputs.check_paths(&self.ctx, false);
     }
 

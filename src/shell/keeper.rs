@@ -311,6 +311,7 @@ impl KeeperShell {
             left: Vec::new(),
             endpoints: Vec::new(),
             wishes: String::new(),
+            enabling: Vec::new(),
         };
         let packed = bequest.pack()?;
         let (argv, env) = bequest::command("active", &self.config)?;

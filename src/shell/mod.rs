@@ -8,6 +8,7 @@ pub mod bequest;
 pub mod compress;
 mod control;
 mod ctx;
+pub mod enabling;
 mod endpoints;
 pub mod guard;
 mod identity;
@@ -103,6 +104,7 @@ pub struct Shell {
     asked: BTreeMap<ClientId, crate::core::ask::Verb>,
     mover: Option<i32>,
     wishes: wishes::WishSaver,
+    disabled: enabling::DisabledList,
     compressor: compress::Compressor,
     pair_file: notes::PairFileWriter,
     exit: Option<u8>,
@@ -262,6 +264,7 @@ impl Shell {
             asked: BTreeMap::new(),
             mover: None,
             wishes: wishes::WishSaver::default(),
+            disabled: enabling::DisabledList::default(),
             compressor: compress::Compressor::default(),
             pair_file,
             exit: None,

@@ -155,6 +155,13 @@ impl Shell {
                 let (name, need) = (self.servers.name(server), self.servers.name(need));
                 warn!(target: "0316", "{name}: {need}, which it needs, has ended or came back after that");
             }
+            Note::Enabling { server, is_enabled } => {
+                let name = self.servers.name(server);
+                match is_enabled {
+                    true => info!(target: "0320", "{name} is enabled"),
+                    false => info!(target: "0320", "{name} is disabled: nothing starts it"),
+                }
+            }
             Note::EssentialFailed(server) => {
                 let name = self.servers.name(server);
                 error!(target: "0317", "{name} is essential and was given up, so the pair ends with exit status 1");

@@ -41,6 +41,7 @@ fn server_plan(server: &ServerConfig, remembered: &dyn Fn(&str) -> bool) -> Serv
         policy: server.restart.clone(),
         stop_signal: server.stop.signal,
         stop_timeout_ms: server.stop.timeout_ms,
+        reload_signal: server.reload.as_ref().map(|reload| reload.signal),
         essential: server.essential,
         ..ServerPlan::new(&server.name)
     }

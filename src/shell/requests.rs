@@ -240,6 +240,9 @@ fn core_verb(verb: &str, ask: &api::Ask) -> Result<Verb, Refused> {
         "restart" => Verb::Restart,
         "kill" => Verb::Kill,
         "reset" => Verb::Reset,
+        "reload" => Verb::Reload,
+        "enable" => Verb::Enable,
+        "disable" => Verb::Disable,
         "signal" => {
             let name = ask.signal.as_deref().ok_or((400, 64, "no signal was named".to_string()))?;
             Verb::Signal(units::parse_signal(name).map_err(|text| (400, 64, text))?)

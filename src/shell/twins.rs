@@ -142,6 +142,7 @@ impl Shell {
             left: Vec::new(),
             endpoints: Vec::new(),
             wishes: String::new(),
+            enabling: Vec::new(),
         }
     }
 

@@ -144,7 +144,7 @@ pub fn server_status(rec: &ServerRecord, clock: &Clock, tries: u32) -> ServerSta
         tags: Vec::new(),
         state: state_of(&rec.phase),
         wanted: rec.wanted,
-        enabled: true,
+        enabled: !rec.disabled,
         pid,
         started_at: rec.started_at.map(|at| clock.time(at)),
         ready_at: rec.ready_at.map(|at| clock.time(at)),
@@ -165,7 +165,7 @@ pub fn server_status(rec: &ServerRecord, clock: &Clock, tries: u32) -> ServerSta
         checks: Vec::new(),
         cpu_seconds: usage.as_ref().map(|usage| usage.cpu_ms as f64 / 1000.0),
         rss_bytes: usage.as_ref().map(|usage| usage.rss_bytes),
-        detail: detail(rec, clock.now, tries),
+        detail: detail_of(rec, clock.now, tries),
         command: Vec::new(),
         last_lines: Vec::new(),
     }
@@ -196,6 +196,16 @@ pub fn state_of(phase: &Phase) -> State {
         Phase::Failed => State::Failed,
         Phase::Exited => State::Exited,
         Phase::Verifying { was, .. } => state_of(was),
+    }
+}
+
+/// The detail, behind what people have to know first.
+fn detail_of(rec: &ServerRecord, now: Ms, tries: u32) -> String {
+    let detail = detail(rec, now, tries);
+    match (rec.disabled, detail.is_empty()) {
+        (true, true) => "DISABLED".to_string(),
+        (true, false) => format!("DISABLED; {detail}"),
+        (false, _) => detail,
     }
 }
 

@@ -1,4 +1,5 @@
-//! Remembered wishes (`autoStart = "remember"`) on their way to the disk.
+//! Remembered wishes (`autoStart = "remember"`) and the list of disabled servers on their way to
+//! the disk.
 //!
 //! Must not sync in the loop: a process of its own does, one at a time, and the requests that wait
 //! for it are handed to the core when it is through. A wish outlives a reboot only if it was
@@ -8,8 +9,9 @@ use super::bequest::{self, Bequest};
 use super::{Shell, token::Source};
 use crate::config::AutoStart;
 use crate::core::ask::{Ask, Verb};
-use crate::core::{Event, ServerId};
+use crate::core::{Event, Exit, ServerId};
 use crate::state::Wishes;
+use crate::state::disabled::{self, Change};
 use crate::sys::{self, pidfd};
 use log::warn;
 use std::io;
@@ -25,14 +27,28 @@ pub struct WishSaver {
     /// For the process that is writing now, and for the next one.
     waits: Vec<Ask>,
     waits_next: Vec<Ask>,
+    /// For the next one: changes of the list of disabled servers.
+    enabling: Vec<Change>,
 }
+
+/// Exit statuses of the process that writes.
+const WISHES_LOST: u8 = 1;
+const LIST_NOT_CHANGED: u8 = 2;
 
 /// The process that writes; gives its exit status.
 pub fn run() -> u8 {
     let _ = sys::set_name("nm-saver");
-    let written = Bequest::unpack()
-        .and_then(|bequest| Wishes::add(&bequest.wishes, &bequest.config.node.state_dir));
-    u8::from(written.is_err())
+    let Ok(bequest) = Bequest::unpack() else { return WISHES_LOST | LIST_NOT_CHANGED };
+    let state_dir = &bequest.config.node.state_dir;
+    let mut failed = 0;
+    if !bequest.wishes.is_empty() && Wishes::add(&bequest.wishes, state_dir).is_err() {
+        failed |= WISHES_LOST;
+    }
+    let enabling = &bequest.enabling;
+    if !enabling.is_empty() && disabled::change(enabling, state_dir).is_err() {
+        failed |= LIST_NOT_CHANGED;
+    }
+    failed
 }
 
 impl Shell {
@@ -41,11 +57,18 @@ impl Shell {
         let is_up = match ask.verb {
             Verb::Start | Verb::Restart => true,
             Verb::Stop | Verb::Kill => false,
+            Verb::Enable | Verb::Disable => {
+                let enabling = self.enabling(&ask);
+                self.wishes.enabling.extend(enabling);
+                self.wishes.waits_next.push(ask);
+                return self.save_wishes();
+            }
             _ => return self.ctx.tell(Event::Asked(ask)),
         };
         let names: Vec<String> = ask
             .servers
             .iter()
+            .filter(|server| !is_up || !self.is_disabled(**server))
             .map(|server: &ServerId| self.servers.name(*server).to_string())
             .filter(|name| {
                 let config = self.ctx.server(name);
@@ -62,12 +85,18 @@ impl Shell {
         self.save_wishes();
     }
 
+    /// Its start is refused, so it is no wish.
+    fn is_disabled(&self, server: ServerId) -> bool {
+        self.node.servers.get(server.0).is_some_and(|server| server.rec.disabled)
+    }
+
     fn save_wishes(&mut self) {
         if self.wishes.saver.is_some() || self.wishes.waits_next.is_empty() {
             return;
         }
         self.wishes.waits = std::mem::take(&mut self.wishes.waits_next);
-        let bequest = Bequest { wishes: self.wishes.wishes.text(), ..self.bequest() };
+        let enabling = std::mem::take(&mut self.wishes.enabling);
+        let bequest = Bequest { wishes: self.wishes.wishes.text(), enabling, ..self.bequest() };
         let started = bequest.pack().and_then(|packed| {
             let (_, fd) = self.spawn("saver", vec![bequest::at(&packed, bequest::BEQUEST)])?;
             self.ctx.watch(&fd, Source::Saver)?;
@@ -76,7 +105,7 @@ impl Shell {
         match started {
             Ok(fd) => self.wishes.saver = Some(fd),
             Err(error) => {
-                warn!(target: "0142", "cannot remember a wish: {error}; it is done, and forgotten at a reboot");
+                warn!(target: "0142", "cannot write what is to outlive a reboot: {error}; a wish is done, and forgotten then");
                 self.wishes_saved();
             }
         }
@@ -91,9 +120,16 @@ impl Shell {
             Err(error) if error.raw_os_error() == Some(libc::ECHILD) => None,
             Err(_) => return self.ctx.look_again(Source::Saver),
         };
-        if exit != Some(crate::core::Exit::Code(0)) {
-            let dir = self.ctx.config.node.state_dir.display();
+        let failed = match exit {
+            Some(Exit::Code(code)) => u8::try_from(code).unwrap_or(WISHES_LOST),
+            _ => WISHES_LOST,
+        };
+        let dir = self.ctx.config.node.state_dir.display();
+        if failed & WISHES_LOST != 0 {
             warn!(target: "0142", "cannot read or write {dir}/wishes: a wish is done, and forgotten at a reboot");
+        }
+        if failed & LIST_NOT_CHANGED != 0 {
+            warn!(target: "0144", "cannot read or write {dir}/disabled: it stays as it is");
         }
         if let Some(fd) = self.wishes.saver.take() {
             self.ctx.close(fd);
@@ -102,6 +138,10 @@ impl Shell {
     }
 
     fn wishes_saved(&mut self) {
+        if self.wishes.waits.iter().any(|ask| matches!(ask.verb, Verb::Enable | Verb::Disable)) {
+            // The list is the authority, also for the answer.
+            self.tell_disabled();
+        }
         for ask in std::mem::take(&mut self.wishes.waits) {
             self.ctx.tell(Event::Asked(ask));
         }

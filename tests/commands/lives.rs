@@ -66,14 +66,7 @@ fn after_a_reboot_auto_start_decides_and_no_process_on_record_is_believed() {
     exits(&pair, &["start", "all"], 0);
     exits(&pair, &["stop", "gone"], 0);
     let old = pair.pids();
-    // A reboot ends everything at once, without a word: stopped first, nobody can start another.
-    let mut stopped = Vec::new();
-    while stopped != pair.processes() {
-        stopped = pair.processes();
-        stopped.iter().for_each(|pid| freeze(*pid));
-    }
-    stopped.iter().for_each(|pid| signal(*pid, SIGKILL));
-    wait_until("all to be dead", || pair.processes().is_empty());
+    power_cut(&pair);
     let id = pair.home.join("boot_id");
     fs::write(&id, "11111111-2222-3333-4444-555555555555\n").unwrap();
     let output = finish(rebooted(&pair, &id), "run after a reboot");

@@ -13,7 +13,7 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use support::{Pair, SIGKILL, SIGTERM, binary, example, is_alive, signal, wait_for, wait_until};
-use tools::{Ended, exits, finish, freeze, has, has_tool, is_root, pid_in, twins};
+use tools::{Ended, exits, finish, has, has_tool, is_root, pid_in, power_cut, rebooted, twins};
 
 /// Runs quickly up, stays up.
 fn sleeper(name: &str, more: &str) -> String {
@@ -343,17 +343,6 @@ const THREE_WAYS: [(&str, &str); 4] = [
     ("kept", "autoStart = \"remember\""),
     ("gone", "autoStart = \"remember\""),
 ];
-
-/// Makes the machine look rebooted to a command: another boot id, bound over the true one in a
-/// mount namespace of its own. The true PIDs stay, so what the journal says of them must not be
-/// believed.
-fn rebooted(pair: &Pair, id: &Path) -> Command {
-    let mut command = Command::new("unshare");
-    let script = "mount --bind \"$1\" /proc/sys/kernel/random/boot_id && shift && exec \"$@\"";
-    command.args(["--mount", "sh", "-c", script, "sh"]).arg(id).arg(binary());
-    command.args(["run", "--detach", "-c"]).arg(pair.config());
-    command
-}
 
 /// A copy of bin/ in the pair's home, beside the built program, as an installation has it.
 fn scripts(pair: &Pair) -> std::path::PathBuf {

@@ -278,6 +278,7 @@ fn read_journal(pair: &Pair, find_survivors: bool) -> Recovered {
         incomplete: !pair.disk_is_whole,
         survivors,
         end_asked: pair.end_asked,
+        disabled: None,
     }
 }
 

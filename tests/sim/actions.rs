@@ -292,7 +292,9 @@ impl World {
             }
             twin.read = Some(read);
         }
-        let recovered = Recovered { entries, same_boot: true, incomplete, survivors, end_asked };
+        let disabled = None;
+        let recovered =
+            Recovered { entries, same_boot: true, incomplete, survivors, end_asked, disabled };
         self.tell(uid, Stream::Results, Event::Recovered(recovered));
     }
 

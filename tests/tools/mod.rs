@@ -130,6 +130,29 @@ pub fn freeze(pid: i32) {
     wait_until("a process to be stopped", || matches!(state_letter(pid), Some('T' | 't')));
 }
 
+/// Ends all processes of the pair and its servers at once, without a word, as a power cut does.
+pub fn power_cut(pair: &Pair) {
+    // Stopped first, nobody can start another.
+    let mut stopped = Vec::new();
+    while stopped != pair.processes() {
+        stopped = pair.processes();
+        stopped.iter().for_each(|pid| freeze(*pid));
+    }
+    stopped.iter().for_each(|pid| signal(*pid, crate::support::SIGKILL));
+    wait_until("all to be dead", || pair.processes().is_empty());
+}
+
+/// Makes the machine look rebooted to a command: another boot id, bound over the true one in a
+/// mount namespace of its own. The true PIDs stay, so what the journal says of them must not be
+/// believed.
+pub fn rebooted(pair: &Pair, id: &Path) -> Command {
+    let mut command = Command::new("unshare");
+    let script = "mount --bind \"$1\" /proc/sys/kernel/random/boot_id && shift && exec \"$@\"";
+    command.args(["--mount", "sh", "-c", script, "sh"]).arg(id).arg(crate::support::binary());
+    command.args(["run", "--detach", "-c"]).arg(pair.config());
+    command
+}
+
 /// Root is needed: says why a test is skipped otherwise.
 pub fn is_root(test: &str) -> bool {
     let is_root = nix::unistd::geteuid().is_root();

@@ -270,6 +270,7 @@ fn after_an_old_end_a_survivor_that_nobody_starts_by_itself_is_adopted_and_not_s
         incomplete: true,
         survivors: vec![survivor],
         end_asked: None,
+        disabled: None,
     };
     for revives in [true, false] {
         let by_hand = ServerPlan { auto_start: false, ..plan() };
@@ -297,7 +298,9 @@ fn an_end_that_was_asked_for_goes_on_although_the_record_of_it_is_lost() {
         let survivor = Survivor { name: "web".into(), start_number: 6, process, leads: true };
         let survivors = if incomplete { vec![survivor] } else { Vec::new() };
         let end_asked = Some(EndAsked::ServersStop);
-        let recovered = Recovered { entries, same_boot: true, incomplete, survivors, end_asked };
+        let disabled = None;
+        let recovered =
+            Recovered { entries, same_boot: true, incomplete, survivors, end_asked, disabled };
         for (mut node, out) in [revived_with(recovered.clone()), taken_over_with(recovered)] {
             assert!(!exits(&out) && !out.contains(&Action::SpawnStandby), "{out:#?}");
             let journal = place(&out, |action| {

@@ -4,6 +4,7 @@
 
 mod adopt;
 mod checks;
+mod disabled;
 mod ending;
 mod keeper;
 mod order;
