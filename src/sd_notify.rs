@@ -88,7 +88,8 @@ mod tests {
 
     #[test]
     fn what_is_no_value_says_nothing() {
-        let text = b"READY=yes\nWATCHDOG_USEC=0\nWATCHDOG_USEC=-1\nMAINPID=0\nMAINPID=99999999999\n\
+        let text =
+            b"READY=yes\nWATCHDOG_USEC=0\nWATCHDOG_USEC=-1\nMAINPID=0\nMAINPID=99999999999\n\
                      EXTEND_TIMEOUT_USEC=+5\nWATCHDOG=2\n=\n";
         assert_eq!(parse(text), Notice::default());
         let long = [b"STATUS=".as_slice(), &[0xff; MESSAGE_MAX]].concat();

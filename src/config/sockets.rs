@@ -230,7 +230,9 @@ mod tests {
         let keys = "socket = [{ name = \"s\", listen = \"unix:run/s\", mode = \"0600\" }, \
                     { name = \"d\", listen = \"udp:[::1]:53\", backlog = 1 }]";
         let config = parsed(&server("dns", keys)).unwrap();
-        assert!(matches!(&config.servers[0].sockets[0].listen, Listen::Unix(path) if path.is_absolute()));
+        assert!(
+            matches!(&config.servers[0].sockets[0].listen, Listen::Unix(path) if path.is_absolute())
+        );
         assert_eq!(config.servers[0].sockets[1].listen.to_string(), "udp:[::1]:53");
     }
 

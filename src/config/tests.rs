@@ -160,6 +160,7 @@ output = { to = "pipe", stderr = "separate", maxSize = "64K", maxFiles = 3, maxA
             timestamps: true,
         },
         identity: identity::Identity::default(),
+        sockets: Vec::new(),
     };
     assert_eq!(server, expected);
 }
