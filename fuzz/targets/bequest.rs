@@ -33,7 +33,7 @@ pub fn run(data: &[u8]) {
     // No number was bent on the way in.
     let told: serde_json::Value = serde_json::from_slice(data).expect("it was read before");
     let written: serde_json::Value = serde_json::from_slice(&bytes).expect("it was just written");
-    for key in ["revives", "originals", "hasReports", "active", "left", "wishes"] {
+    for key in ["revives", "originals", "hasReports", "active", "left", "endpoints", "wishes"] {
         if let Some(value) = told.get(key) {
             super::bequest::same_where_told(&written[key], value);
         }

@@ -11,6 +11,7 @@ mod env_file;
 mod journal;
 mod link;
 mod log_times;
+mod notices;
 mod pair_file;
 mod process;
 mod reports;
@@ -43,6 +44,7 @@ pub const TARGETS: &[Target] = &[
         words: log_times::WORDS,
         seeds: log_times::seeds,
     },
+    Target { name: "notices", run: notices::run, words: notices::WORDS, seeds: notices::seeds },
     Target {
         name: "pair_file",
         run: pair_file::run,

@@ -1,16 +1,14 @@
 //! The sockets to which servers send what they say of themselves (sd_notify(3)).
 //!
-//! Must not understand it. Descriptors that come with a message are closed here.
+//! Must not understand it. Descriptors that come with a message are never taken.
 
-use nix::cmsg_space;
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, UnixCredentials,
-    bind, recvmsg, setsockopt, socket, sockopt,
+    AddressFamily, SockFlag, SockType, UnixAddr, bind, setsockopt, socket, sockopt,
 };
 use std::fs::Permissions;
-use std::io::{self, IoSliceMut};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -48,41 +46,59 @@ pub fn bind_at(path: &Path) -> io::Result<OwnedFd> {
 /// # Errors
 /// Those of recvmsg(2).
 pub fn receive(fd: &OwnedFd, buffer: &mut [u8], takes: bool) -> io::Result<Option<Received>> {
-    // No room for descriptors: the kernel closes them when the message is taken, which is what
-    // BARRIER=1 waits for.
-    let mut room = cmsg_space!(UnixCredentials);
-    let mut flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
+    let mut flags = libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC;
     if !takes {
-        flags |= MsgFlags::MSG_PEEK;
+        flags |= libc::MSG_PEEK;
     }
-    let mut parts = [IoSliceMut::new(buffer)];
-    let message = match recvmsg::<()>(fd.as_raw_fd(), &mut parts, Some(&mut room), flags) {
+    // No room for descriptors: the kernel closes them when the message is taken, which is what
+    // BARRIER=1 waits for. (With nix's recvmsg the credentials would be lost then.)
+    let mut room = Room([0; ROOM_BYTES]);
+    let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+    // SAFETY: msghdr consists of integers and pointers; all zeroes is a valid value of it.
+    let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
+    header.msg_iov = &raw mut part;
+    header.msg_iovlen = 1;
+    header.msg_control = room.0.as_mut_ptr().cast();
+    header.msg_controllen = room.0.len() as _;
+    // SAFETY: `header` leads to `buffer` and `room` with their own lengths; all of them live
+    // through the call.
+    let length = unsafe { libc::recvmsg(fd.as_raw_fd(), &raw mut header, flags) };
+    let length = match Errno::result(length) {
         Err(Errno::EAGAIN) => return Ok(None),
-        other => other?,
+        other => usize::try_from(other?).map_err(io::Error::other)?,
     };
-    let mut sender = None;
-    for one in message.cmsgs().into_iter().flatten() {
-        match one {
-            ControlMessageOwned::ScmCredentials(from) => sender = Some((from.pid(), from.uid())),
-            ControlMessageOwned::ScmRights(fds) => {
-                for fd in fds {
-                    // SAFETY: the kernel made this descriptor for this call, and nobody else
-                    // knows of it.
-                    drop(unsafe { OwnedFd::from_raw_fd(fd) });
-                }
-            }
-            _ => {}
-        }
-    }
-    let is_cut = message.flags.contains(MsgFlags::MSG_TRUNC);
-    Ok(Some(Received { length: message.bytes, is_cut, sender }))
+    let is_cut = header.msg_flags & libc::MSG_TRUNC != 0;
+    Ok(Some(Received { length, is_cut, sender: sender_of(&header) }))
 }
+
+/// PID and user that came with a message.
+fn sender_of(header: &libc::msghdr) -> Option<(i32, u32)> {
+    // SAFETY: the kernel has filled `header`, whose control buffer is still there and aligned as a
+    // cmsghdr has to be; the pointer is null when it holds none.
+    let first = unsafe { libc::CMSG_FIRSTHDR(header).as_ref() }?;
+    let is_credentials = (first.cmsg_level, first.cmsg_type)
+        == (libc::SOL_SOCKET, libc::SCM_CREDENTIALS)
+        && first.cmsg_len as usize >= size_of::<libc::ucred>() + size_of::<libc::cmsghdr>();
+    if !is_credentials {
+        return None;
+    }
+    // SAFETY: as its length says, a ucred follows the header within the control buffer.
+    let from: libc::ucred =
+        unsafe { libc::CMSG_DATA(first).cast::<libc::ucred>().read_unaligned() };
+    Some((from.pid, from.uid))
+}
+
+/// Room for credentials and nothing more.
+const ROOM_BYTES: usize = size_of::<libc::cmsghdr>() + size_of::<libc::ucred>().next_multiple_of(8);
+
+#[repr(align(8))]
+struct Room([u8; ROOM_BYTES]);
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::sys::testing::Scratch;
-    use nix::sys::socket::{ControlMessage, sendmsg};
+    use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
     use std::io::{IoSlice, Read};
     use std::os::unix::net::UnixDatagram;
 

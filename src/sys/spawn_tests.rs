@@ -48,6 +48,34 @@ fn nothing_runs_before_the_gate_opens_and_the_server_runs_after() {
 }
 
 #[test]
+fn a_server_has_its_sockets_from_3_on_and_knows_its_own_pid() {
+    let scratch = Scratch::new();
+    let (report, fifo) = (scratch.path("report"), scratch.path("fifo"));
+    make_fifo(&fifo, 0o600).unwrap();
+    // The second one has the first one's number here, and the gate's end theirs.
+    let files = ["one", "two"].map(|name| std::fs::File::create(scratch.path(name)).unwrap());
+    let script = format!(
+        "cd /proc/self/fd; {{ readlink 3 4 7; ls | sort -n | tr '\\n' ' '; echo; echo $LISTEN_PID $$ $OWN; }} > {}",
+        report.display()
+    );
+    let server = Server::running(&ServerSpec {
+        sockets: files.iter().rev().map(AsRawFd::as_raw_fd).collect(),
+        ready: Some((7, path_cstring(&fifo))),
+        pid_variables: vec!["LISTEN_PID", "OWN"],
+        ..shell_spec(&script)
+    });
+    assert_eq!(reaped(&server.pidfd), Exit::Code(0));
+    let text = std::fs::read_to_string(report).unwrap();
+    let path = |name| scratch.path(name).display().to_string();
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines[..3], [path("two"), path("one"), path("fifo")], "{text}");
+    // Those of the shell itself may be beside them, above.
+    assert!(lines[3].starts_with("0 1 2 3 4 7"), "{text}");
+    let pid = server.pid.to_string();
+    assert_eq!(lines[4], format!("{pid} {pid} {pid}"));
+}
+
+#[test]
 fn opening_the_gate_of_a_dead_child_is_an_error_and_no_signal() {
     let server = Server::at_gate(&shell_spec("exit 0"));
     end(&server.pidfd);
