@@ -157,6 +157,24 @@ pub struct ServerRecord {
     /// An order that waits until those that need this server are down.
     #[serde(default)]
     pub held: Option<Held>,
+    /// The revision of its definition that the process belongs to, or is being brought to. `None`:
+    /// not known.
+    #[serde(default)]
+    pub revision: Option<u64>,
+    /// How the present process is stopped, when that is not what the configuration says.
+    #[serde(default)]
+    pub stop_with: Option<StopWith>,
+    /// It was taken out of the configuration.
+    #[serde(default)]
+    pub removed: bool,
+}
+
+/// How a process is stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StopWith {
+    pub signal: i32,
+    pub timeout_ms: u64,
 }
 
 /// An order that waits.

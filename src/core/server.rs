@@ -132,6 +132,9 @@ impl ServerRecord {
             status_text: None,
             lost: false,
             held: None,
+            revision: None,
+            stop_with: None,
+            removed: false,
         }
     }
 }
@@ -370,6 +373,7 @@ impl Server {
         self.rec.started_at = None;
         self.rec.ready_at = None;
         self.rec.status_text = None;
+        self.note_revision();
         self.rec.phase = Phase::Spawning { until: now.after(SPAWN_TIMEOUT_MS) };
         let start_number = self.rec.start_number;
         steps.push(Step::Do(Action::Spawn { server: self.id, start_number }));

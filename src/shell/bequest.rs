@@ -30,6 +30,8 @@ pub const ACTIVE: RawFd = 8;
 /// Standard output and error of whoever started the pair; only where a server inherits them.
 pub const STDOUT: RawFd = 9;
 pub const STDERR: RawFd = 10;
+/// Memory for what an applier found (applier only).
+pub const RESULT: RawFd = 11;
 
 /// A bequest may not be larger (10,000 servers need about 5 MB).
 const BYTES_MAX: u64 = 64 << 20;
@@ -91,6 +93,9 @@ pub struct Bequest {
     pub left: Vec<(String, Identity)>,
     /// For a saver: the text of the remembered wishes.
     pub wishes: String,
+    /// For an applier: the servers that it is about; none: everything.
+    #[serde(default)]
+    pub names: Vec<String>,
 }
 
 impl Bequest {

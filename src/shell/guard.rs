@@ -186,7 +186,7 @@ impl Shell {
     }
 
     /// The standby holds what was made anew as it was before: a fresh one gets the new.
-    fn replace_standby(&self) {
+    pub(super) fn replace_standby(&self) {
         if let Some((_, fd)) = &self.other {
             let _ = pidfd::signal(fd, libc::SIGKILL);
         }
@@ -214,6 +214,7 @@ impl Shell {
         self.bind_control();
         self.outputs.renew(&mut self.ctx);
         self.write_pair_file("serving", None);
+        self.write_in_force();
         self.replace_standby();
     }
 

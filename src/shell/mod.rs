@@ -4,12 +4,14 @@
 //! fence before lock, lock before serving); results go back as events. Nothing here blocks.
 
 mod actions;
+pub mod apply;
 pub mod bequest;
 pub mod compress;
 mod control;
 mod ctx;
 pub mod guard;
 mod identity;
+mod in_force;
 pub mod keeper;
 pub mod mover;
 mod notes;
@@ -94,6 +96,7 @@ pub struct Shell {
     mover: Option<i32>,
     wishes: wishes::WishSaver,
     compressor: compress::Compressor,
+    apply: apply::Apply,
     pair_file: notes::PairFileWriter,
     exit: Option<u8>,
     exit_at: Option<Ms>,
@@ -250,6 +253,7 @@ impl Shell {
             mover: None,
             wishes: wishes::WishSaver::default(),
             compressor: compress::Compressor::default(),
+            apply: apply::Apply::default(),
             pair_file,
             exit: None,
             exit_at: None,
@@ -278,6 +282,9 @@ impl Shell {
             }
             self.empty_inbox();
             self.tick();
+            if self.apply.hands_over() {
+                return 0;
+            }
         }
     }
 
@@ -304,6 +311,7 @@ impl Shell {
             self.servers.deadline(),
             self.outputs.deadline(),
             self.compressor.deadline(),
+            self.apply.deadline(),
             self.peers.deadline(),
             self.control.deadline(),
             self.exit_at,
@@ -331,6 +339,7 @@ impl Shell {
             Source::Keeper => self.on_keeper(),
             Source::Saver => self.on_saver(),
             Source::Compressor => self.on_compressor(),
+            Source::Applier => self.on_applier(),
             Source::Client(number) => {
                 if let Some(request) = self.control.on_ready(&mut self.ctx, number) {
                     self.on_request(ClientId(number as u64), request);
@@ -363,6 +372,7 @@ impl Shell {
         self.servers.ask_again(&mut self.ctx);
         self.outputs.turn(&mut self.ctx);
         self.compress_logs();
+        self.advance_apply();
         self.peers.tick(&mut self.ctx);
         self.control.tick(&mut self.ctx);
     }

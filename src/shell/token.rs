@@ -35,6 +35,8 @@ pub enum Source {
     Saver,
     /// The process that compresses logs.
     Compressor,
+    /// The process that reads a configuration.
+    Applier,
 }
 
 const NUMBER_BITS: u32 = 40;
@@ -59,6 +61,7 @@ impl Source {
             Source::Discarded(number) => (12, number),
             Source::Saver => (13, 0),
             Source::Compressor => (14, 0),
+            Source::Applier => (15, 0),
         };
         Token(kind << NUMBER_BITS | number & NUMBER_MASK)
     }
@@ -82,6 +85,7 @@ impl Source {
             12 => Source::Discarded(number),
             13 => Source::Saver,
             14 => Source::Compressor,
+            15 => Source::Applier,
             _ => return None,
         })
     }
@@ -102,6 +106,7 @@ mod tests {
             Source::Keeper,
             Source::Saver,
             Source::Compressor,
+            Source::Applier,
             Source::Client(1),
             Source::Peer(2),
             Source::Gate(3),

@@ -79,6 +79,7 @@ impl Shell {
             twin: self.ctx.twin.other(),
             secret: secret.clone(),
             active: Some(self.own),
+            config: self.apply.config_for_standby(&self.ctx.config).clone(),
             ..self.bequest()
         };
         let packed = bequest.pack().map_err(text)?;
@@ -106,6 +107,7 @@ impl Shell {
         match started {
             Ok(process) => {
                 self.peers.secret = secret;
+                self.apply.note_standby(process);
                 let ticks = process.start_ticks;
                 self.ctx.pulse.claim_for_child(bequest.twin.slot(), process.pid, ticks);
                 Ok((process, fd))
@@ -139,6 +141,7 @@ impl Shell {
             active: None,
             left: Vec::new(),
             wishes: String::new(),
+            names: Vec::new(),
         }
     }
 
