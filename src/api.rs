@@ -18,6 +18,8 @@ pub const PING_PATH: &str = "/v1/ping";
 pub const SERVERS_PATH: &str = "/v1/servers/";
 /// POST [`ShutdownAsk`]: [`ShutdownAnswer`].
 pub const SHUTDOWN_PATH: &str = "/v1/shutdown";
+/// POST [`ApplyAsk`]: [`ApplyAnswer`].
+pub const APPLY_PATH: &str = "/v1/apply";
 /// The longest request id that is taken, in bytes: ids are kept on record.
 pub const REQUEST_ID_MAX: usize = 64;
 
@@ -101,8 +103,72 @@ pub struct Status {
     /// Null without standbyPort.
     pub standby: Option<Standby>,
     pub keeper: Option<Keeper>,
+    /// Rises with each `apply` since the pair was started.
+    #[serde(default)]
+    pub config_generation: u64,
+    /// Another configuration is on its way to being in force.
+    #[serde(default)]
+    pub applying: bool,
     /// In the order of the configuration.
     pub servers: Vec<ServerStatus>,
+}
+
+/// A request to put the configuration file in force, or to tell what that would do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ApplyAsk {
+    pub id: String,
+    /// Only these servers; none: everything.
+    #[serde(default)]
+    pub names: Vec<String>,
+    /// Nothing is changed.
+    #[serde(default)]
+    pub only_show: bool,
+}
+
+/// What is changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ApplyAnswer {
+    /// That of the configuration which is in force once this is through.
+    pub generation: u64,
+    /// Keys of `[nodeManager]` that change in place.
+    pub node: Vec<String>,
+    /// Keys of `[nodeManager]` that can't be changed while the pair runs.
+    pub refused: Vec<String>,
+    pub servers: Vec<Change>,
+}
+
+impl ApplyAnswer {
+    /// The configuration in force says the same.
+    pub fn is_empty(&self) -> bool {
+        self.node.is_empty() && self.refused.is_empty() && self.servers.is_empty()
+    }
+}
+
+/// What is changed of one server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Change {
+    pub name: String,
+    pub what: What,
+    /// The keys that differ.
+    pub keys: Vec<String>,
+}
+
+/// What becomes of a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum What {
+    /// It is new.
+    Start,
+    /// It is new, and `autoStart` does not start it.
+    Add,
+    /// It is gone from the configuration.
+    Stop,
+    Restart,
+    /// Without a restart.
+    Change,
 }
 
 /// The last takeover.

@@ -126,6 +126,14 @@ pub fn with_accounts(config: Config) -> Result<Config, ConfigErrors> {
     Ok(config)
 }
 
+/// Reads and checks a configuration as `run` does.
+fn load_checked(file: &Path) -> Result<Config, String> {
+    let config =
+        crate::config::load(file).and_then(with_accounts).map_err(|errors| errors.to_string())?;
+    check_fits(&config).and_then(|()| check_rights(&config))?;
+    Ok(config)
+}
+
 /// Stays in the foreground as the keeper; gives the exit status. `is_background`: whoever reads
 /// standard error goes away soon.
 pub fn run(config: Config, is_background: bool, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
@@ -464,6 +472,7 @@ pub fn inner(role: Inner) -> u8 {
         Inner::Mover => shell::mover::run(),
         Inner::Saver => shell::wishes::run(),
         Inner::Compressor => shell::compress::run(),
+        Inner::Applier => shell::apply::helper::run(load_checked),
     }
 }
 
@@ -475,4 +484,5 @@ pub enum Inner {
     Mover,
     Saver,
     Compressor,
+    Applier,
 }

@@ -6,7 +6,7 @@ use nodemanager::cli::args::{self, Args, Command, Common, Down, Logs, Names};
 use nodemanager::cli::control::{self, Action, Options, Servers};
 use nodemanager::cli::enable::{self, Change};
 use nodemanager::cli::logs::{self, LogsOptions, choose};
-use nodemanager::cli::{Failure, exit, print, rolling, status};
+use nodemanager::cli::{Failure, apply, exit, print, rolling, status};
 use nodemanager::config::{self, Config, Unset};
 use nodemanager::launch::{self, Inner};
 use nodemanager::offline;
@@ -30,6 +30,7 @@ fn run(out: &mut dyn Write, err: &mut dyn Write) -> u8 {
         Command::Mover => return launch::inner(Inner::Mover),
         Command::Saver => return launch::inner(Inner::Saver),
         Command::Compressor => return launch::inner(Inner::Compressor),
+        Command::Applier => return launch::inner(Inner::Applier),
         _ => {}
     }
     let file = config::find_file(args.common.config.as_deref());
@@ -100,6 +101,12 @@ fn command(args: Args, config: Config, out: &mut dyn Write, err: &mut dyn Write)
             let action = Action::Wait(wait.goal());
             act(&config, action, wait.names, &common, out, err)
         }
+        Command::Diff { names } => {
+            apply::diff(&launch::client(&config), names, options(&common), out, err)
+        }
+        Command::Apply { names } => {
+            apply::apply(&launch::client(&config), names, options(&common), out, err)
+        }
         Command::Logs(options) => show_logs(&config, options, out, err),
         Command::Maintail { .. } => exit::USAGE,
         Command::Shutdown { stop_servers, .. } => {
@@ -110,7 +117,8 @@ fn command(args: Args, config: Config, out: &mut dyn Write, err: &mut dyn Write)
         | Command::Standby
         | Command::Mover
         | Command::Saver
-        | Command::Compressor => exit::USAGE,
+        | Command::Compressor
+        | Command::Applier => exit::USAGE,
     }
 }
 

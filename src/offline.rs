@@ -82,6 +82,8 @@ impl Records {
             active: None,
             standby: None,
             keeper: None,
+            config_generation: 0,
+            applying: false,
             servers: with_list(with_programs(servers, config), config),
         }
     }

@@ -74,6 +74,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
         endpoints: vec![Endpoint { server: "a".to_string(), listen: None }],
         wishes: "up a\n".to_string(),
         enabling: Vec::new(),
+        names: vec!["a".to_string()],
     };
     let whole = bequest.to_bytes().expect("a bequest");
     vec![whole[..whole.len() - 9].to_vec(), whole]

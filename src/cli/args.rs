@@ -130,6 +130,20 @@ pub enum Command {
         #[arg(long)]
         stop_servers: bool,
     },
+    /// Show what apply would change
+    #[command(alias = "reread")]
+    Diff {
+        /// Servers [default: everything]
+        #[arg(value_name = "NAME")]
+        names: Vec<String>,
+    },
+    /// Put the configuration file in force; only what changed is restarted
+    #[command(alias = "update")]
+    Apply {
+        /// Servers [default: everything]
+        #[arg(value_name = "NAME")]
+        names: Vec<String>,
+    },
     /// Print the PID of servers
     #[command(hide = true)]
     Pid(Names),
@@ -156,6 +170,9 @@ pub enum Command {
     /// Started by the program itself
     #[command(hide = true)]
     Compressor,
+    /// Started by the program itself
+    #[command(hide = true)]
+    Applier,
 }
 
 /// One or more servers.

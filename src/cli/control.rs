@@ -61,7 +61,7 @@ pub struct Options {
 }
 
 impl Options {
-    fn patience(&self) -> Patience {
+    pub(super) fn patience(&self) -> Patience {
         match self.timeout {
             Some(limit) => Patience::Until(status::after(limit)),
             None if self.no_wait => Patience::Question,
@@ -252,12 +252,17 @@ pub(super) fn parse<T: DeserializeOwned>(response: &Response) -> Result<T, Failu
     Err(Failure::new(exit::worst([exit]), error.error))
 }
 
-fn json(value: &impl Serialize) -> Result<Vec<u8>, Failure> {
+pub(super) fn json(value: &impl Serialize) -> Result<Vec<u8>, Failure> {
     serde_json::to_vec(value)
         .map_err(|error| Failure::new(exit::FAILED, format!("cannot write the request: {error}")))
 }
 
-fn print_json(value: &impl Serialize, exit: u8, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
+pub(super) fn print_json(
+    value: &impl Serialize,
+    exit: u8,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> u8 {
     match serde_json::to_string(value) {
         Ok(text) => print(out, &format!("{text}\n"), exit),
         Err(error) => Failure::new(exit::FAILED, error.to_string()).print(err),

@@ -2,6 +2,7 @@
 //!
 //! Must not manage anything: a command asks over the control socket, or reads what is on disk.
 
+pub mod apply;
 pub mod args;
 pub mod client;
 pub mod control;

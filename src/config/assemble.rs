@@ -9,7 +9,7 @@ use super::instances::Instances;
 use super::reader::Reader;
 use super::sections::{TOP_KEYS, node};
 use super::servers::{Written, servers, written};
-use super::{Config, NodeConfig};
+use super::{Applied, Config, NodeConfig};
 use crate::core::restart::Policy;
 use std::path::Path;
 use toml::Spanned;
@@ -41,7 +41,8 @@ pub fn parse_input(input: &Input) -> Result<Config, ConfigErrors> {
     let (node, servers) = content.ok_or_else(|| ConfigErrors(Vec::new()))?;
     let included = input.included.iter().map(|source| source.file.clone()).collect();
     let (file, home) = (input.main.file.clone(), input.home.clone());
-    Ok(Config { file, home, included, node, servers, warnings })
+    let applied = Applied::default();
+    Ok(Config { file, home, included, node, servers, warnings, applied })
 }
 
 /// What the files hold, before the servers are read.

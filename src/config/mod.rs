@@ -66,6 +66,33 @@ pub struct Config {
     pub servers: Vec<ServerConfig>,
     /// What is allowed but probably not meant, one sentence each, with file and line.
     pub warnings: Vec<String>,
+    /// What became of it in the pair.
+    #[serde(default)]
+    pub applied: Applied,
+}
+
+/// What a configuration in force remembers of those before it; in a file there is nothing of this.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Applied {
+    /// Rises with each `apply` since the pair was started.
+    pub generation: u64,
+    /// Of each server whose definition was changed in a way that needs a restart.
+    pub revisions: BTreeMap<String, u64>,
+    /// Servers that were taken out, while a process of theirs may live.
+    pub retired: Vec<ServerConfig>,
+}
+
+impl Config {
+    /// Those in force, and those on their way out.
+    pub fn all_servers(&self) -> impl Iterator<Item = &ServerConfig> {
+        self.servers.iter().chain(&self.applied.retired)
+    }
+
+    /// The revision of a server's definition.
+    pub fn revision(&self, name: &str) -> u64 {
+        self.applied.revisions.get(name).copied().unwrap_or_default()
+    }
 }
 
 /// The `[nodeManager]` table. All paths are absolute.

@@ -90,7 +90,7 @@ impl Server {
             Phase::Stopping { process, killed, .. } => {
                 self.rec.phase = was;
                 // The signal may have been sent or not: the record comes before it.
-                let signal = if killed { SIGKILL } else { self.plan.stop_signal };
+                let signal = if killed { SIGKILL } else { self.stop_signal() };
                 self.signal(process, signal, Scope::Group, steps);
                 return;
             }

@@ -195,13 +195,13 @@ impl Server {
         let Some(process) = self.rec.phase.process() else { return };
         self.rec.reason = Some(reason);
         self.rec.lost = true;
-        let until = now.after(self.plan.stop_timeout_ms);
+        let until = now.after(self.stop_timeout_ms());
         let (leader_dead, killed) = (false, false);
         self.enter(
             Phase::Stopping { process, why: Why::Failing, leader_dead, killed, until },
             steps,
         );
-        self.signal(process, self.plan.stop_signal, Scope::Group, steps);
+        self.signal(process, self.stop_signal(), Scope::Group, steps);
     }
 
     /// The time in which it had to become ready is over.

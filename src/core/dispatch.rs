@@ -3,6 +3,7 @@
 //! Must not decide for a part. An event that no part is waiting for is old news and is dropped
 //! where it is read, by name, so that a new kind can't be forgotten.
 
+use super::apply::{under, unnamed};
 use super::checks::Checks;
 use super::ending::{Resume, believed, resume, wanted_in_new_life};
 use super::node::{Node, Role, Timer};
@@ -252,7 +253,8 @@ impl Node {
         }
         let is_new_life = resume == Resume::NewLife || !has_record;
         self.note_life(now, &promotion, is_new_life, resume);
-        self.build_servers(servers, resume == Resume::NewLife, incomplete);
+        let goes_on = revives && !is_new_life && resume != Resume::GoOn;
+        self.build_servers(servers, resume == Resume::NewLife, incomplete, goes_on);
         self.begin_order();
         self.role = Role::Active;
         let entries = self.entries();
@@ -310,6 +312,7 @@ impl Node {
         mut known: BTreeMap<String, ServerRecord>,
         is_new_life: bool,
         incomplete: bool,
+        goes_on: bool,
     ) {
         self.servers.clear();
         for plan in self.plans.clone() {
@@ -323,13 +326,17 @@ impl Node {
                 Some(old) => old,
                 None => ServerRecord::new(&plan.name, wanted_in_new_life(plan.auto_start)),
             };
+            let record = under(record, &plan, goes_on);
             self.add_server(plan, record);
         }
         for record in known.into_values() {
             if record.phase.is_gone() || matches!(record.phase, Phase::Spawning { .. }) {
                 continue;
             }
-            self.out.push(Action::Note(Note::LeftOver { name: record.name.clone() }));
+            let record = unnamed(record, goes_on);
+            if !record.removed {
+                self.out.push(Action::Note(Note::LeftOver { name: record.name.clone() }));
+            }
             self.add_server(left_over(&record.name), record);
         }
     }

@@ -185,13 +185,13 @@ impl Server {
             // stop. `Restart` and `Asked` had their signal already.
             let reason = self.rec.reason.take().unwrap_or_default();
             self.rec.reason = Some(format!("{reason}; PID {pid} of its group still lives"));
-            let until = now.after(self.plan.stop_timeout_ms);
+            let until = now.after(self.stop_timeout_ms());
             let why = Why::Clearing;
             self.enter(
                 Phase::Stopping { process, why, leader_dead: true, killed: false, until },
                 steps,
             );
-            self.signal(process, self.plan.stop_signal, Scope::Group, steps);
+            self.signal(process, self.stop_signal(), Scope::Group, steps);
         } else if until <= now {
             self.on_deadline(now, steps);
         }

@@ -5,6 +5,7 @@
 //! actions of one list are carried out in their order, and that order is the safety of it all.
 
 pub mod adopt;
+pub mod apply;
 pub mod ask;
 pub mod checks;
 pub mod clients;

@@ -40,6 +40,8 @@ pub(super) struct Standing {
     is_queued: bool,
     is_held: bool,
     is_failed: bool,
+    /// An order that waits can go on when this ends.
+    is_verifying: bool,
 }
 
 /// Why a server that is to be started is not.
@@ -61,6 +63,7 @@ impl Server {
             is_queued: self.rec.phase == Phase::Queued,
             is_held: self.rec.held.is_some(),
             is_failed: self.rec.phase == Phase::Failed,
+            is_verifying: matches!(self.rec.phase, Phase::Verifying { .. }),
         }
     }
 

@@ -212,11 +212,11 @@ impl Server {
     }
 
     fn end(&mut self, now: Ms, process: super::Identity, why: Why, kill: bool, steps: &mut Steps) {
-        let grace_ms = if kill { KILL_AGAIN_MS } else { self.plan.stop_timeout_ms };
+        let grace_ms = if kill { KILL_AGAIN_MS } else { self.stop_timeout_ms() };
         let (leader_dead, killed, until) = (false, kill, now.after(grace_ms));
         self.rec.reason = None;
         self.enter(Phase::Stopping { process, why, leader_dead, killed, until }, steps);
-        let signal = if kill { SIGKILL } else { self.plan.stop_signal };
+        let signal = if kill { SIGKILL } else { self.stop_signal() };
         self.signal(process, signal, Scope::Group, steps);
     }
 }

@@ -32,6 +32,8 @@ pub struct ServerPlan {
     pub essential: bool,
     /// It is on record and alive, but the configuration does not name it any more.
     pub left_over: bool,
+    /// Rises when the definition changes in a way that needs a restart.
+    pub revision: u64,
 }
 
 /// What kind of program a server is.
@@ -114,6 +116,7 @@ impl ServerPlan {
             needs: Vec::new(),
             essential: false,
             left_over: false,
+            revision: 0,
         }
     }
 }

@@ -164,6 +164,16 @@ pub struct ServerRecord {
     /// when it was last read, for an active that can't read it.
     #[serde(default)]
     pub disabled: bool,
+    /// The revision of its definition that the process belongs to, or is being brought to. `None`:
+    /// not known.
+    #[serde(default)]
+    pub revision: Option<u64>,
+    /// How the present process is stopped, when that is not what the configuration says.
+    #[serde(default)]
+    pub stop_with: Option<StopWith>,
+    /// It was taken out of the configuration.
+    #[serde(default)]
+    pub removed: bool,
 }
 
 /// A place in a log.
@@ -174,6 +184,14 @@ pub struct LogPlace {
     pub inode: u64,
     /// Bytes in front of it.
     pub offset: u64,
+}
+
+/// How a process is stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StopWith {
+    pub signal: i32,
+    pub timeout_ms: u64,
 }
 
 /// An order that waits.

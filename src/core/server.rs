@@ -134,6 +134,9 @@ impl ServerRecord {
             lost: false,
             held: None,
             disabled: false,
+            revision: None,
+            stop_with: None,
+            removed: false,
         }
     }
 }
@@ -377,6 +380,7 @@ impl Server {
         self.rec.ready_at = None;
         self.rec.status_text = None;
         self.rec.output_at = None;
+        self.note_revision();
         self.rec.phase = Phase::Spawning { until: now.after(SPAWN_TIMEOUT_MS) };
         let start_number = self.rec.start_number;
         steps.push(Step::Do(Action::Spawn { server: self.id, start_number }));

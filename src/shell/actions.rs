@@ -172,7 +172,7 @@ impl Shell {
     /// A standby that can't hold an output would lose bytes at the takeover: it does not watch yet.
     pub(super) fn say_watching(&mut self) {
         let names: Vec<String> =
-            self.ctx.config.servers.iter().map(|server| server.name.clone()).collect();
+            self.ctx.config.all_servers().map(|server| server.name.clone()).collect();
         for name in names {
             let held = self.outputs.hold(&self.ctx, &name);
             if let Err(error) = held.and_then(|()| self.endpoints.hold_ready(&self.ctx, &name)) {
@@ -320,6 +320,7 @@ impl Shell {
         self.look_at_keeper();
         self.is_serving = true;
         self.write_pair_file("serving", None);
+        self.write_in_force();
         if self.stderr_is_open {
             // Whoever waits for the start reads until the end of the file.
             sys::silence_stderr();

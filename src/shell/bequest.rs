@@ -31,6 +31,8 @@ pub const ACTIVE: RawFd = 8;
 /// Standard output and error of whoever started the pair; only where a server inherits them.
 pub const STDOUT: RawFd = 9;
 pub const STDERR: RawFd = 10;
+/// Memory for what an applier found (applier only).
+pub const RESULT: RawFd = 11;
 
 /// The first of what is kept for servers (standby only).
 pub const ENDPOINTS: RawFd = 11;
@@ -109,6 +111,9 @@ pub struct Bequest {
     /// For a saver: what is to change in the list of disabled servers.
     #[serde(default)]
     pub enabling: Vec<Change>,
+    /// For an applier: the servers that it is about; none: everything.
+    #[serde(default)]
+    pub names: Vec<String>,
 }
 
 impl Bequest {

@@ -56,6 +56,12 @@ impl Ctx {
         self.by_name.get(name).and_then(|at| self.config.servers.get(*at))
     }
 
+    /// As `server`, and that of a server which was taken out while its process lived.
+    pub fn server_or_retired(&self, name: &str) -> Option<&ServerConfig> {
+        let is_it = |one: &&ServerConfig| one.name == name;
+        self.server(name).or_else(|| self.config.applied.retired.iter().find(is_it))
+    }
+
     /// Tells the core, after what it has asked for so far.
     pub fn tell(&mut self, event: Event) {
         self.inbox.push_back(event);
@@ -97,7 +103,7 @@ impl Ctx {
     /// Every server's name with each of its FIFOs.
     pub fn fifos(&self) -> Vec<(String, PathBuf)> {
         let run_dir = &self.config.node.run_dir;
-        let piped = self.config.servers.iter().flat_map(ServerConfig::piped);
+        let piped = self.config.all_servers().flat_map(ServerConfig::piped);
         piped.map(|one| (one.server.name.clone(), one.fifo_path(run_dir))).collect()
     }
 

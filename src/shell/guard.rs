@@ -223,6 +223,7 @@ impl Shell {
         self.outputs.renew(&mut self.ctx);
         self.renew_endpoints();
         self.write_pair_file("serving", None);
+        self.write_in_force();
         self.replace_standby();
     }
 

@@ -9,7 +9,7 @@ mod watch;
 
 use super::bequest::{self, Bequest, Originals, Twin, at};
 use super::signals::Signals;
-use super::{log_error, log_settings, notes};
+use super::{in_force, log_error, log_settings, notes};
 use crate::config::Config;
 use crate::core::Identity;
 use crate::core::keeper::{Action, Event, Keeper, Note};
@@ -153,6 +153,7 @@ impl KeeperShell {
         let has_served = matches!(pair, Pair::Joined(_));
         let (pulse, reports, core, role) = match pair {
             Pair::New => {
+                in_force::forget(&config);
                 let core = Keeper::start(now, interval, timeout, &mut actions);
                 (Pulse::create()?, Some(report_pair()?), core, Role::Keeper)
             }
@@ -294,7 +295,24 @@ impl KeeperShell {
         }
     }
 
+    /// The pair is started again as it was, whatever the file says by now, and whatever it said when
+    /// this process read it.
+    pub(super) fn take_config_in_force(&mut self) {
+        match in_force::read(&self.config) {
+            Ok(Some(config)) => self.config = config,
+            // Nobody has served yet, or the run directory was emptied.
+            Ok(None) => {}
+            Err(error) => {
+                let dir = self.config.node.run_dir.display();
+                warn!(target: "0030", "cannot use config.json in {dir}: {error}; the last configuration that the keeper read counts");
+            }
+        }
+    }
+
     fn try_start(&mut self, revives: bool) -> io::Result<(i32, u64)> {
+        if revives {
+            self.take_config_in_force();
+        }
         if self.reports.is_none() {
             // A keeper that joined becomes an ancestor with the pair that it starts.
             self.reports = Some(report_pair()?);
@@ -312,6 +330,7 @@ impl KeeperShell {
             endpoints: Vec::new(),
             wishes: String::new(),
             enabling: Vec::new(),
+            names: Vec::new(),
         };
         let packed = bequest.pack()?;
         let (argv, env) = bequest::command("active", &self.config)?;

@@ -4,6 +4,7 @@
 //! fence before lock, lock before serving); results go back as events. Nothing here blocks.
 
 mod actions;
+pub mod apply;
 pub mod bequest;
 pub mod compress;
 mod control;
@@ -12,6 +13,7 @@ pub mod enabling;
 mod endpoints;
 pub mod guard;
 mod identity;
+mod in_force;
 mod jobs;
 pub mod keeper;
 mod log_watch;
@@ -106,6 +108,7 @@ pub struct Shell {
     wishes: wishes::WishSaver,
     disabled: enabling::DisabledList,
     compressor: compress::Compressor,
+    apply: apply::Apply,
     pair_file: notes::PairFileWriter,
     exit: Option<u8>,
     exit_at: Option<Ms>,
@@ -266,6 +269,7 @@ impl Shell {
             wishes: wishes::WishSaver::default(),
             disabled: enabling::DisabledList::default(),
             compressor: compress::Compressor::default(),
+            apply: apply::Apply::default(),
             pair_file,
             exit: None,
             exit_at: None,
@@ -294,6 +298,9 @@ impl Shell {
             }
             self.empty_inbox();
             self.tick();
+            if self.apply.hands_over() {
+                return 0;
+            }
         }
     }
 
@@ -322,6 +329,7 @@ impl Shell {
             self.log_watch.deadline(),
             self.outputs.deadline(),
             self.compressor.deadline(),
+            self.apply.deadline(),
             self.peers.deadline(),
             self.control.deadline(),
             self.exit_at,
@@ -349,6 +357,7 @@ impl Shell {
             Source::Keeper => self.on_keeper(),
             Source::Saver => self.on_saver(),
             Source::Compressor => self.on_compressor(),
+            Source::Applier => self.on_applier(),
             Source::Client(number) => {
                 if let Some(request) = self.control.on_ready(&mut self.ctx, number) {
                     self.on_request(ClientId(number as u64), request);
@@ -386,6 +395,7 @@ impl Shell {
         self.log_watch.tick(&mut self.ctx);
         self.outputs.turn(&mut self.ctx);
         self.compress_logs();
+        self.advance_apply();
         self.peers.tick(&mut self.ctx);
         self.control.tick(&mut self.ctx);
     }

@@ -90,7 +90,7 @@ impl Outputs {
     /// # Errors
     /// Something else is at its path, or no descriptor is left.
     pub fn hold(&mut self, ctx: &Ctx, name: &str) -> io::Result<()> {
-        let Some(server) = ctx.server(name) else { return Ok(()) };
+        let Some(server) = ctx.server_or_retired(name) else { return Ok(()) };
         ways::of(&ctx.config, server).iter().try_for_each(|way| self.hold_way(way))
     }
 
@@ -129,7 +129,7 @@ impl Outputs {
     }
 
     fn add(&mut self, ctx: &mut Ctx, way: Way, fifo: OwnedFd) {
-        let Some(config) = ctx.server(&way.server) else { return };
+        let Some(config) = ctx.server_or_retired(&way.server) else { return };
         let id = match nix::sys::stat::fstat(&fifo) {
             Ok(status) => (status.st_dev, status.st_ino),
             Err(error) => {
@@ -349,7 +349,7 @@ impl Outputs {
     /// Which process writes a server's output from now on; what is in its FIFO by now is of the one
     /// before.
     pub fn set_writer(&mut self, ctx: &Ctx, server: &str, pid: Option<i32>) {
-        let Some(server) = ctx.server(server) else { return };
+        let Some(server) = ctx.server_or_retired(server) else { return };
         if server.output.to != OutputTo::Syslog {
             return;
         }

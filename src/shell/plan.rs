@@ -18,8 +18,11 @@ pub fn plans(config: &Config, remembered: &dyn Fn(&str) -> bool) -> (PairPlan, V
     };
     let places: BTreeMap<&str, usize> =
         config.servers.iter().enumerate().map(|(at, one)| (one.name.as_str(), at)).collect();
-    let plan =
-        |server| ServerPlan { needs: needs(server, &places), ..server_plan(server, remembered) };
+    let plan = |server: &ServerConfig| ServerPlan {
+        needs: needs(server, &places),
+        revision: config.revision(&server.name),
+        ..server_plan(server, remembered)
+    };
     (pair, config.servers.iter().map(plan).collect())
 }
 

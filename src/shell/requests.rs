@@ -12,7 +12,7 @@ use crate::core::{ClientId, Event, ServerId};
 use crate::http::Request;
 use crate::names::{self, Known};
 use crate::wire::Message;
-use log::{Level, info, log, warn};
+use log::{Level, info, log};
 
 /// The client of requests that no connection waits for.
 const NOBODY: ClientId = ClientId(u64::MAX);
@@ -35,6 +35,9 @@ impl Shell {
             }
             ("GET", api::STATUS_PATH) => self.on_status(client, &request),
             ("POST", api::SHUTDOWN_PATH) => self.on_shutdown(client, &request.body),
+            ("POST", api::APPLY_PATH) => {
+                parse_apply(&request.body).and_then(|ask| self.on_apply(client, ask))
+            }
             ("POST", path) => match control::server_verb(path) {
                 Some(verb) => self.on_servers(client, verb, &request.body),
                 None => Err((404, 64, format!("there is no {path}"))),
@@ -49,6 +52,7 @@ impl Shell {
     fn on_status(&mut self, client: ClientId, request: &Request) -> Result<(), Refused> {
         let keeper = self.keeper.keeper();
         let mut status = view::status(&self.node, &self.ctx.config, keeper, self.serves_since);
+        status.applying = self.apply.is_pending();
         let wanted = request.query_values("name");
         // An unknown name is the client's to report: it has all names now.
         for at in names::select(&wanted, &self.known()).unwrap_or_default() {
@@ -57,6 +61,11 @@ impl Shell {
                 one.command = config.command.clone();
             }
             one.last_lines = self.ctx.last_output(&one.name, LAST_LINES * 2, LAST_LINES_BYTES);
+        }
+        for at in self.node.removed().into_iter().rev() {
+            if at.0 < status.servers.len() {
+                status.servers.remove(at.0);
+            }
         }
         self.control.answer(&mut self.ctx, client, 200, &status);
         Ok(())
@@ -137,9 +146,7 @@ impl Shell {
             }
             match signal {
                 libc::SIGTERM | libc::SIGINT => self.on_term(),
-                libc::SIGHUP => {
-                    warn!(target: "0122", "SIGHUP came: there is nothing to apply; stop and start the pair to read {} again", self.ctx.config.file.display())
-                }
+                libc::SIGHUP => self.apply_by_signal(),
                 _ => {}
             }
         }
@@ -209,6 +216,16 @@ pub fn parse_ask(verb: &str, body: &[u8]) -> Result<(api::Ask, Verb), Refused> {
 /// It is none.
 pub fn parse_shutdown(body: &[u8]) -> Result<ShutdownAsk, Refused> {
     let ask: ShutdownAsk = serde_json::from_slice(body).map_err(|error| unreadable(&error))?;
+    check_id(&ask.id)?;
+    Ok(ask)
+}
+
+/// The body of a request to apply the configuration, or to show what differs.
+///
+/// # Errors
+/// It is none.
+pub fn parse_apply(body: &[u8]) -> Result<api::ApplyAsk, Refused> {
+    let ask: api::ApplyAsk = serde_json::from_slice(body).map_err(|error| unreadable(&error))?;
     check_id(&ask.id)?;
     Ok(ask)
 }

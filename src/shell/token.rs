@@ -41,6 +41,8 @@ pub enum Source {
     Compressor,
     /// What a server says of itself.
     Told(usize),
+    /// The process that reads a configuration.
+    Applier,
 }
 
 const NUMBER_BITS: u32 = 40;
@@ -68,6 +70,7 @@ impl Source {
             Source::Job(number) => (21, number),
             Source::Compressor => (14, 0),
             Source::Told(number) => (15, number),
+            Source::Applier => (16, 0),
         };
         Token(kind << NUMBER_BITS | number & NUMBER_MASK)
     }
@@ -94,6 +97,7 @@ impl Source {
             21 => Source::Job(number),
             14 => Source::Compressor,
             15 => Source::Told(number),
+            16 => Source::Applier,
             _ => return None,
         })
     }
@@ -114,6 +118,7 @@ mod tests {
             Source::Keeper,
             Source::Saver,
             Source::Compressor,
+            Source::Applier,
             Source::Client(1),
             Source::Peer(2),
             Source::Gate(3),

@@ -80,6 +80,7 @@ impl Shell {
             secret: secret.clone(),
             active: Some(self.own),
             endpoints: self.endpoints.names(),
+            config: self.apply.config_for_standby(&self.ctx.config).clone(),
             ..self.bequest()
         };
         let packed = bequest.pack().map_err(text)?;
@@ -108,6 +109,7 @@ impl Shell {
         match started {
             Ok(process) => {
                 self.peers.secret = secret;
+                self.apply.note_standby(process);
                 let ticks = process.start_ticks;
                 self.ctx.pulse.claim_for_child(bequest.twin.slot(), process.pid, ticks);
                 Ok((process, fd))
@@ -143,6 +145,7 @@ impl Shell {
             endpoints: Vec::new(),
             wishes: String::new(),
             enabling: Vec::new(),
+            names: Vec::new(),
         }
     }
 

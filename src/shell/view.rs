@@ -81,6 +81,8 @@ pub fn status(node: &Node, config: &Config, keeper: Option<KeeperSeen>, since: M
         }),
         standby: standby_status(node, &clock, version),
         keeper: keeper.map(|seen| api::Keeper { pid: seen.pid, joined: seen.joined }),
+        config_generation: config.applied.generation,
+        applying: false,
         servers: with_programs(
             node.servers
                 .iter()

@@ -81,6 +81,8 @@ fn status(servers: Vec<ServerStatus>) -> Status {
             reason: None,
         }),
         keeper: Some(Keeper { pid: 4709, joined: false }),
+        config_generation: 0,
+        applying: false,
         servers,
     }
 }

@@ -3,6 +3,7 @@
 //! This file makes the values that the tests use; must not decide anything.
 
 mod adopt;
+mod apply;
 mod checks;
 mod disabled;
 mod ending;

@@ -15,6 +15,7 @@ use std::io::{self, Read, Write};
 impl KeeperShell {
     /// A signal becomes a request, asked until it is answered: it survives a takeover.
     pub(super) fn ask_to_end(&mut self, force: bool) {
+        self.take_config_in_force();
         let ask = ShutdownAsk {
             id: format!("keeper-{}{}", std::process::id(), if force { "-force" } else { "" }),
             stop_servers: self.config.node.on_term == OnTerm::StopServers,

@@ -47,7 +47,7 @@ impl Way {
 
 /// All of them.
 pub fn all(config: &Config) -> Vec<Way> {
-    let piped = config.servers.iter().flat_map(ServerConfig::piped);
+    let piped = config.all_servers().flat_map(ServerConfig::piped);
     piped.map(|stream| Way::new(config, &stream)).collect()
 }
 

@@ -1,0 +1,98 @@
+//! Records under another configuration: what a new active does when the one before it worked with
+//! an older one.
+//!
+//! Must not start or stop anything itself: it leaves orders in the records, which are in the journal
+//! before the first of them is carried out. A server's process belongs to the revision of its
+//! definition that it was started with; an order for a revision is given once.
+
+use super::promotion::new_life;
+use super::record::{Held, Phase, ServerRecord, StopWith, Wanted};
+use super::server::Server;
+use super::{ServerId, ServerPlan};
+
+/// The record of a configured server. `goes_on`: nobody has started the pair since the record was
+/// written, so another revision comes of an `apply`; else what runs is taken as it is.
+pub(super) fn under(old: ServerRecord, plan: &ServerPlan, goes_on: bool) -> ServerRecord {
+    // Taken out of the configuration and put in again: as a new one, but for its process.
+    let mut record = match old.removed {
+        true => ServerRecord {
+            revision: old.revision,
+            stop_with: old.stop_with,
+            ..new_life(old, plan.auto_start)
+        },
+        false => old,
+    };
+    let before = record.revision.replace(plan.revision);
+    if !goes_on || before.is_none_or(|before| before == plan.revision) {
+        record.stop_with = None;
+        return record;
+    }
+    if record.wanted == Wanted::Down {
+        return record;
+    }
+    match record.phase {
+        // What is wanted and down is started, with the new definition: the old failures do not count.
+        Phase::Down | Phase::Queued | Phase::Backoff { .. } | Phase::Failed | Phase::Exited => {
+            record.phase = Phase::Down;
+            record.failures.clear();
+            record.failures_in_row = 0;
+            record.reason = None;
+        }
+        // The next start has the new definition anyway.
+        Phase::Spawning { .. } | Phase::Waiting { .. } | Phase::Reaping { .. } => {}
+        Phase::AtGate { .. }
+        | Phase::Execing { .. }
+        | Phase::Locking { .. }
+        | Phase::Settling { .. }
+        | Phase::Unready { .. }
+        | Phase::Up { .. }
+        | Phase::Stopping { .. }
+        | Phase::Verifying { .. } => record.held = Some(Held::Restart),
+    }
+    record
+}
+
+/// The record of a server that the configuration does not name, and that has a process. It is
+/// stopped if it was named in this life; one that somebody started the pair without runs on.
+pub(super) fn unnamed(mut record: ServerRecord, goes_on: bool) -> ServerRecord {
+    if !goes_on {
+        record.revision = None;
+    } else if record.revision.is_some() && !record.removed {
+        record.removed = true;
+        record.wanted = Wanted::Down;
+        record.held = Some(Held::Stop);
+    }
+    record
+}
+
+impl Server {
+    /// The signal of a stop: that of the definition which the process was started with, unless that
+    /// was changed in place.
+    pub(super) fn stop_signal(&self) -> i32 {
+        self.rec.stop_with.map_or(self.plan.stop_signal, |with| with.signal)
+    }
+
+    /// The time between the stop signal and SIGKILL, likewise.
+    pub(super) fn stop_timeout_ms(&self) -> u64 {
+        self.rec.stop_with.map_or(self.plan.stop_timeout_ms, |with| with.timeout_ms)
+    }
+
+    /// A child is asked for: it belongs to the present definition.
+    pub(super) fn note_revision(&mut self) {
+        self.rec.revision = (!self.plan.left_over).then_some(self.plan.revision);
+        let (signal, timeout_ms) = (self.plan.stop_signal, self.plan.stop_timeout_ms);
+        self.rec.stop_with = Some(StopWith { signal, timeout_ms });
+    }
+
+    /// It was taken out of the configuration, and nothing of it is left.
+    pub fn is_removed(&self) -> bool {
+        self.plan.left_over && self.rec.removed && self.rec.phase.is_gone()
+    }
+}
+
+impl super::Node {
+    /// Servers of which nothing is left, not even a place in the configuration.
+    pub fn removed(&self) -> Vec<ServerId> {
+        self.servers.iter().filter(|one| one.is_removed()).map(|one| one.id).collect()
+    }
+}
