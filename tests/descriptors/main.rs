@@ -2,7 +2,7 @@
 //! sockets that they are handed.
 //!
 //! `NM_RESTARTS` and `NM_TAKEOVERS` make the test of the client that sees no error longer; 100 and
-//! 20 take about a minute.
+//! 20 take a few seconds.
 
 mod notify;
 mod sockets;
