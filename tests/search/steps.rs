@@ -134,7 +134,7 @@ fn meaning(pair: &Pair, twin: &Twin, timer: Timer) -> Firing {
             Some(Phase::Stopping { killed, .. }) => unless_early(!killed || is_calm),
             _ => Firing::Plain,
         },
-        Timer::Checks(_) => Firing::Plain,
+        Timer::Checks(_) | Timer::Status(_) => Firing::Plain,
     }
 }
 
