@@ -202,12 +202,10 @@ impl Server {
                 self.enter(Phase::Down, steps);
             }
             (Wanted::Up, _) if self.rec.disabled => {
-                let exit = self.rec.last_exit.as_ref().map(|last| exit_text(last.exit));
-                self.rec.reason = match why {
-                    Why::Ended | Why::Clearing => exit,
-                    Why::Failing => self.rec.reason.take(),
-                    Why::Asked | Why::Restart | Why::NeverRan | Why::Need => None,
-                };
+                // How it ended is in the record beside it, and may become known only later.
+                if why != Why::Failing {
+                    self.rec.reason = None;
+                }
                 self.rec.wanted = Wanted::Down;
                 self.enter(Phase::Down, steps);
             }
