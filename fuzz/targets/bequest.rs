@@ -72,6 +72,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
         active: Some(process),
         left: vec![("a".to_string(), process)],
         wishes: "up a\n".to_string(),
+        enabling: Vec::new(),
     };
     let whole = bequest.to_bytes().expect("a bequest");
     vec![whole[..whole.len() - 9].to_vec(), whole]
