@@ -120,8 +120,8 @@ pub fn list_warning(config: &Config) -> Result<Option<String>, String> {
     }
     let names = disabled::read(dir)
         .map_err(|error| format!("cannot read {}: {error}", disabled::path(dir).display()))?;
-    let unknown = crate::shell::enabling::unknown(config, &names);
-    Ok(crate::shell::enabling::unknown_text(config, &unknown))
+    let servers = config.servers.iter().map(|one| one.name.as_str());
+    Ok(disabled::warning(dir, &disabled::unknown(&names, servers)))
 }
 
 /// Prints it.

@@ -181,6 +181,10 @@ impl Server {
             let text = format!("not started, but PID {pid} carries its mark and still lives");
             return Some(self.badly(&text));
         }
+        // Who reaped it tells a moment later how it ended.
+        if self.status_due.is_some() {
+            return None;
+        }
         self.rec.phase.is_gone().then(|| match &self.rec.last_exit {
             Some(last) => self.well(&format!("STOPPED ({})", exit_text(last.exit))),
             None => self.well("STOPPED"),

@@ -343,7 +343,7 @@ impl Node {
 
     fn add_server(&mut self, plan: ServerPlan, rec: ServerRecord) {
         let id = ServerId(self.servers.len());
-        let server = Server { id, plan, rec, checks: Checks::default() };
+        let server = Server { id, plan, rec, checks: Checks::default(), status_due: None };
         self.timers.set(Timer::Server(id), server.deadline());
         self.servers.push(server);
     }

@@ -7,7 +7,9 @@
 use super::plan::Kind;
 use super::record::{Exit, Held, Identity, LastExit, Phase, Wanted, Why};
 use super::restart::{Verdict, When};
-use super::server::{KILL_AGAIN_MS, STATUS_WAIT_MS, Server, Step, Steps, exit_text};
+use super::server::{
+    KILL_AGAIN_MS, STATUS_WAIT_MS, STOP_STATUS_WAIT_MS, Server, Step, Steps, exit_text,
+};
 use super::time::Ms;
 use super::{Action, Note, Scope};
 
@@ -35,6 +37,7 @@ impl Server {
                 if own == process =>
             {
                 if why != Why::NeverRan {
+                    self.status_due = exit.is_none().then(|| now.after(STOP_STATUS_WAIT_MS));
                     self.note_exit(now, process, exit.unwrap_or(Exit::Unknown));
                 }
                 let phase = Phase::Stopping { process, why, leader_dead: true, killed, until };
@@ -104,6 +107,7 @@ impl Server {
             return;
         }
         last.exit = exit;
+        self.status_due = None;
         steps.push(Step::Save);
         steps.push(Step::Do(Action::Note(Note::ExitLearned(self.id))));
         // It had been taken for a failure, and was none. (A wait without a failure is for a fork
@@ -210,12 +214,10 @@ impl Server {
                 self.enter(Phase::Down, steps);
             }
             (Wanted::Up, _) if self.rec.disabled => {
-                let exit = self.rec.last_exit.as_ref().map(|last| exit_text(last.exit));
-                self.rec.reason = match why {
-                    Why::Ended | Why::Clearing => exit,
-                    Why::Failing => self.rec.reason.take(),
-                    Why::Asked | Why::Restart | Why::NeverRan | Why::Need => None,
-                };
+                // How it ended is in the record beside it, and may become known only later.
+                if why != Why::Failing {
+                    self.rec.reason = None;
+                }
                 self.rec.wanted = Wanted::Down;
                 self.enter(Phase::Down, steps);
             }

@@ -35,6 +35,8 @@ pub enum Timer {
     Ending,
     Server(ServerId),
     Checks(ServerId),
+    /// The exit status that the answer to a stop waits for.
+    Status(ServerId),
 }
 
 /// One twin.
@@ -210,6 +212,7 @@ impl Node {
             Timer::Checks(id) => {
                 self.with_server(id, |server, steps| server.on_check_due(now, steps));
             }
+            Timer::Status(id) => self.with_server(id, |server, _| server.status_due = None),
         }
     }
 
@@ -243,6 +246,7 @@ impl Node {
         let before = server.standing();
         work(server, &mut steps);
         let (deadline, check_deadline) = (server.deadline(), server.check_deadline());
+        let status_due = server.status_due;
         for step in steps {
             match step {
                 Step::Do(action) => self.out.push(action),
@@ -252,6 +256,7 @@ impl Node {
         }
         self.timers.set(Timer::Server(id), deadline);
         self.timers.set(Timer::Checks(id), check_deadline);
+        self.timers.set(Timer::Status(id), status_due);
         self.note_standing(id, before);
         self.look_at_waits(id);
     }

@@ -39,6 +39,8 @@ pub(super) struct Standing {
     is_lost: bool,
     is_queued: bool,
     is_held: bool,
+    /// An order that waits for it can be carried out as far as its own phase goes.
+    is_releasable: bool,
     is_failed: bool,
     /// An order that waits can go on when this ends.
     is_verifying: bool,
@@ -62,6 +64,7 @@ impl Server {
             is_lost: self.rec.lost,
             is_queued: self.rec.phase == Phase::Queued,
             is_held: self.rec.held.is_some(),
+            is_releasable: self.rec.held.is_some() && can_be_brought_down(&self.rec.phase),
             is_failed: self.rec.phase == Phase::Failed,
             is_verifying: matches!(self.rec.phase, Phase::Verifying { .. }),
         }
@@ -89,6 +92,11 @@ impl Server {
 /// Nothing of it is left, or nothing that is ours to stop.
 fn is_out_of_the_way(phase: &Phase) -> bool {
     phase.is_gone() || matches!(phase, Phase::Waiting { .. })
+}
+
+/// What is being told apart, or is just beginning, is not brought down yet.
+fn can_be_brought_down(phase: &Phase) -> bool {
+    !matches!(phase, Phase::Verifying { .. } | Phase::Spawning { .. })
 }
 
 impl Node {
@@ -198,9 +206,7 @@ impl Node {
 
     /// An order that waits for dependants: is one of them still on its way down?
     fn release_if_free(&mut self, now: Ms, id: ServerId) {
-        // What is being told apart, or is just beginning, is not brought down yet.
-        let phase = &self.servers[id.0].rec.phase;
-        if matches!(phase, Phase::Verifying { .. } | Phase::Spawning { .. }) {
+        if !can_be_brought_down(&self.servers[id.0].rec.phase) {
             return;
         }
         let is_in_the_way = |id: &ServerId| {

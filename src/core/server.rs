@@ -36,6 +36,8 @@ pub const KILL_AGAIN_MS: u64 = 1_000;
 pub const VERIFY_AGAIN_MS: u64 = 1_000;
 /// How often strays are looked for again.
 pub const STRAYS_AGAIN_MS: u64 = 1_000;
+/// So long the answer to a stop waits for an exit status that comes on another way.
+pub const STOP_STATUS_WAIT_MS: u64 = 500;
 /// A fork that was refused is tried again after this.
 pub const FORK_RETRY_MS: u64 = 1_000;
 
@@ -49,6 +51,8 @@ pub struct Server {
     pub rec: ServerRecord,
     /// Not on record.
     pub checks: Checks,
+    /// How it ended is still asked for; a stop is answered without it then. Not on record.
+    pub status_due: Option<Ms>,
 }
 
 /// What a server wants done. `Save` is turned into an entry with its number by the node.

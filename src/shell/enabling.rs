@@ -5,15 +5,11 @@
 //! reboot; the core's records keep what it said last, for an active that can't read it.
 
 use super::Shell;
-use crate::config::Config;
 use crate::core::Event;
 use crate::core::ask::{Ask, Verb};
 use crate::state::disabled::{self, Look};
 use log::warn;
 use std::collections::BTreeSet;
-
-/// Unknown names that a warning shows.
-const NAMES_SHOWN: usize = 5;
 
 /// What was seen of the list.
 #[derive(Default)]
@@ -25,26 +21,6 @@ pub struct DisabledList {
     is_failing: bool,
 }
 
-/// What names nobody in this configuration, as a warning.
-pub fn unknown_text(config: &Config, unknown: &BTreeSet<String>) -> Option<String> {
-    if unknown.is_empty() {
-        return None;
-    }
-    let mut shown: Vec<String> =
-        unknown.iter().take(NAMES_SHOWN).map(|name| name.escape_debug().to_string()).collect();
-    if let Some(more) = unknown.len().checked_sub(NAMES_SHOWN).filter(|more| *more > 0) {
-        shown.push(format!("{more} more"));
-    }
-    let path = disabled::path(&config.node.state_dir);
-    Some(format!("{} names no server of this configuration: {}", path.display(), shown.join(", ")))
-}
-
-/// The names in the list that are no server's.
-pub fn unknown(config: &Config, names: &BTreeSet<String>) -> BTreeSet<String> {
-    let known: BTreeSet<&str> = config.servers.iter().map(|one| one.name.as_str()).collect();
-    names.iter().filter(|name| !known.contains(name.as_str())).cloned().collect()
-}
-
 impl Shell {
     /// The list, before anything is started; `None` when it can't be read.
     pub(super) fn read_disabled(&mut self) -> Option<BTreeSet<String>> {
@@ -54,9 +30,10 @@ impl Shell {
         match disabled::read(state_dir) {
             Ok(names) => {
                 self.disabled.is_failing = false;
-                let unknown = unknown(&self.ctx.config, &names);
+                let servers = self.ctx.config.servers.iter().map(|one| one.name.as_str());
+                let unknown = disabled::unknown(&names, servers);
                 if self.disabled.unknown != unknown {
-                    if let Some(text) = unknown_text(&self.ctx.config, &unknown) {
+                    if let Some(text) = disabled::warning(state_dir, &unknown) {
                         warn!(target: "0143", "{text}");
                     }
                     self.disabled.unknown = unknown;

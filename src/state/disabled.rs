@@ -15,6 +15,8 @@ const FILE: &str = "disabled";
 const LOCK: &str = "disabled.lock";
 /// Larger is no list of servers.
 const BYTES_MAX: u64 = 1 << 20;
+/// Unknown names that a warning shows.
+const NAMES_SHOWN: usize = 5;
 
 /// The path of the list.
 pub fn path(state_dir: &Path) -> PathBuf {
@@ -72,6 +74,29 @@ pub fn parse(text: &str) -> BTreeSet<String> {
 fn name_in(line: &str) -> Option<&str> {
     let name = line.split('#').next().unwrap_or_default().trim();
     (!name.is_empty()).then_some(name)
+}
+
+/// The names in the list that are none of `servers`.
+pub fn unknown<'a>(
+    names: &BTreeSet<String>,
+    servers: impl Iterator<Item = &'a str>,
+) -> BTreeSet<String> {
+    let servers: BTreeSet<&str> = servers.collect();
+    names.iter().filter(|name| !servers.contains(name.as_str())).cloned().collect()
+}
+
+/// What is said of names that are no server's.
+pub fn warning(state_dir: &Path, unknown: &BTreeSet<String>) -> Option<String> {
+    if unknown.is_empty() {
+        return None;
+    }
+    let mut shown: Vec<String> =
+        unknown.iter().take(NAMES_SHOWN).map(|name| name.escape_debug().to_string()).collect();
+    if let Some(more) = unknown.len().checked_sub(NAMES_SHOWN).filter(|more| *more > 0) {
+        shown.push(format!("{more} more"));
+    }
+    let path = path(state_dir);
+    Some(format!("{} names no server of this configuration: {}", path.display(), shown.join(", ")))
 }
 
 /// The list's text after `changes`; whatever else somebody wrote into it stays.

@@ -137,6 +137,7 @@ fn meaning(pair: &Pair, twin: &Twin, timer: Timer) -> Firing {
             _ => Firing::Plain,
         },
         Timer::Checks(_) => unless_early(!twin.has(|event| matches!(event, Event::Probed { .. }))),
+        Timer::Status(_) => Firing::Plain,
     }
 }
 

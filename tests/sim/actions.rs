@@ -292,7 +292,7 @@ impl World {
             }
             twin.read = Some(read);
         }
-        let disabled = None;
+        let disabled = Some(self.disabled.clone());
         let recovered =
             Recovered { entries, same_boot: true, incomplete, survivors, end_asked, disabled };
         self.tell(uid, Stream::Results, Event::Recovered(recovered));

@@ -73,6 +73,7 @@ impl World {
         let mut well_since = None;
         let mut problem = String::new();
         while self.now < until && self.failure.is_none() {
+            self.look_at_list();
             match is_so(self) {
                 None => {
                     // It stays so for a while.
@@ -141,6 +142,9 @@ impl World {
         let (phase, record_id) = (&record.phase, ServerId(server));
         let alive: Vec<_> = self.os.running(server).collect();
         let leader = phase.process().and_then(|process| self.os.by_identity(process));
+        if record.disabled != self.disabled.contains(&record.name) {
+            return Some(format!("server {server}: the list says {:?}", self.disabled));
+        }
         let why = |text: &str| Some(format!("server {server} {text}: {phase:?}, {alive:?}"));
         let is_of = |uid: u64| {
             matches!(self.os.get(uid).map(|one| one.what),

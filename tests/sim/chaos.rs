@@ -33,6 +33,7 @@ impl World {
             weather.run,
             weather.kill_active,
         ];
+        self.edit_list();
         let mut number = self.rng.below(weights.iter().sum());
         let Some(fault) = weights.iter().position(|weight| {
             let is_it = number < *weight;

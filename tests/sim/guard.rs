@@ -87,6 +87,12 @@ pub fn before(world: &mut World, uid: Uid, action: &Action, cause: Option<usize>
         world.fail(|| format!("1: twin {uid} acts without the lock: {action:?}"));
     }
     match action {
+        Action::Spawn { server, .. } => {
+            let node = world.twins.get(&uid).and_then(|twin| twin.node.as_ref());
+            if node.is_some_and(|node| node.servers[server.0].rec.disabled) {
+                world.fail(|| format!("9: server {server:?} is started, and is disabled"));
+            }
+        }
         Action::OpenGate { server, start_number } => {
             let child = world.os.child_at_gate(uid, server.0, *start_number);
             let id = child.and_then(|child| world.os.get(child)).map(|one| one.id);

@@ -11,6 +11,7 @@ mod chaos;
 mod checks;
 mod clients;
 mod disk;
+mod enabling;
 mod guard;
 mod keeper;
 mod link;

@@ -337,3 +337,26 @@ fn a_twin_that_is_late_again_and_again_disturbs_nobody() {
         }
     }
 }
+
+#[test]
+fn a_server_that_is_disabled_at_any_moment_of_its_start_is_started_by_no_active() {
+    for seed in 0..10 {
+        for moment in 0..30 {
+            let mut world = settled(seed, Plan::simple());
+            world.ask(Verb::Restart, 0);
+            later(&mut world, moment);
+            world.toggle(0);
+            world.look_at_list();
+            let first = active(&world);
+            world.dies(first, KILLED);
+            later(&mut world, 2_000);
+            if let Some(process) = process(&world) {
+                // It runs on; this is its end.
+                let uid = world.os.by_identity(process).expect("a process");
+                world.dies(uid, KILLED);
+            }
+            let world = ends_well(world, &format!("seed {seed}, {moment} ms"));
+            assert_eq!(process(&world), None, "seed {seed}, {moment} ms");
+        }
+    }
+}

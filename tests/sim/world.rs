@@ -15,7 +15,7 @@ use crate::rng::Rng;
 use crate::twin::Twin;
 use nodemanager::core::{EndAsked, Event, Exit, Ms, Node};
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 
 /// Something that happens at its time.
 #[derive(Debug)]
@@ -116,6 +116,9 @@ pub struct World {
     pub trace_length: usize,
     pub failure: Option<String>,
     pub fork_refused: bool,
+    /// The list in the state directory.
+    pub disabled: BTreeSet<String>,
+    pub faults: u64,
     /// The pair has ended because it was asked to.
     pub ended: bool,
     steps_in_ms: u64,
@@ -147,6 +150,8 @@ impl World {
             trace_length: 60,
             failure: None,
             fork_refused: false,
+            disabled: BTreeSet::new(),
+            faults: 0,
             ended: false,
             steps_in_ms: 0,
             queue: BinaryHeap::new(),

@@ -61,7 +61,8 @@ fn a_server_that_is_disabled_runs_on_and_is_not_started_again_when_it_ends() {
     assert_eq!(wish(&node, 0), (Wanted::Up, up(9)));
     let out = end_whole_group(&mut node, 0, 9, Exit::Code(1));
     assert_eq!((spawns(&out), wish(&node, 0)), (0, (Wanted::Down, Phase::Down)));
-    assert_eq!(node.servers[0].rec.reason.as_deref(), Some("exit 1"));
+    let last = node.servers[0].rec.last_exit.clone();
+    assert_eq!(last.map(|last| last.exit), Some(Exit::Code(1)));
     // Being enabled is no start.
     assert_eq!(spawns(&tell(&mut node, disabled(&[]))), 0);
     let (out, _) = asked(&mut node, "s", Verb::Start, 0);

@@ -76,7 +76,7 @@ pub fn server_in(phase: Phase) -> Server {
     rec.phase = phase;
     rec.start_number = 4;
     rec.started_at = Some(Ms(NOW.0 - 500));
-    Server { id: ServerId(0), plan: plan(), rec, checks: Default::default() }
+    Server { id: ServerId(0), plan: plan(), rec, checks: Default::default(), status_due: None }
 }
 
 /// What a server wants done after this.

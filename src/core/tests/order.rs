@@ -232,3 +232,17 @@ fn an_essential_server_that_was_given_up_ends_the_pair_whoever_is_active() {
     let (heir, _) = active_after(vec![essential()], vec![entry]);
     assert!(heir.record.ending.is_some(), "the active died right after it was given up");
 }
+
+#[test]
+fn an_order_that_waited_while_its_server_was_told_apart_is_carried_out_after_that() {
+    let mut held = server_in(up(10)).rec;
+    (held.name, held.held) = ("db".to_string(), Some(crate::core::record::Held::Restart));
+    let entries = vec![Entry { seq: 1, record: Record::Server(held) }];
+    let mut plans = plans(OnFailure::Keep);
+    // Nothing else happens that would have the order looked at again.
+    plans[WEB].auto_start = false;
+    let (mut node, _) = active_after(plans, entries);
+    let (server, process) = (ServerId(DB), process(10));
+    let out = tell(&mut node, Event::Verified { server, process, found: Found::Alive });
+    assert_eq!(signals(&out), [DB]);
+}

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::core::ask::{Ask, Ended, MARKS_MAX, Outcome, Reach, Verb};
+use crate::core::node::Timer;
 
 fn ask(client: u64, id: &str, verb: Verb, wait: bool) -> Event {
     let (client, servers) = (ClientId(client), vec![ServerId(0)]);
@@ -104,7 +105,9 @@ fn a_request_asked_again_of_the_next_active_acts_once() {
     tell(&mut next, Event::Verified { server, process, found: Found::Gone });
     let out = tell(&mut next, ask(1, "same", Verb::Stop, true));
     assert_eq!(counts(&out, is_signal), 0);
-    let out = tell(&mut next, Event::Group { server, process, living: None });
+    tell(&mut next, Event::Group { server, process, living: None });
+    let mut out = Vec::new();
+    next.fire_armed(NOW.after(500), Timer::Status(server), &mut out);
     assert_eq!(outcome(&out, 1).0, Ended::Well);
 }
 
@@ -251,4 +254,30 @@ fn a_record_that_no_disk_took_opens_the_gate_when_the_standby_has_it() {
     let open = Action::OpenGate { server, start_number };
     assert_eq!(tell(&mut node, Event::Acked { seq }), [open]);
     assert_eq!(tell(&mut node, Event::Saved { seq }), [], "it is opened once");
+}
+
+#[test]
+fn a_stop_waits_a_moment_for_an_exit_status_that_comes_on_another_way_and_no_longer() {
+    for comes in [true, false] {
+        let mut node = active_with_server_up(9);
+        tell(&mut node, ask(1, "a", Verb::Stop, true));
+        let (server, process) = (ServerId(0), process(9));
+        tell(&mut node, Event::Died { server, process, exit: None });
+        let out = tell(&mut node, Event::Group { server, process, living: None });
+        assert_eq!(answered(&out, 1), None, "its status is still asked for");
+        let out = match comes {
+            true => {
+                let (pid, start_ticks, exit) = (9, process.start_ticks, Exit::Code(3));
+                tell(&mut node, Event::Status { pid, start_ticks, exit })
+            }
+            false => {
+                let mut out = Vec::new();
+                assert!(node.deadline().is_some_and(|at| at <= NOW.after(500)));
+                node.fire_armed(NOW.after(500), Timer::Status(server), &mut out);
+                out
+            }
+        };
+        let text = if comes { "STOPPED (exit 3)" } else { "STOPPED (exit status unknown)" };
+        assert_eq!(outcome(&out, 1), (Ended::Well, text.to_string()));
+    }
 }
