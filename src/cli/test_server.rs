@@ -53,8 +53,6 @@ impl RunDir {
             active,
             standby: None,
             keeper: None,
-            config_generation: 0,
-            applying: false,
             waits_for: waits_for.map(str::to_owned),
             decides_within_ms: None,
             written_at: "2026-11-21T19:44:01Z".into(),
