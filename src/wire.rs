@@ -25,6 +25,7 @@ const FRAME_HEAD: usize = 8;
 /// One message of the link.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase")]
+#[allow(clippy::large_enum_variant, reason = "few of them are there at a time")]
 pub enum Message {
     /// Standby: who it is, and the proof that the active started it.
     Hello { protocol: u32, version: String, pid: i32, start_ticks: u64, secret: Secret },

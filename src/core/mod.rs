@@ -95,6 +95,7 @@ pub enum EndAsked {
 
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[allow(clippy::large_enum_variant, reason = "few of them are there at a time")]
 pub enum Event {
     // ---- servers
     /// The child is there, and waits at its gate.

@@ -80,6 +80,8 @@ fn status(servers: Vec<ServerStatus>) -> Status {
             heartbeat_age_ms: Some(12),
             reason: None,
         }),
+        config_generation: 0,
+        applying: false,
         keeper: Some(Keeper { pid: 4709, joined: false }),
         config_generation: 0,
         applying: false,
