@@ -83,8 +83,6 @@ fn status(servers: Vec<ServerStatus>) -> Status {
         config_generation: 0,
         applying: false,
         keeper: Some(Keeper { pid: 4709, joined: false }),
-        config_generation: 0,
-        applying: false,
         servers,
     }
 }
