@@ -253,6 +253,7 @@ pub struct NodeRecord {
 }
 
 /// One entry of the journal.
+#[expect(clippy::large_enum_variant, reason = "nearly all records are of servers")]
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Record {

@@ -218,22 +218,10 @@ impl Shell {
         sys::ignore_signals(&[libc::SIGXFSZ])?;
         let own = own_identity()?;
         ctx.pulse.write_identity(ctx.twin.slot(), own.pid, own.start_ticks);
-        let wishes = crate::state::Wishes::read(&config.node.state_dir);
-        let (pair, plans) = plans(config, &|name| wishes.is_up(name));
-        let store = Store::new(config.node.run_dir.clone(), &config.node.name, plans.len())?;
-        let (node, control, mut peers, other) = match beginning {
-            Beginning::FirstActive => {
-                ctx.pulse.set_role(ctx.twin.slot(), pulse::Role::Starting);
-                let node = Node::first(ctx.now(), pair, plans, bequest.revives);
-                (node, Control::new(None), Peers::new((own.pid, own.start_ticks), None), None)
-            }
-            Beginning::Standby => {
-                ctx.pulse.set_role(ctx.twin.slot(), pulse::Role::Standby);
-                let node = Node::standby(ctx.now(), pair, plans);
-                let (control, peers, other) = twins::inherit(&ctx, &bequest, own)?;
-                (node, control, peers, Some(other))
-            }
-        };
+        let node_config = &config.node;
+        let servers = config.servers.len();
+        let store = Store::new(node_config.run_dir.clone(), &node_config.name, servers)?;
+        let (node, control, mut peers, other) = begin_as(beginning, &ctx, &bequest, own)?;
         peers.secret = bequest.secret.clone();
         let pair_file = notes::PairFileWriter::new(config);
         let stderr_is_open = config.node.log_target != LogTarget::Stderr && !is_standby;
@@ -427,6 +415,33 @@ impl Shell {
         }
         self.end(code);
         Some(code)
+    }
+}
+
+/// A twin's core, and what it has of the other one.
+type Begun = (Node, Control, Peers, Option<(Identity, OwnedFd)>);
+
+fn begin_as(
+    beginning: Beginning,
+    ctx: &Ctx,
+    bequest: &Bequest,
+    own: Identity,
+) -> io::Result<Begun> {
+    let wishes = crate::state::Wishes::read(&bequest.config.node.state_dir);
+    let (pair, plans) = plans(&bequest.config, &|name| wishes.is_up(name));
+    match beginning {
+        Beginning::FirstActive => {
+            ctx.pulse.set_role(ctx.twin.slot(), pulse::Role::Starting);
+            let node = Node::first(ctx.now(), pair, plans, bequest.revives);
+            let peers = Peers::new((own.pid, own.start_ticks), None);
+            Ok((node, Control::new(None), peers, None))
+        }
+        Beginning::Standby => {
+            ctx.pulse.set_role(ctx.twin.slot(), pulse::Role::Standby);
+            let node = Node::standby(ctx.now(), pair, plans);
+            let (control, peers, other) = twins::inherit(ctx, bequest, own)?;
+            Ok((node, control, peers, Some(other)))
+        }
     }
 }
 

@@ -70,9 +70,9 @@ fn ready(readiness: &Readiness) -> Option<Ready> {
 }
 
 fn health(check: &HealthCheck) -> Health {
-    match check {
-        &HealthCheck::Watchdog { timeout_ms } => Health::Watchdog { timeout_ms },
-        &HealthCheck::Asked { interval_ms, timeout_ms, failures, for_ms, .. } => {
+    match *check {
+        HealthCheck::Watchdog { timeout_ms } => Health::Watchdog { timeout_ms },
+        HealthCheck::Asked { interval_ms, timeout_ms, failures, for_ms, .. } => {
             Health::Asked { interval_ms, timeout_ms, failures, for_ms }
         }
     }
