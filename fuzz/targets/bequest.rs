@@ -31,7 +31,8 @@ pub fn run(data: &[u8]) {
     assert_eq!(again.config, bequest.config);
     assert_eq!((again.twin, again.originals), (bequest.twin, bequest.originals));
     // No number was bent on the way in.
-    let told: serde_json::Value = serde_json::from_slice(data).expect("it was read before");
+    // A field that is not known is skipped, and need not be a value that can be held.
+    let Ok(told) = serde_json::from_slice::<serde_json::Value>(data) else { return };
     let written: serde_json::Value = serde_json::from_slice(&bytes).expect("it was just written");
     for key in ["revives", "originals", "hasReports", "active", "left", "endpoints", "wishes"] {
         if let Some(value) = told.get(key) {

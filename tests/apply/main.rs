@@ -129,7 +129,7 @@ fn a_file_that_is_wrong_changes_nothing_and_says_every_line() {
     signal(keeper, 1);
     wait_until("the reason in the log", || {
         let log = pair.log(false);
-        log.contains("NodeManager-0144] cannot apply: ") && log.contains("settleTime")
+        log.contains("NodeManager-0148] cannot apply: ") && log.contains("settleTime")
     });
     pair.configure("heartbeatTimeout = \"2s\"", &sleeper("a", "env = { V = \"2\" }"));
     let output = pair.run(&["apply"]);
