@@ -188,6 +188,7 @@ fn add_survivors(record: &mut ServerRecord, survivors: &[&Survivor], incomplete:
     if let Some(newest) = newest {
         record.start_number = newest.start_number;
         record.wanted = Wanted::Up;
+        forget_orders(record);
         record.phase = match newest.leads {
             true => Phase::Up { process: newest.process },
             false => Phase::Waiting { until: Ms(0), pid: newest.process.pid },
@@ -195,6 +196,7 @@ fn add_survivors(record: &mut ServerRecord, survivors: &[&Survivor], incomplete:
         return;
     }
     if incomplete && let Some(unmarked) = unmarked_leader(record, survivors) {
+        forget_orders(record);
         record.wanted = Wanted::Up;
         record.phase = Phase::Up { process: unmarked.process };
         return;
@@ -205,6 +207,13 @@ fn add_survivors(record: &mut ServerRecord, survivors: &[&Survivor], incomplete:
         record.start_number = record.start_number.max(stray.start_number);
         record.phase = Phase::Waiting { until: Ms(0), pid: stray.process.pid };
     }
+}
+
+/// The process is another one than the record is about: an order that waited was for the one before,
+/// and which definition this one has is not known.
+fn forget_orders(record: &mut ServerRecord) {
+    (record.held, record.revision, record.stop_with) = (None, None, None);
+    record.removed = false;
 }
 
 /// The process that the record is about, also when it says that it is dead: what is newer was started

@@ -3,6 +3,7 @@
 use super::*;
 use crate::core::node::Timer;
 use crate::core::promotion::{FENCE_AGAIN_MS, LOCK_AGAIN_MS, know, merge, new_life};
+use crate::core::record::Held;
 use crate::core::record::{Cause, NodeRecord, Why};
 use std::collections::BTreeMap;
 
@@ -222,6 +223,7 @@ fn an_unmarked_process_newer_than_the_dead_one_of_a_cut_journal_is_adopted() {
     ] {
         let record =
             ServerRecord { phase, start_number: 1, ..ServerRecord::new("web", Wanted::Up) };
+        let record = ServerRecord { held: Some(Held::Restart), ..record };
         let survivor =
             Survivor { name: "web".to_string(), start_number: 0, process: new, leads: true };
         let recovered = Recovered {
@@ -234,5 +236,6 @@ fn an_unmarked_process_newer_than_the_dead_one_of_a_cut_journal_is_adopted() {
         };
         let known = know(recovered, BTreeMap::new());
         assert_eq!(known.servers["web"].phase, Phase::Up { process: new });
+        assert_eq!(known.servers["web"].held, None, "the order was for the old one");
     }
 }
