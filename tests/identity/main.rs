@@ -332,7 +332,7 @@ fn starts_of_other_users_survive_an_active_that_is_killed_at_any_moment() {
     if !is_root() {
         return println!("skipped: only root can start servers as another user");
     }
-    let script = "echo $$ >> {home}/starts/$NAME; exec sleep 1000";
+    let script = "echo $$$$ >> {home}/starts/$NAME; exec sleep 1000";
     let tables: Vec<String> = (0..8)
         .map(|number| {
             let keys = format!("user = {}\nenv = {{ NAME = \"{number}\" }}", 54300 + number);

@@ -39,7 +39,7 @@ impl Following {
 
 #[test]
 fn every_line_is_shown_once_over_three_takeovers_five_rotations_compression_and_a_restart() {
-    let script = "n=0; while :; do n=$((n+1)); echo $$ $n; \
+    let script = "n=0; while :; do n=$((n+1)); echo $$$$ $n; \
                   [ $((n % 50)) -eq 0 ] && sleep 0.01; done";
     let output = "maxSize = \"60KiB\", maxFiles = 1000, compress = true";
     let pair = Pair::new("", &(shell("w", script, output) + "autoStart = false\n"));

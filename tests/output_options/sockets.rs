@@ -173,7 +173,7 @@ fn foreground(pair: &Pair) -> Ended {
 #[test]
 fn what_is_inherited_is_the_keepers_own_output_for_every_start_after_every_takeover() {
     let script =
-        "n=0; while :; do n=$((n+1)); echo $$ out $n; echo $$ err $n >&2; sleep 0.01; done";
+        "n=0; while :; do n=$((n+1)); echo $$$$ out $n; echo $$$$ err $n >&2; sleep 0.01; done";
     let servers = shell("two", script, "to = \"inherit\"")
         + &shell("one", "echo merged >&2; exec sleep 1000", "to = \"inherit\", stderr = \"merge\"");
     let pair = Pair::new("", &servers);
