@@ -42,6 +42,13 @@ pub fn client(config: &Config) -> Client {
         .telling(shell::say)
 }
 
+/// What the living pair of this file works with; `None`: no pair lives, or it can't be told.
+pub fn config_in_force(file: &Path) -> Option<Config> {
+    let config = shell::in_force::read_in(&crate::config::likely_run_dir(file)).ok()??;
+    let holder = lock::holder(&shell::lock_path(&config)).ok()?;
+    holder.map(|_| config)
+}
+
 /// Descriptors that the active needs besides those of servers.
 const OWN_DESCRIPTORS: u64 = 128;
 /// An output that goes through a FIFO: the FIFO, and the log or syslog's socket.

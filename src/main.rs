@@ -7,10 +7,11 @@ use nodemanager::cli::control::{self, Action, Options, Servers};
 use nodemanager::cli::enable::{self, Change};
 use nodemanager::cli::logs::{self, LogsOptions, choose};
 use nodemanager::cli::{Failure, apply, exit, print, rolling, status};
-use nodemanager::config::{self, Config, Unset};
+use nodemanager::config::{self, Config, ConfigErrors, Unset};
 use nodemanager::launch::{self, Inner};
 use nodemanager::offline;
 use std::io::{self, IsTerminal, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -40,12 +41,27 @@ fn run(out: &mut dyn Write, err: &mut dyn Write) -> u8 {
         Command::Run { .. } | Command::Check { .. } => {
             config::load(&file).and_then(launch::with_accounts)
         }
-        _ => config::load_for_command(&file),
+        // These are about the file itself.
+        Command::Diff { .. } | Command::Apply { .. } => config::load_for_command(&file),
+        _ => config::load_for_command(&file).or_else(|errors| in_force(&file, errors, err)),
     };
     match config {
         Ok(config) => command(args, config, out, err),
         Err(errors) => print(err, &format!("{errors}\n"), exit::BAD_CONFIG),
     }
+}
+
+/// Somebody may have broken the file while the pair runs: it can be looked at and stopped all the same.
+fn in_force(
+    file: &Path,
+    errors: ConfigErrors,
+    err: &mut dyn Write,
+) -> Result<Config, ConfigErrors> {
+    let Some(config) = launch::config_in_force(file) else { return Err(errors) };
+    let text =
+        format!("warning: {errors}\nwarning: the pair goes on with the configuration in force\n");
+    print(err, &text, exit::DONE);
+    Ok(config)
 }
 
 fn command(args: Args, config: Config, out: &mut dyn Write, err: &mut dyn Write) -> u8 {

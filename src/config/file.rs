@@ -63,6 +63,17 @@ pub fn load_for_command(path: &Path) -> Result<Config, ConfigErrors> {
     load_with(path, Unset::Leave)
 }
 
+/// Where the run directory of this file's pair is, as far as a file that has errors can tell.
+pub fn likely_run_dir(path: &Path) -> PathBuf {
+    let text = read(path, MAX_FILE_SIZE).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+    let text = text.unwrap_or_default();
+    let named = text.lines().find_map(|line| {
+        let (key, value) = line.split_once('=')?;
+        (key.trim() == "runDir").then(|| value.split(['"', '\'']).nth(1)).flatten()
+    });
+    super::reader::from_home(&home_of(path), named.unwrap_or("run"))
+}
+
 fn load_with(path: &Path, unset: Unset) -> Result<Config, ConfigErrors> {
     let input = read_all(path, unset)?;
     let mut config = parse_input(&input)?;

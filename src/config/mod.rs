@@ -36,7 +36,7 @@ pub use assemble::{parse, parse_input};
 pub use checks::{HealthCheck, Http, Probe, Readiness, Target};
 pub use effective::{Effective, effective};
 pub use error::{ConfigError, ConfigErrors};
-pub use file::{find_file, home_of, load, load_for_command, read_all};
+pub use file::{find_file, home_of, likely_run_dir, load, load_for_command, read_all};
 pub use input::{Include, Input, Source, Unset, includes};
 pub use output::{Output, OutputTo, Stderr, Stream};
 pub use sockets::{Listen, Socket};

@@ -7,13 +7,15 @@ use crate::config::Config;
 use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A larger file is none of ours.
 const BYTES_MAX: u64 = 64 << 20;
 
+const NAME: &str = "config.json";
+
 fn path(config: &Config) -> PathBuf {
-    config.node.run_dir.join("config.json")
+    config.node.run_dir.join(NAME)
 }
 
 /// Replaces the file, whole or not at all. Not synced: it means nothing after a reboot. Servers'
@@ -39,7 +41,20 @@ pub fn write(config: &Config) -> io::Result<()> {
 /// # Errors
 /// It can't be read, or is that of another pair.
 pub fn read(own: &Config) -> io::Result<Option<Config>> {
-    let file = match OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(path(own)) {
+    let Some(found) = read_in(&own.node.run_dir)? else { return Ok(None) };
+    match found.node.name == own.node.name {
+        true => Ok(Some(found)),
+        false => Err(io::Error::other("it belongs to another pair")),
+    }
+}
+
+/// The same for a command whose own file can't be read.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_in(run_dir: &Path) -> io::Result<Option<Config>> {
+    let path = run_dir.join(NAME);
+    let file = match OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
@@ -47,8 +62,7 @@ pub fn read(own: &Config) -> io::Result<Option<Config>> {
     let mut bytes = Vec::new();
     file.take(BYTES_MAX).read_to_end(&mut bytes)?;
     let found: Config = serde_json::from_slice(&bytes)?;
-    let is_ours = found.node.name == own.node.name && found.node.run_dir == own.node.run_dir;
-    match is_ours {
+    match found.node.run_dir == run_dir {
         true => Ok(Some(found)),
         false => Err(io::Error::other("it belongs to another pair")),
     }

@@ -13,7 +13,7 @@ pub mod enabling;
 mod endpoints;
 pub mod guard;
 mod identity;
-mod in_force;
+pub mod in_force;
 mod jobs;
 pub mod keeper;
 mod log_watch;

@@ -140,6 +140,26 @@ fn a_file_that_is_wrong_changes_nothing_and_says_every_line() {
 }
 
 #[test]
+fn a_file_that_was_broken_keeps_nobody_from_looking_at_the_pair_and_stopping_it() {
+    let pair = Pair::new("", &sleeper("a", ""));
+    pair.start();
+    let whole = std::fs::read_to_string(pair.config()).unwrap();
+    for broken in
+        [whole.replace("name = \"a\"", "name = 7"), whole.replace("[[server]]", "[[server")]
+    {
+        std::fs::write(pair.config(), broken).unwrap();
+        let output = pair.run(&["restart", "a"]);
+        assert!(output.status.success(), "{}", both(&output));
+        let text = both(&output);
+        assert!(text.contains("conf/nodemanager.toml:") && text.contains("in force"), "{text}");
+        assert_eq!(pair.run(&["apply"]).status.code(), Some(78));
+    }
+    assert!(pair.run(&["shutdown", "--stop-servers"]).status.success());
+    // Without a pair there is nothing in force.
+    assert_eq!(pair.run(&["status"]).status.code(), Some(78));
+}
+
+#[test]
 fn names_limit_what_is_applied() {
     let pair = Pair::new("", &(sleeper("a", "") + &sleeper("b", "") + &sleeper("c", "")));
     pair.start();
