@@ -156,6 +156,23 @@ impl Outputs {
         self.drains.push(Entry { name, drain, fifo: id, compress, ages, moved: 0, path_trouble });
     }
 
+    /// A server that was found again may still write to a FIFO whose name was removed with the run
+    /// directory: this process has never had it. It is drained beside the one that has the name.
+    pub fn join_unlinked(&mut self, ctx: &mut Ctx, name: &str, pid: i32) {
+        let Some(config) = ctx.server_or_retired(name).cloned() else { return };
+        for way in ways::of(&ctx.config, &config) {
+            let fd = if way.is_stderr { 2 } else { 1 };
+            let Ok(Some(fifo)) = fifo::open_unlinked(pid, fd, &way.fifo) else { continue };
+            let named = self.by_name.get(&way.key).copied();
+            let key = way.key.clone();
+            self.add(ctx, way, fifo);
+            // The next start uses the one that has the name.
+            if let Some(named) = named {
+                self.by_name.insert(key, named);
+            }
+        }
+    }
+
     fn note_unjoined(&mut self, ctx: &Ctx, way: Way, text: &str) {
         if !self.unjoined.contains_key(&way.key) {
             let name = &way.key;

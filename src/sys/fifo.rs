@@ -60,6 +60,24 @@ pub fn open_fifo(path: &Path) -> io::Result<OwnedFd> {
     Ok(file.into())
 }
 
+/// Opens the FIFO that a process still has as this descriptor, although its name was removed.
+/// `None`: what it has there is something else, or a FIFO that still has its name.
+///
+/// # Errors
+/// Those of readlink(2) and open(2): no such process, or it is another user's.
+pub fn open_unlinked(pid: i32, fd: i32, name: &Path) -> io::Result<Option<OwnedFd>> {
+    let path = format!("/proc/{pid}/fd/{fd}");
+    let found = std::fs::read_link(&path)?;
+    if found.as_os_str().as_encoded_bytes()
+        != [name.as_os_str().as_encoded_bytes(), b" (deleted)"].concat()
+    {
+        return Ok(None);
+    }
+    let flags = OFlag::O_RDWR | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+    let file = File::from(nix::fcntl::open(path.as_str(), flags, Mode::empty())?);
+    Ok(file.metadata()?.file_type().is_fifo().then(|| file.into()))
+}
+
 /// Copies what is in a FIFO into `buffer` and leaves it there; gives its length. The FIFO must have
 /// been opened by [`open_fifo`].
 ///
