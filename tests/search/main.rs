@@ -6,14 +6,16 @@
 //! people ask for), add a field to `Budget` and the step that spends it. What is wrong is told with the shortest way there.
 
 mod acts;
+mod budget;
 mod explore;
 mod links;
 mod rules;
 mod steps;
 mod world;
 
+use budget::Budget;
 use explore::{Report, explore};
-use world::{Budget, LinkPace, Pair, Setting};
+use world::{LinkPace, Pair, Setting};
 
 /// More than this does not fit into the memory of a small machine.
 const STATES_MAX: usize = 20_000_000;
