@@ -99,6 +99,7 @@ fn command(args: Args, config: Config, out: &mut dyn Write, err: &mut dyn Write)
             rolling::restart(&launch::client(&config), &down.names.names, options, out, err)
         }
         Command::Reload(names) => act(&config, Action::Reload, names, &common, out, err),
+        Command::Drain(down) => act_down(&config, Action::Drain, down, &common, out, err),
         Command::Enable { names, now } => {
             let change = Change { names: names.names, is_enabled: true, now };
             enable::enable(&launch::client(&config), &config, change, options(&common), out, err)

@@ -87,6 +87,8 @@ pub enum Command {
     },
     /// Make servers read their configuration again, as their key `reload` says
     Reload(Names),
+    /// Let servers take no new work, wait until none is left, and stop them
+    Drain(Down),
     /// Let servers be started again; this starts none of them without --now
     Enable {
         #[command(flatten)]

@@ -1,4 +1,4 @@
-//! `start`, `stop`, `restart`, `reload`, `signal`, `kill`, `reset`, `wait` and `shutdown`: asks, prints what
+//! `start`, `stop`, `restart`, `reload`, `drain`, `signal`, `kill`, `reset`, `wait` and `shutdown`: asks, prints what
 //! came of it, and returns the exit status.
 //!
 //! Must not decide what is possible: the active does, and says why not.
@@ -26,6 +26,7 @@ pub enum Action {
     Kill,
     Reset,
     Reload,
+    Drain,
     Enable,
     Disable,
     Wait(Goal),
@@ -42,6 +43,7 @@ impl Action {
             Action::Kill => "kill",
             Action::Reset => "reset",
             Action::Reload => "reload",
+            Action::Drain => "drain",
             Action::Enable => "enable",
             Action::Disable => "disable",
             Action::Wait(_) => "wait",
@@ -124,6 +126,7 @@ pub(super) fn ask(
         | Action::Kill
         | Action::Reset
         | Action::Reload
+        | Action::Drain
         | Action::Enable
         | Action::Disable => {}
     }

@@ -18,6 +18,9 @@ const PLAIN_KEYS: [&str; 3] = ["name", "instances", "vars"];
 /// so that a value with spaces stays one word.
 const COMMAND_KEYS: [&str; 3] = ["command", "exec", "check"];
 
+/// The table all of whose keys are commands when they are texts.
+const COMMANDS: &str = "hooks.";
+
 /// Tables whose keys are free: a variable `command` is no command.
 const FREE_TABLES: [&str; 2] = ["env", "vars"];
 
@@ -173,8 +176,9 @@ impl Expansion<'_> {
         path: &str,
         is_free: bool,
     ) -> Option<Value<'t>> {
+        let is_command = COMMAND_KEYS.contains(&key) || path.strip_prefix(COMMANDS) == Some(key);
         let split = match value.get_ref() {
-            DeValue::String(text) if COMMAND_KEYS.contains(&key) && !is_free => shlex::split(text),
+            DeValue::String(text) if is_command && !is_free => shlex::split(text),
             _ => None,
         };
         let Some(words) = split else { return self.value(value, path, false) };

@@ -7,6 +7,7 @@
 mod accounts;
 mod assemble;
 mod checks;
+mod commands;
 mod dependencies;
 mod document;
 mod effective;
@@ -34,6 +35,7 @@ mod tests_of_many;
 pub use accounts::look_up_accounts;
 pub use assemble::{parse, parse_input};
 pub use checks::{HealthCheck, Http, Probe, Readiness, Target};
+pub use commands::{Drain, Hook, Hooks, Reload, Stop};
 pub use effective::{Effective, effective};
 pub use error::{ConfigError, ConfigErrors};
 pub use file::{find_file, home_of, likely_run_dir, load, load_for_command, read_all};
@@ -188,6 +190,8 @@ pub struct ServerConfig {
     pub stop: Stop,
     /// How it is told to read its own configuration again.
     pub reload: Option<Reload>,
+    pub hooks: Hooks,
+    pub drain: Option<Drain>,
     pub output: Output,
     pub identity: identity::Identity,
     /// What the node manager listens at for it, in the order of its descriptors.
@@ -265,21 +269,6 @@ pub enum AutoStart {
     No,
     /// As it was before the reboot.
     Remember,
-}
-
-/// How a server is stopped: the signal, and SIGKILL when the time is over.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Stop {
-    pub signal: i32,
-    pub timeout_ms: u64,
-}
-
-/// How a server is told to read its own configuration again.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Reload {
-    pub signal: i32,
 }
 
 /// The resolved paths and servers, one a line, for people to read.

@@ -66,6 +66,8 @@ pub const SERVER_KEYS: &[&str] = &[
     "restart",
     "stop",
     "reload",
+    "hooks",
+    "drain",
     "output",
     "user",
     "group",
@@ -90,9 +92,12 @@ pub const RESTART_KEYS: &[&str] = &[
     "successCodes",
     "noRestartCodes",
 ];
-pub const STOP_KEYS: &[&str] = &["signal", "timeout"];
+pub const STOP_KEYS: &[&str] = &["signal", "timeout", "command"];
 /// The keys of a server's reload table.
-pub const RELOAD_KEYS: &[&str] = &["signal"];
+pub const RELOAD_KEYS: &[&str] = &["signal", "command", "timeout"];
+pub const HOOKS_KEYS: &[&str] = &["preStart", "postStart", "preStop", "postStop", "onFailure"];
+pub const HOOK_KEYS: &[&str] = &["command", "timeout"];
+pub const DRAIN_KEYS: &[&str] = &["command", "check", "interval", "timeout", "onTimeout", "on"];
 pub const OUTPUT_KEYS: &[&str] =
     &["to", "stderr", "maxSize", "maxFiles", "maxAge", "compress", "timestamps"];
 pub const DEPENDENCY_KEYS: &[&str] = &["name", "onFailure"];
@@ -125,6 +130,9 @@ pub const SECTIONS: &[(&str, &[&str])] = &[
     ("restart of a [[server]]", RESTART_KEYS),
     ("stop of a [[server]]", STOP_KEYS),
     ("reload of a [[server]]", RELOAD_KEYS),
+    ("hooks of a [[server]]", HOOKS_KEYS),
+    ("a hook of a [[server]]", HOOK_KEYS),
+    ("drain of a [[server]]", DRAIN_KEYS),
     ("output of a [[server]]", OUTPUT_KEYS),
     ("ready of a [[server]]", READY_KEYS),
     ("health of a [[server]]", HEALTH_KEYS),

@@ -9,11 +9,9 @@ use super::identity::identity;
 use super::instances::{Instance, Instances};
 use super::policy::policy;
 use super::reader::{self, Reader, Refused};
-use super::sections::{
-    OUTPUT_KEYS, RELOAD_KEYS, RESTART_KEYS, SERVER_KEYS, STOP_KEYS, is_name, name,
-};
+use super::sections::{OUTPUT_KEYS, RESTART_KEYS, SERVER_KEYS, is_name, name};
 use super::units::{is_signal, parse_signal, quoted};
-use super::{AutoStart, OutputTo, Program, Readiness, Reload, ServerConfig, Stop, output, sockets};
+use super::{AutoStart, Hooks, OutputTo, Program, Readiness, ServerConfig, commands, output, sockets};
 use crate::core::plan::Kind;
 use crate::core::restart::Policy;
 use std::collections::{BTreeMap, BTreeSet};
@@ -165,12 +163,15 @@ fn server(
         start_timeout_ms: keys.duration("startTimeout", "1m", 60_000),
         health: health(keys),
         restart: policy(&keys.inner("restart", RESTART_KEYS), default),
-        stop: stop(&keys.inner("stop", STOP_KEYS)),
-        reload: reload(keys),
+        stop: commands::stop(keys),
+        reload: commands::reload(keys),
+        hooks: Hooks::default(),
+        drain: commands::drain(keys),
         output: output::output(&keys.inner("output", OUTPUT_KEYS)),
         identity: identity(keys),
         sockets: sockets::sockets(keys, &instance.name),
     };
+    server.hooks = commands::hooks(keys, server.kind);
     if let Some(number) = instance.number {
         server.env.insert(INSTANCE_VARIABLE.to_owned(), number.to_string());
     }
@@ -243,30 +244,13 @@ fn auto_start(value: &DeValue<'_>) -> Result<AutoStart, Refused> {
     }
 }
 
-fn signal(value: &DeValue<'_>) -> Result<i32, Refused> {
+/// A signal by its name or number.
+pub fn signal(value: &DeValue<'_>) -> Result<i32, Refused> {
     match (value.as_str(), reader::integer(value)) {
         (Some(text), _) => parse_signal(text).map_err(reader::is_refused),
         (_, number) => number
             .and_then(|number| i32::try_from(number).ok())
             .filter(|number| is_signal(*number))
             .ok_or(Refused::NotWanted),
-    }
-}
-
-/// There is no default: SIGHUP ends a program that does not know it.
-fn reload(keys: &Reader<'_>) -> Option<Reload> {
-    keys.value("reload")?;
-    let table = keys.inner("reload", RELOAD_KEYS);
-    let set = table.get("signal", "a signal such as \"SIGHUP\"", signal);
-    if table.value("signal").is_none() {
-        keys.error("reload", "has no signal: reload = { signal = \"SIGHUP\" }".to_owned());
-    }
-    Some(Reload { signal: set? })
-}
-
-fn stop(keys: &Reader<'_>) -> Stop {
-    Stop {
-        signal: keys.get("signal", "a signal such as \"SIGTERM\"", signal).unwrap_or(libc::SIGTERM),
-        timeout_ms: keys.duration("timeout", "10s", 10_000),
     }
 }

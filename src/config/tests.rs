@@ -150,8 +150,10 @@ output = { to = "pipe", stderr = "separate", maxSize = "64K", maxFiles = 3, maxA
             success_codes: vec![0, 3],
             no_restart_codes: vec![78],
         },
-        stop: Stop { signal: libc::SIGINT, timeout_ms: 20_000 },
-        reload: Some(Reload { signal: libc::SIGUSR1 }),
+        stop: Stop { signal: libc::SIGINT, timeout_ms: 20_000, command: None },
+        reload: Some(Reload::Signal(libc::SIGUSR1)),
+        hooks: Hooks::default(),
+        drain: None,
         output: Output {
             to: OutputTo::Pipe,
             stderr: Stderr::Separate,

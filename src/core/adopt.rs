@@ -3,7 +3,7 @@
 //! Must not start anything before the process on record was told apart from strangers: what can't
 //! be told apart is left alone and reported, never started a second time.
 
-use super::record::{Identity, Phase, Wanted, Why};
+use super::record::{Identity, Phase, Task, TaskKind, Wanted, Why};
 use super::server::{KILL_AGAIN_MS, Server, Step, Steps, VERIFY_AGAIN_MS};
 use super::time::Ms;
 use super::{Action, Found, Note, Scope};
@@ -15,7 +15,14 @@ const HEAR_FIRST_MS: u64 = 2_000;
 impl Server {
     /// A new active has this record: what is true of it?
     pub fn adopt(&mut self, now: Ms, steps: &mut Steps) {
+        if self.rec.phase.process().is_none() {
+            self.adopt_task(now, steps);
+        }
         match self.rec.phase.clone() {
+            Phase::Preparing if self.rec.task.is_some() => {}
+            Phase::Preparing => self.begin_start(),
+            Phase::Closing { .. } if self.running_task().is_some() => {}
+            Phase::Closing { why } => self.conclude(now, why, steps),
             Phase::Down | Phase::Queued if self.rec.wanted == Wanted::Up => self.begin_start(),
             Phase::Queued => self.enter(Phase::Down, steps),
             Phase::Down | Phase::Failed | Phase::Exited | Phase::Backoff { .. } => {}
@@ -34,6 +41,7 @@ impl Server {
             | Phase::Settling { .. }
             | Phase::Unready { .. }
             | Phase::Up { .. }
+            | Phase::Draining { .. }
             | Phase::Stopping { leader_dead: false, .. }) => self.verify(now, was, steps),
         }
     }
@@ -51,6 +59,9 @@ impl Server {
         let Phase::Verifying { was, until } = self.rec.phase.clone() else { return };
         if was.process() != Some(process) {
             return;
+        }
+        if matches!(found, Found::Alive | Found::Gone) {
+            self.adopt_task(now, steps);
         }
         match found {
             Found::Alive => self.go_on(now, *was, steps),
@@ -89,6 +100,14 @@ impl Server {
             }
             Phase::Stopping { process, killed, .. } => {
                 self.rec.phase = was;
+                // Its stop command has told it, or will.
+                let is_told = matches!(
+                    self.rec.task,
+                    Some(Task { kind: TaskKind::PreStop | TaskKind::Stop, .. })
+                );
+                if is_told && !killed {
+                    return;
+                }
                 // The signal may have been sent or not: the record comes before it.
                 let signal = if killed { SIGKILL } else { self.stop_signal() };
                 self.signal(process, signal, Scope::Group, steps);
@@ -98,14 +117,15 @@ impl Server {
             Phase::Unready { process, until } => {
                 let until = until.max(now.after(HEAR_FIRST_MS));
                 self.rec.phase = Phase::Unready { process, until };
-                self.begin_checks_again(now);
+                self.begin_checks_again(now, steps);
             }
             other => {
                 self.rec.phase = other;
-                self.begin_checks_again(now);
+                self.begin_checks_again(now, steps);
             }
         }
-        if self.rec.wanted == Wanted::Down && self.rec.held.is_none() {
+        let drains = matches!(self.rec.phase, Phase::Draining { .. });
+        if self.rec.wanted == Wanted::Down && self.rec.held.is_none() && !drains {
             self.stop(now, steps);
         }
     }

@@ -6,7 +6,7 @@
 //! definition that it was started with; an order for a revision is given once.
 
 use super::promotion::new_life;
-use super::record::{Held, Phase, ServerRecord, StopWith, Wanted};
+use super::record::{Held, Phase, ServerRecord, StopWith, TaskKind, Wanted};
 use super::server::Server;
 use super::{ServerId, ServerPlan};
 
@@ -39,13 +39,19 @@ pub(super) fn under(old: ServerRecord, plan: &ServerPlan, goes_on: bool) -> Serv
             record.reason = None;
         }
         // The next start has the new definition anyway.
-        Phase::Spawning { .. } | Phase::Waiting { .. } | Phase::Reaping { .. } => {}
+        Phase::Spawning { .. }
+        | Phase::Waiting { .. }
+        | Phase::Reaping { .. }
+        | Phase::Closing { .. } => {}
+        // Its hook is run again, as it is now.
+        Phase::Preparing => record.task.iter_mut().for_each(|task| task.is_over = true),
         Phase::AtGate { .. }
         | Phase::Execing { .. }
         | Phase::Locking { .. }
         | Phase::Settling { .. }
         | Phase::Unready { .. }
         | Phase::Up { .. }
+        | Phase::Draining { .. }
         | Phase::Stopping { .. }
         | Phase::Verifying { .. } => record.held = Some(Held::Restart),
     }
@@ -77,11 +83,17 @@ impl Server {
         self.rec.stop_with.map_or(self.plan.stop_timeout_ms, |with| with.timeout_ms)
     }
 
+    /// It is stopped by its stop command: one that it had at its start, and has now.
+    pub(super) fn stops_by_command(&self) -> bool {
+        self.rec.stop_with.is_none_or(|with| with.by_command)
+    }
+
     /// A child is asked for: it belongs to the present definition.
     pub(super) fn note_revision(&mut self) {
         self.rec.revision = (!self.plan.left_over).then_some(self.plan.revision);
         let (signal, timeout_ms) = (self.plan.stop_signal, self.plan.stop_timeout_ms);
-        self.rec.stop_with = Some(StopWith { signal, timeout_ms });
+        let by_command = self.plan.task_timeout_ms(TaskKind::Stop).is_some();
+        self.rec.stop_with = Some(StopWith { signal, timeout_ms, by_command });
     }
 
     /// It was taken out of the configuration, and nothing of it is left.

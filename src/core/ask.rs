@@ -5,7 +5,7 @@
 //! takeover only waits for the result.
 
 use super::plan::Kind;
-use super::record::{Mark, Phase, Wanted};
+use super::record::{Mark, Phase, TaskKind, Wanted};
 use super::server::{Server, exit_text};
 use super::{ClientId, ServerId};
 
@@ -21,8 +21,10 @@ pub enum Verb {
     Restart,
     Reset,
     Signal(i32),
-    /// The signal that makes it read its configuration again.
+    /// The signal or command that makes it read its configuration again.
     Reload,
+    /// A stop, once it has no work left.
+    Drain,
     /// Answers what became of it: `Event::Disabled` came before.
     Enable,
     /// As `Enable`.
@@ -106,7 +108,8 @@ impl Server {
         // A child that was asked for and is not there yet already fulfils a start or a restart.
         let is_owed = matches!(self.rec.phase, Phase::Spawning { .. });
         let start_number = self.rec.start_number - u64::from(is_owed);
-        self.rec.marks.push(Mark { id: id.to_string(), start_number, done });
+        let failed = None;
+        self.rec.marks.push(Mark { id: id.to_string(), start_number, done, failed });
     }
 
     /// The outcome of a goal, once there is one.
@@ -114,15 +117,18 @@ impl Server {
         match goal.verb {
             Verb::Start | Verb::Restart => self.outcome_of_start(goal),
             Verb::Stop | Verb::Kill => self.outcome_of_stop(),
+            Verb::Drain => self.outcome_of_drain(),
+            Verb::Reload if self.runs(TaskKind::Reload) => None,
+            Verb::Reload => Some(self.outcome_of_reload()),
             Verb::Reset
             | Verb::Signal(_)
-            | Verb::Reload
             | Verb::Enable
             | Verb::Disable
             | Verb::Shutdown { .. } => Some(self.well("done")),
             Verb::WaitUp => match &self.rec.phase {
                 Phase::Settling { process, .. }
                 | Phase::Unready { process, .. }
+                | Phase::Draining { process, .. }
                 | Phase::Up { process } => Some(self.well(&format!("PID {}", process.pid))),
                 Phase::Failed => Some(self.badly(&self.failed_text())),
                 _ => None,
@@ -160,7 +166,10 @@ impl Server {
             // On its way.
             Phase::Down
             | Phase::Queued
+            | Phase::Preparing
             | Phase::Up { .. }
+            | Phase::Draining { .. }
+            | Phase::Closing { .. }
             | Phase::Spawning { .. }
             | Phase::AtGate { .. }
             | Phase::Execing { .. }
@@ -189,6 +198,22 @@ impl Server {
             Some(last) => self.well(&format!("STOPPED ({})", exit_text(last.exit))),
             None => self.well("STOPPED"),
         })
+    }
+
+    fn outcome_of_drain(&self) -> Option<Outcome> {
+        match (&self.rec.phase, &self.rec.reason) {
+            (Phase::Up { .. }, Some(reason)) if self.rec.wanted == Wanted::Up => {
+                Some(self.badly(&format!("{reason}; it goes on running")))
+            }
+            _ => self.outcome_of_stop(),
+        }
+    }
+
+    fn outcome_of_reload(&self) -> Outcome {
+        match self.rec.marks.iter().rev().find_map(|mark| mark.failed.as_ref()) {
+            Some(failed) => self.badly(failed),
+            None => self.well("its reload command ended well"),
+        }
     }
 
     /// What a start of a disabled server is told.

@@ -3,14 +3,16 @@
 //! Must not ask anything itself (the shell does), and must not keep anything on record: who takes
 //! over counts anew, so a takeover can delay a restart by a check's patience, and never cause one.
 
-use super::plan::{Health, Kind, Ready};
-use super::record::{LogPlace, Phase, Why};
+use super::plan::{Drain, Health, Kind, Ready};
+use super::record::{LogPlace, Phase, TaskKind, Why};
 use super::server::{Server, Step, Steps};
 use super::time::Ms;
-use super::{Action, Note, Scope};
+use super::{Action, Note};
 
 /// An answer that is later than its timeout by so much will never come.
 const ANSWER_GRACE_MS: u64 = 1_000;
+/// The answer whether work is left takes at most so long.
+pub const DRAIN_ANSWER_MS: u64 = 60_000;
 /// A text that a server tells of itself is put on record at most so often.
 const STATUS_EVERY_MS: u64 = 1_000;
 
@@ -20,6 +22,8 @@ pub enum Check {
     Ready,
     /// Its place in the list of health checks.
     Health(usize),
+    /// Whether work is left.
+    Drain,
 }
 
 /// What a server said of itself (sd_notify(3)).
@@ -56,6 +60,7 @@ pub struct Progress {
 pub struct Checks {
     pub ready: Progress,
     pub health: Vec<Progress>,
+    pub drain: Progress,
     /// When a status text was put on record last.
     status_at: Option<Ms>,
     /// The server changed the time of its watchdog.
@@ -84,10 +89,13 @@ impl Server {
     }
 
     /// After a takeover the looks begin anew.
-    pub(super) fn begin_checks_again(&mut self, now: Ms) {
+    pub(super) fn begin_checks_again(&mut self, now: Ms, steps: &mut Steps) {
         match self.rec.phase {
+            // It has shown that.
+            Phase::Unready { .. } if self.runs(TaskKind::PostStart) => {}
             Phase::Unready { .. } => self.begin_readiness(now),
             Phase::Up { .. } => self.begin_health(now),
+            Phase::Draining { .. } if self.running_task().is_none() => self.is_quiesced(now, steps),
             _ => {}
         }
     }
@@ -95,6 +103,7 @@ impl Server {
     fn progress(&mut self, check: Check) -> Option<&mut Progress> {
         match check {
             Check::Ready => Some(&mut self.checks.ready),
+            Check::Drain => Some(&mut self.checks.drain),
             Check::Health(at) => self.checks.health.get_mut(at),
         }
     }
@@ -103,6 +112,9 @@ impl Server {
     fn next_check(&self) -> Option<(Ms, Check)> {
         match self.rec.phase {
             Phase::Unready { .. } => self.checks.ready.due.map(|at| (at, Check::Ready)),
+            Phase::Draining { quiesced: true, .. } => {
+                self.checks.drain.due.map(|at| (at, Check::Drain))
+            }
             Phase::Up { .. } => {
                 let health = self.checks.health.iter().enumerate();
                 health.filter_map(|(n, one)| Some((one.due?, Check::Health(n)))).min()
@@ -148,6 +160,7 @@ impl Server {
         let is_due = match check {
             Check::Ready => matches!(self.rec.phase, Phase::Unready { .. }),
             Check::Health(_) => matches!(self.rec.phase, Phase::Up { .. }),
+            Check::Drain => matches!(self.rec.phase, Phase::Draining { quiesced: true, .. }),
         };
         let is_asked = self.progress(check).is_some_and(|progress| progress.is_asked);
         if !is_due || !is_asked || self.rec.start_number != start_number {
@@ -155,6 +168,7 @@ impl Server {
         }
         match (answer, check, self.rec.phase.process()) {
             (Ok(()), Check::Ready, Some(process)) => self.become_up(now, process, steps),
+            (Ok(()), Check::Drain, _) => self.is_drained(now, steps),
             (Ok(()), ..) => self.on_good_answer(now, check),
             (Err(text), ..) => self.on_bad_answer(now, check, text, steps),
         }
@@ -177,9 +191,10 @@ impl Server {
         let since = *progress.failing_since.get_or_insert(now);
         (progress.last, progress.last_at) = (Some(Err(text.clone())), Some(now));
         let failures = progress.failures;
-        let Check::Health(at) = check else {
-            self.rec.reason = Some(format!("not ready yet: {text}"));
-            return;
+        let at = match check {
+            Check::Health(at) => at,
+            Check::Ready => return self.rec.reason = Some(format!("not ready yet: {text}")),
+            Check::Drain => return self.rec.reason = Some(format!("work is left: {text}")),
         };
         let Timing::Asked { failures: allowed, for_ms, .. } = timing else {
             return self.fail(now, format!("health check {}: {text}", at + 1), steps);
@@ -193,15 +208,10 @@ impl Server {
     /// It runs, and is of no use: stopped as in any stop, then its policy decides.
     pub(super) fn fail(&mut self, now: Ms, reason: String, steps: &mut Steps) {
         let Some(process) = self.rec.phase.process() else { return };
-        self.rec.reason = Some(reason);
         self.rec.lost = true;
-        let until = now.after(self.stop_timeout_ms());
-        let (leader_dead, killed) = (false, false);
-        self.enter(
-            Phase::Stopping { process, why: Why::Failing, leader_dead, killed, until },
-            steps,
-        );
-        self.signal(process, self.stop_signal(), Scope::Group, steps);
+        self.bring_to_stop(now, process, Why::Failing, steps);
+        self.rec.reason = Some(reason);
+        steps.push(Step::Save);
     }
 
     /// The time in which it had to become ready is over.
@@ -303,6 +313,15 @@ impl Server {
                     Timing::Asked { interval_ms, timeout_ms, failures: u32::MAX, for_ms: 0 }
                 }
                 _ => never,
+            },
+            Check::Drain => match self.plan.drain {
+                Some(Drain { interval_ms, .. }) => Timing::Asked {
+                    interval_ms,
+                    timeout_ms: DRAIN_ANSWER_MS,
+                    failures: u32::MAX,
+                    for_ms: 0,
+                },
+                None => never,
             },
             Check::Health(at) => match self.plan.health.get(at) {
                 Some(Health::Watchdog { timeout_ms }) => {

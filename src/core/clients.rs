@@ -5,13 +5,15 @@
 
 use super::ask::{Ask, Ended, Goal, Outcome, Verb};
 use super::node::{Node, Pending};
-use super::record::{Held, Phase};
+use super::plan::Reload;
+use super::record::{Held, Phase, TaskKind};
 use super::server::Step;
 use super::time::Ms;
 use super::{Action, ClientId, Scope, ServerId};
 use std::collections::BTreeSet;
 
 const NO_RELOAD: &str = "its configuration does not say how: set reload = { signal = \"SIGHUP\" }";
+const NO_DRAIN: &str = "its configuration does not say how: set drain = { command = [...], check = [...] }";
 
 impl Node {
     pub(super) fn on_ask(&mut self, now: Ms, ask: Ask) {
@@ -61,6 +63,11 @@ impl Node {
         if let Some(mark) = server.mark(&ask.id) {
             let goal = Goal { verb, since: mark.start_number };
             return match (verb, mark.done) {
+                (Verb::Reload, true) if mark.failed.is_some() => {
+                    let text = mark.failed.clone().unwrap_or_default();
+                    Err(server.outcome_now(Ended::Badly, &text))
+                }
+                (Verb::Reload, false) if server.runs(TaskKind::Reload) => Ok(goal),
                 (Verb::Signal(_) | Verb::Reload, true) => {
                     Err(server.outcome_now(Ended::Well, "sent"))
                 }
@@ -92,10 +99,14 @@ impl Node {
             return Err(self.send_signal(ask, id, signal));
         }
         if verb == Verb::Reload {
-            return Err(match server.plan.reload_signal {
-                Some(signal) => self.send_signal(ask, id, signal),
-                None => server.outcome_now(Ended::Badly, NO_RELOAD),
-            });
+            return match server.plan.reload {
+                Some(Reload::Signal(signal)) => Err(self.send_signal(ask, id, signal)),
+                Some(Reload::Command { .. }) => self.run_reload(now, ask, id),
+                None => Err(server.outcome_now(Ended::Badly, NO_RELOAD)),
+            };
+        }
+        if verb == Verb::Drain && server.plan.drain.is_none() {
+            return Err(server.outcome_now(Ended::Badly, NO_DRAIN));
         }
         server.add_mark(&ask.id, true);
         let since = server.rec.marks.last().map_or(0, |mark| mark.start_number);
@@ -105,6 +116,7 @@ impl Node {
                 self.start_needs(id);
             }
             Verb::Stop => self.bring_down_in_order(now, id, Held::Stop),
+            Verb::Drain => self.bring_down_in_order(now, id, Held::Drain),
             Verb::Restart => {
                 self.bring_down_in_order(now, id, Held::Restart);
                 self.start_needs(id);
@@ -123,6 +135,25 @@ impl Node {
         Ok(Goal { verb, since })
     }
 
+    /// Runs its reload command, which is on record as long as it runs.
+    fn run_reload(&mut self, now: Ms, ask: &Ask, id: ServerId) -> Result<Goal, Outcome> {
+        let server = &self.servers[id.0];
+        if !matches!(server.rec.phase, Phase::Up { .. }) {
+            return Err(server.outcome_now(Ended::Badly, "not RUNNING"));
+        }
+        if let Some(task) = server.running_task() {
+            let text = format!("its {} runs; try again", task.kind.title());
+            return Err(server.outcome_now(Ended::Later, &text));
+        }
+        self.with_server(id, |server, steps| {
+            server.rec.marks.iter_mut().for_each(|mark| mark.failed = None);
+            server.add_mark(&ask.id, false);
+            server.begin_task(now, TaskKind::Reload, steps);
+            steps.push(Step::Save);
+        });
+        Ok(Goal { verb: Verb::Reload, since: self.servers[id.0].rec.start_number })
+    }
+
     /// The intent is on record before the signal, its doing after: in between nobody can know.
     fn send_signal(&mut self, ask: &Ask, id: ServerId, signal: i32) -> Outcome {
         let process = match &self.servers[id.0].rec.phase {
@@ -130,6 +161,7 @@ impl Node {
             | Phase::Settling { process, .. }
             | Phase::Unready { process, .. }
             | Phase::Up { process }
+            | Phase::Draining { process, .. }
             | Phase::Stopping { process, leader_dead: false, .. } => *process,
             _ => return self.servers[id.0].outcome_now(Ended::Badly, "not running"),
         };

@@ -6,11 +6,12 @@
 use super::apply::{under, unnamed};
 use super::checks::Checks;
 use super::ending::{Resume, believed, resume, wanted_in_new_life};
-use super::node::{Node, Role, Timer};
+use super::node::{Gate, Node, Role, Timer};
 use super::promotion::{Known, Promotion, know, new_life};
 use super::record::{Cause, Identity, NodeRecord, Phase, ServerRecord, Takeover};
 use super::server::{Server, Step};
 use super::standby::State;
+use super::task::TaskRun;
 use super::time::Ms;
 use super::watch::HANGS_WINDOW_MS;
 use super::{Action, Event, Exit, Note, Recovered, ServerId, ServerPlan, Wanted};
@@ -156,6 +157,12 @@ impl Node {
             Event::Told { server, start_number, told } => {
                 self.with_server(server, |s, steps| s.on_told(now, start_number, told, steps));
             }
+            Event::TaskSpawned { server, number, process } => {
+                self.with_server(server, |s, steps| s.on_task_spawned(now, number, process, steps));
+            }
+            Event::TaskEnded { server, number, end } => {
+                self.with_server(server, |s, steps| s.on_task_ended(now, number, end, steps));
+            }
             Event::Verified { server, process, found } => {
                 self.with_server(server, |s, steps| {
                     s.on_verified(now, process, found, steps);
@@ -167,14 +174,17 @@ impl Node {
     }
 
     fn on_recorded(&mut self, now: Ms, seq: u64) {
-        if let Some((server, start_number)) = self.gates.remove(&seq) {
-            self.with_server(server, |s, steps| s.on_recorded(now, start_number, steps));
+        if let Some((server, gate)) = self.gates.remove(&seq) {
+            self.with_server(server, |s, steps| match gate {
+                Gate::Start(start_number) => s.on_recorded(now, start_number, steps),
+                Gate::Task(number) => s.on_task_recorded(number, steps),
+            });
         }
     }
 
     /// The disk did not take it. If a standby watches, its acknowledgement opens the gate.
     fn on_not_saved(&mut self, seq: u64, error: &str) {
-        if let Some((server, start_number)) = self.gates.get(&seq)
+        if let Some((server, Gate::Start(start_number))) = self.gates.get(&seq)
             && let Some(server) = self.servers.get_mut(server.0)
         {
             server.on_not_recorded(*start_number, error);
@@ -315,7 +325,9 @@ impl Node {
         goes_on: bool,
     ) {
         self.servers.clear();
-        for plan in self.plans.clone() {
+        let (retired, plans): (Vec<_>, Vec<_>) =
+            self.plans.iter().cloned().partition(|plan| plan.left_over);
+        for plan in plans {
             let record = match known.remove(&plan.name) {
                 Some(old) if is_new_life => {
                     // Beside a hole in the record, its process is what shows that it was started
@@ -337,13 +349,15 @@ impl Node {
             if !record.removed {
                 self.out.push(Action::Note(Note::LeftOver { name: record.name.clone() }));
             }
-            self.add_server(left_over(&record.name), record);
+            let plan = retired.iter().find(|plan| plan.name == record.name).cloned();
+            self.add_server(plan.unwrap_or_else(|| left_over(&record.name)), record);
         }
     }
 
     fn add_server(&mut self, plan: ServerPlan, rec: ServerRecord) {
         let id = ServerId(self.servers.len());
-        let server = Server { id, plan, rec, checks: Checks::default(), status_due: None };
+        let (checks, task_run) = (Checks::default(), TaskRun::default());
+        let server = Server { id, plan, rec, checks, status_due: None, task_run };
         self.timers.set(Timer::Server(id), server.deadline());
         self.servers.push(server);
     }

@@ -5,7 +5,7 @@
 //! end goes through `gone`.
 
 use super::plan::Kind;
-use super::record::{Exit, Held, Identity, LastExit, Phase, Wanted, Why};
+use super::record::{Exit, Held, Identity, LastExit, Phase, TaskKind, Wanted, Why};
 use super::restart::{Verdict, When};
 use super::server::{
     KILL_AGAIN_MS, STATUS_WAIT_MS, STOP_STATUS_WAIT_MS, Server, Step, Steps, exit_text,
@@ -50,6 +50,7 @@ impl Server {
                     return self.leader_died(now, process, exit, true, steps);
                 }
                 self.rec.phase = *was;
+                self.adopt_task(now, steps);
                 self.on_died(now, process, exit, steps);
             }
             // Not the process we have: news of an earlier one.
@@ -70,6 +71,9 @@ impl Server {
         // it was not our child. Where nothing depends on it, nothing waits.
         let depends =
             self.rec.wanted == Wanted::Up && (at_gate || self.plan.policy.depends_on_status());
+        if !self.runs_a_stop() {
+            self.cancel_task(steps);
+        }
         match exit {
             Some(exit) => self.ended(now, process, exit, at_gate, steps),
             None if depends => {
@@ -91,7 +95,14 @@ impl Server {
         };
         if phase.process() == Some(process) {
             let is_stopping = matches!(phase, Phase::Stopping { .. });
+            if matches!(self.rec.phase, Phase::Verifying { .. }) {
+                self.rec.phase = phase.clone();
+                self.adopt_task(now, steps);
+            }
             self.rec.phase = phase;
+            if !is_stopping {
+                self.cancel_task(steps);
+            }
             return match is_stopping {
                 true => self.on_died(now, process, Some(exit), steps),
                 false => self.ended(now, process, exit, at_gate, steps),
@@ -201,9 +212,61 @@ impl Server {
         }
     }
 
-    /// Its leader is dead and its group empty: only now may anything follow.
-    fn gone(&mut self, now: Ms, why: Why, steps: &mut Steps) {
-        let was_ready = self.rec.ready_at.is_some();
+    /// Its leader is dead and its group empty: only now may anything follow, once the commands that
+    /// stop it are through.
+    pub(super) fn gone(&mut self, now: Ms, why: Why, steps: &mut Steps) {
+        if self.runs_a_stop() {
+            return self.enter(Phase::Closing { why }, steps);
+        }
+        self.rec.task = None;
+        if why != Why::NeverRan && self.begin_task(now, TaskKind::PostStop, steps) {
+            return self.enter(Phase::Closing { why }, steps);
+        }
+        self.conclude(now, why, steps);
+    }
+
+    /// Nothing of it is left: was it a failure?
+    pub(super) fn conclude(&mut self, now: Ms, why: Why, steps: &mut Steps) {
+        let is_failure = matches!(why, Why::Ended | Why::Clearing | Why::Failing)
+            && self.rec.wanted == Wanted::Up
+            && !self.is_well(why);
+        if is_failure && self.begin_task(now, TaskKind::OnFailure, steps) {
+            self.explain(why);
+            return self.enter(Phase::Closing { why }, steps);
+        }
+        self.settle_end(now, why, steps);
+    }
+
+    /// It ended as it should.
+    fn is_well(&self, why: Why) -> bool {
+        let exit = self.last_exit();
+        let ended_early = self.plan.ready.is_some() && self.rec.ready_at.is_none();
+        self.plan.policy.is_success(exit) && why != Why::Failing && !ended_early
+    }
+
+    fn last_exit(&self) -> Exit {
+        self.rec.last_exit.as_ref().map_or(Exit::Unknown, |last| last.exit)
+    }
+
+    /// Why it counts as it does.
+    fn explain(&mut self, why: Why) {
+        let exit = self.last_exit();
+        let ended_early = self.plan.ready.is_some() && self.rec.ready_at.is_none();
+        if why == Why::Clearing {
+            // What was left of its group is gone; only its own end still matters.
+            self.rec.reason = Some(exit_text(exit));
+        }
+        if self.plan.policy.is_success(exit) && ended_early && why != Why::Failing {
+            self.rec.reason = Some(format!("{} before it was ready", exit_text(exit)));
+        }
+    }
+
+    /// What follows its end.
+    pub(super) fn settle_end(&mut self, now: Ms, why: Why, steps: &mut Steps) {
+        if matches!(why, Why::Ended | Why::Clearing | Why::Failing) && self.rec.wanted == Wanted::Up {
+            self.explain(why);
+        }
+        let is_well = self.is_well(why);
         self.rec.started_at = None;
         self.rec.ready_at = None;
         self.rec.status_text = None;
@@ -229,24 +292,14 @@ impl Server {
                 steps.push(Step::Do(Action::Note(Note::Server(self.id))));
             }
             (Wanted::Up, Why::Ended | Why::Clearing | Why::Failing) => {
-                self.decide(now, why, was_ready, steps);
+                self.decide(now, why, is_well, steps);
             }
         }
     }
 
     /// It ended by itself: what does its policy say?
-    fn decide(&mut self, now: Ms, why: Why, was_ready: bool, steps: &mut Steps) {
-        let exit = self.rec.last_exit.as_ref().map_or(Exit::Unknown, |last| last.exit);
-        let policy = &self.plan.policy;
-        let ended_early = self.plan.ready.is_some() && !was_ready;
-        let is_well = policy.is_success(exit) && why != Why::Failing && !ended_early;
-        if why == Why::Clearing {
-            // What was left of its group is gone; only its own end still matters.
-            self.rec.reason = Some(exit_text(exit));
-        }
-        if policy.is_success(exit) && ended_early && why != Why::Failing {
-            self.rec.reason = Some(format!("{} before it was ready", exit_text(exit)));
-        }
+    fn decide(&mut self, now: Ms, why: Why, is_well: bool, steps: &mut Steps) {
+        let (exit, policy) = (self.last_exit(), &self.plan.policy);
         if why != Why::Failing && policy.forbids_restart(exit) {
             return self.forbid_restart(exit, steps);
         }

@@ -10,6 +10,7 @@ pub mod ask;
 pub mod checks;
 pub mod clients;
 pub mod dispatch;
+pub mod drain;
 pub mod end;
 pub mod ending;
 pub mod keeper;
@@ -23,6 +24,7 @@ pub mod restart;
 pub mod server;
 pub mod silence;
 pub mod standby;
+pub mod task;
 #[cfg(test)]
 mod tests;
 pub mod time;
@@ -178,6 +180,18 @@ pub enum Event {
         start_number: u64,
         told: checks::Told,
     },
+    /// The child of a task is there, and waits at its gate.
+    TaskSpawned {
+        server: ServerId,
+        number: u64,
+        process: Identity,
+    },
+    /// The child of a task has ended, with how it ended where that can be known, or there is none.
+    TaskEnded {
+        server: ServerId,
+        number: u64,
+        end: task::TaskEnd,
+    },
     /// The process on record was looked at.
     Verified {
         server: ServerId,
@@ -291,6 +305,27 @@ pub enum Action {
         server: ServerId,
         start_number: u64,
         check: checks::Check,
+    },
+    /// Fork the child of a task, which waits at its gate.
+    SpawnTask {
+        server: ServerId,
+        number: u64,
+        kind: record::TaskKind,
+    },
+    OpenTaskGate {
+        server: ServerId,
+        number: u64,
+    },
+    /// SIGKILL to its group; nobody waits for it any more.
+    KillTask {
+        server: ServerId,
+        number: u64,
+    },
+    /// Watch the task that an earlier active started.
+    WatchTask {
+        server: ServerId,
+        number: u64,
+        process: Identity,
     },
     /// Tell the process on record apart from strangers, and watch it if it is ours.
     Verify {
@@ -420,6 +455,17 @@ pub enum Note {
     Enabling {
         server: ServerId,
         is_enabled: bool,
+    },
+    /// A command beside it has ended.
+    Task {
+        server: ServerId,
+        kind: record::TaskKind,
+        failed: Option<String>,
+    },
+    /// No work is left, or it could not be drained.
+    Drained {
+        server: ServerId,
+        failed: Option<String>,
     },
     /// An essential server was given up, so the pair ends.
     EssentialFailed(ServerId),

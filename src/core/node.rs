@@ -37,6 +37,17 @@ pub enum Timer {
     Checks(ServerId),
     /// The exit status that the answer to a stop waits for.
     Status(ServerId),
+    /// The command that runs beside a server.
+    Task(ServerId),
+}
+
+/// What waits for a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Gate {
+    /// The child with this start number.
+    Start(u64),
+    /// The task with this number.
+    Task(u64),
 }
 
 /// One twin.
@@ -61,7 +72,7 @@ pub struct Node {
     pub(super) timers: Timers<Timer>,
     pub(super) seq: u64,
     /// Entries on which a gate waits.
-    pub(super) gates: BTreeMap<u64, (ServerId, u64)>,
+    pub(super) gates: BTreeMap<u64, (ServerId, Gate)>,
     /// Clients that wait, by server.
     pub(super) waits: BTreeMap<ServerId, Vec<(ClientId, Goal)>>,
     /// What clients that wait have been promised so far.
@@ -213,6 +224,9 @@ impl Node {
                 self.with_server(id, |server, steps| server.on_check_due(now, steps));
             }
             Timer::Status(id) => self.with_server(id, |server, _| server.status_due = None),
+            Timer::Task(id) => {
+                self.with_server(id, |server, steps| server.on_task_deadline(now, steps));
+            }
         }
     }
 
@@ -246,30 +260,33 @@ impl Node {
         let before = server.standing();
         work(server, &mut steps);
         let (deadline, check_deadline) = (server.deadline(), server.check_deadline());
-        let status_due = server.status_due;
+        let (status_due, task_deadline) = (server.status_due, server.task_deadline());
+        let start_number = server.rec.start_number;
         for step in steps {
             match step {
                 Step::Do(action) => self.out.push(action),
-                Step::Save => self.save_server(id, false),
-                Step::SaveForGate => self.save_server(id, true),
+                Step::Save => self.save_server(id, None),
+                Step::SaveForGate => self.save_server(id, Some(Gate::Start(start_number))),
+                Step::SaveForTask(number) => self.save_server(id, Some(Gate::Task(number))),
             }
         }
         self.timers.set(Timer::Server(id), deadline);
         self.timers.set(Timer::Checks(id), check_deadline);
         self.timers.set(Timer::Status(id), status_due);
+        self.timers.set(Timer::Task(id), task_deadline);
         self.note_standing(id, before);
         self.look_at_waits(id);
     }
 
-    fn save_server(&mut self, id: ServerId, for_gate: bool) {
+    fn save_server(&mut self, id: ServerId, gate: Option<Gate>) {
         self.seq += 1;
         let record = self.servers[id.0].rec.clone();
-        if for_gate {
+        if let Some(gate) = gate {
             self.gates.retain(|_, (server, _)| *server != id);
-            self.gates.insert(self.seq, (id, record.start_number));
+            self.gates.insert(self.seq, (id, gate));
         }
         let entry = Entry { seq: self.seq, record: Record::Server(record) };
-        self.out.push(Action::Save { entry: Box::new(entry), answer: for_gate });
+        self.out.push(Action::Save { entry: Box::new(entry), answer: gate.is_some() });
     }
 
     pub(super) fn arm_standby(&mut self) {

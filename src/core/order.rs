@@ -213,7 +213,10 @@ impl Node {
             let one = &self.servers[id.0].rec;
             let goes_down = one.wanted == Wanted::Down
                 || one.held.is_some()
-                || matches!(one.phase, Phase::Stopping { .. });
+                || matches!(
+                    one.phase,
+                    Phase::Stopping { .. } | Phase::Draining { .. } | Phase::Closing { .. }
+                );
             goes_down && !is_out_of_the_way(&one.phase)
         };
         let dependants = self.order.dependants.get(id.0);
@@ -280,6 +283,7 @@ impl Node {
         let is_free = self.order.dependants.get(id.0).is_none_or(Vec::is_empty);
         self.with_server(id, |server, steps| match order {
             Held::Stop if is_free => server.stop(now, steps),
+            Held::Drain if is_free => server.drain(now, steps),
             Held::Restart if is_free => server.restart(now, steps),
             order => server.hold(order, steps),
         });
@@ -310,7 +314,7 @@ impl Node {
     pub(super) fn reach(&self, ask: &Ask) -> Result<Vec<ServerId>, Vec<Outcome>> {
         let mut servers: Vec<ServerId> =
             ask.servers.iter().copied().filter(|id| id.0 < self.servers.len()).collect();
-        if !matches!(ask.verb, Verb::Stop | Verb::Restart) || ask.reach == Reach::Only {
+        if !matches!(ask.verb, Verb::Stop | Verb::Restart | Verb::Drain) || ask.reach == Reach::Only {
             return Ok(servers);
         }
         if ask.reach == Reach::Dependants {

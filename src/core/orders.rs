@@ -3,8 +3,8 @@
 //! Must not wait or answer (`ask.rs` does): an order changes what is wanted, and the phase where
 //! the phase allows it. Orders that change nothing in a phase are written out with the reason.
 
-use super::record::{Exit, Held, LastExit, Phase, Wanted, Why};
-use super::server::{KILL_AGAIN_MS, Server, Step, Steps};
+use super::record::{Exit, Held, Identity, LastExit, Phase, TaskKind, Wanted, Why};
+use super::server::{KILL_AGAIN_MS, SPAWN_TIMEOUT_MS, Server, Step, Steps};
 use super::time::Ms;
 use super::{Action, Scope};
 
@@ -21,6 +21,14 @@ impl Server {
                 self.rec.reason = None;
                 self.begin_start();
             }
+            // It is stopped, and comes again.
+            Phase::Draining { process, until, quiesced, .. } => {
+                let (why, keeps) = (Why::Restart, false);
+                self.rec.phase = Phase::Draining { process, until, why, quiesced, keeps };
+            }
+            Phase::Closing { why: Why::Ended | Why::Clearing | Why::Failing } => {
+                self.rec.phase = Phase::Closing { why: Why::Restart };
+            }
             // It is cleared away first, then it starts at once instead of asking its policy.
             Phase::Stopping {
                 process,
@@ -34,6 +42,7 @@ impl Server {
             }
             // On its way up already, or up.
             Phase::Queued
+            | Phase::Preparing
             | Phase::Spawning { .. }
             | Phase::AtGate { .. }
             | Phase::Execing { .. }
@@ -44,6 +53,7 @@ impl Server {
             // The wish alone decides what follows these.
             Phase::Reaping { .. }
             | Phase::Stopping { .. }
+            | Phase::Closing { .. }
             | Phase::Waiting { .. }
             | Phase::Verifying { .. } => {}
         }
@@ -96,8 +106,10 @@ impl Server {
             | Phase::Settling { .. }
             | Phase::Unready { .. }
             | Phase::Up { .. }
+            | Phase::Draining { .. }
             | Phase::Reaping { .. }
             | Phase::Stopping { .. }
+            | Phase::Closing { .. }
             | Phase::Verifying { .. } => {
                 if !was_disabled {
                     steps.push(Step::Save);
@@ -106,6 +118,7 @@ impl Server {
             Phase::Down if was_disabled && self.rec.wanted == Wanted::Down => {}
             Phase::Down
             | Phase::Queued
+            | Phase::Preparing
             | Phase::Spawning { .. }
             | Phase::AtGate { .. }
             | Phase::Locking { .. }
@@ -126,20 +139,11 @@ impl Server {
     /// Down for good, or down and up again, once nobody that goes down too needs it any more.
     pub fn hold(&mut self, order: Held, steps: &mut Steps) {
         self.rec.wanted = match order {
-            Held::Stop => Wanted::Down,
+            Held::Stop | Held::Drain => Wanted::Down,
             Held::Restart => Wanted::Up,
         };
         self.rec.held = Some(order);
         steps.push(Step::Save);
-    }
-
-    /// Nobody is in the way of the order any more.
-    pub(super) fn release(&mut self, now: Ms, steps: &mut Steps) {
-        match self.rec.held.take() {
-            Some(Held::Stop) => self.stop(now, steps),
-            Some(Held::Restart) => self.restart(now, steps),
-            None => {}
-        }
     }
 
     /// A server that it needs has ended, or came back: it is stopped until that is ready.
@@ -176,13 +180,42 @@ impl Server {
             Phase::Waiting { .. } | Phase::Spawning { .. } | Phase::Verifying { .. } => {
                 steps.push(Step::Save);
             }
-            Phase::AtGate { process, .. } => self.end(now, process, new_why, true, steps),
+            // What it was to be started after goes on, unless it is not to be started.
+            Phase::Preparing if self.rec.wanted == Wanted::Up => steps.push(Step::Save),
+            Phase::Preparing => {
+                self.cancel_task(steps);
+                self.rec.reason = None;
+                self.enter(Phase::Down, steps);
+            }
+            Phase::AtGate { process, .. } => self.end(now, process, true, new_why, steps),
             // With grace: it may get its lock, and be a server, at this very moment.
-            Phase::Execing { process, .. }
-            | Phase::Locking { process, .. }
-            | Phase::Settling { process, .. }
+            Phase::Execing { process, .. } | Phase::Locking { process, .. } => {
+                self.end(now, process, kill, new_why, steps);
+            }
+            Phase::Settling { process, .. }
             | Phase::Unready { process, .. }
-            | Phase::Up { process } => self.end(now, process, new_why, kill, steps),
+            | Phase::Up { process }
+                if !kill && self.drains_for(new_why) =>
+            {
+                self.begin_drain(now, process, new_why, false, steps);
+            }
+            Phase::Draining { process, until, quiesced, .. }
+                if !kill && self.drains_for(new_why) =>
+            {
+                let (why, keeps) = (new_why, false);
+                self.enter(Phase::Draining { process, until, why, quiesced, keeps }, steps);
+            }
+            Phase::Settling { process, .. }
+            | Phase::Unready { process, .. }
+            | Phase::Up { process }
+            | Phase::Draining { process, .. } => match kill {
+                true => self.end(now, process, kill, new_why, steps),
+                false => {
+                    self.rec.reason = None;
+                    self.bring_to_stop(now, process, new_why, steps);
+                }
+            },
+            Phase::Closing { why } => self.bring_close_down(now, why, new_why, kill, steps),
             Phase::Reaping { process, .. } => {
                 let ran_ms = self.rec.started_at.map_or(0, |at| now.since(at));
                 let exit = Exit::Unknown;
@@ -205,18 +238,67 @@ impl Server {
                     steps,
                 );
                 if escalate {
+                    self.cancel_task(steps);
                     self.signal(process, SIGKILL, Scope::Group, steps);
                 }
             }
         }
     }
 
-    fn end(&mut self, now: Ms, process: super::Identity, why: Why, kill: bool, steps: &mut Steps) {
+    /// What it does at its end is waited for, or killed.
+    fn bring_close_down(&mut self, now: Ms, why: Why, new_why: Why, kill: bool, steps: &mut Steps) {
+        // A restart does not ask its policy any more.
+        let why = if self.rec.wanted == Wanted::Up { new_why } else { why };
+        self.rec.phase = Phase::Closing { why };
+        match (kill, self.running_task().copied()) {
+            (true, Some(task)) => {
+                self.cancel_task(steps);
+                match task.kind {
+                    TaskKind::PreStop | TaskKind::Stop => self.gone(now, why, steps),
+                    _ => self.settle_end(now, why, steps),
+                }
+            }
+            _ => steps.push(Step::Save),
+        }
+    }
+
+    /// Without hooks.
+    fn end(&mut self, now: Ms, process: Identity, kill: bool, why: Why, steps: &mut Steps) {
+        self.cancel_task(steps);
         let grace_ms = if kill { KILL_AGAIN_MS } else { self.stop_timeout_ms() };
         let (leader_dead, killed, until) = (false, kill, now.after(grace_ms));
         self.rec.reason = None;
         self.enter(Phase::Stopping { process, why, leader_dead, killed, until }, steps);
         let signal = if kill { SIGKILL } else { self.stop_signal() };
         self.signal(process, signal, Scope::Group, steps);
+    }
+
+    /// preStop hook, then stop command or stop signal, then grace.
+    pub(super) fn bring_to_stop(
+        &mut self,
+        now: Ms,
+        process: Identity,
+        why: Why,
+        steps: &mut Steps,
+    ) {
+        self.cancel_task(steps);
+        if !self.begin_task(now, TaskKind::PreStop, steps) {
+            return self.send_stop(now, process, why, steps);
+        }
+        let (leader_dead, killed) = (false, false);
+        let task_until = self.rec.task.map_or(now, |task| task.until);
+        let until = task_until.after(SPAWN_TIMEOUT_MS);
+        self.enter(Phase::Stopping { process, why, leader_dead, killed, until }, steps);
+    }
+
+    /// Stop command or stop signal, then grace.
+    pub(super) fn send_stop(&mut self, now: Ms, process: Identity, why: Why, steps: &mut Steps) {
+        let (leader_dead, killed) = (false, false);
+        let until = now.after(self.stop_timeout_ms());
+        let by_command = self.stops_by_command() && self.begin_task(now, TaskKind::Stop, steps);
+        self.enter(Phase::Stopping { process, why, leader_dead, killed, until }, steps);
+        if !by_command {
+            self.signal(process, self.stop_signal(), Scope::Group, steps);
+        }
     }
 }

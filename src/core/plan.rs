@@ -3,6 +3,7 @@
 //! Plain values; must hold no behaviour beyond their defaults.
 
 use super::ServerId;
+use super::record::TaskKind;
 use super::restart::Policy;
 use serde::{Deserialize, Serialize};
 
@@ -25,7 +26,11 @@ pub struct ServerPlan {
     pub stop_signal: i32,
     pub stop_timeout_ms: u64,
     /// What makes it read its configuration again.
-    pub reload_signal: Option<i32>,
+    pub reload: Option<Reload>,
+    /// The hooks and the stop command that it has, with their times; never those of a reload or a
+    /// drain.
+    pub tasks: Vec<(TaskKind, u64)>,
+    pub drain: Option<Drain>,
     /// Its start waits until these are ready.
     pub needs: Vec<Need>,
     /// When it is FAILED the pair ends.
@@ -63,6 +68,29 @@ pub enum Health {
     /// It is asked. After `failures` bad answers in a row, and after they came for `for_ms`, it is
     /// restarted.
     Asked { interval_ms: u64, timeout_ms: u64, failures: u32, for_ms: u64 },
+}
+
+/// What makes a server read its configuration again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reload {
+    Signal(i32),
+    Command { timeout_ms: u64 },
+}
+
+/// How a server is brought to have no work left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Drain {
+    /// A command makes it take no new work.
+    pub has_command: bool,
+    /// Another one says whether work is left, `interval_ms` after each answer.
+    pub has_check: bool,
+    pub interval_ms: u64,
+    /// For all of it together.
+    pub timeout_ms: u64,
+    /// Not drained in time, it goes on running.
+    pub keeps: bool,
+    pub on_stop: bool,
+    pub on_restart: bool,
 }
 
 /// A server that another one needs.
@@ -112,11 +140,23 @@ impl ServerPlan {
             policy: Policy::never(),
             stop_signal: SIGTERM,
             stop_timeout_ms: 10_000,
-            reload_signal: None,
+            reload: None,
+            tasks: Vec::new(),
+            drain: None,
             needs: Vec::new(),
             essential: false,
             left_over: false,
             revision: 0,
+        }
+    }
+
+    /// How long a task of this kind may take; `None`: the server has none.
+    pub fn task_timeout_ms(&self, kind: TaskKind) -> Option<u64> {
+        match (kind, self.reload, self.drain) {
+            (TaskKind::Reload, Some(Reload::Command { timeout_ms }), _) => Some(timeout_ms),
+            (TaskKind::Drain, _, Some(drain)) => drain.has_command.then_some(drain.timeout_ms),
+            (TaskKind::Reload | TaskKind::Drain, ..) => None,
+            _ => self.tasks.iter().find(|(own, _)| *own == kind).map(|(_, ms)| *ms),
         }
     }
 }

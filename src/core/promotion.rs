@@ -167,6 +167,7 @@ pub fn know(recovered: Recovered, copy: BTreeMap<String, Entry>) -> Known {
 /// The boot took all processes with it.
 fn forget_process(server: &mut ServerRecord) {
     server.phase = Phase::Down;
+    server.task = None;
     server.started_at = None;
     server.ready_at = None;
     server.reason = None;
@@ -248,17 +249,22 @@ pub fn new_life(old: ServerRecord, auto_start: bool) -> ServerRecord {
     let keeps_process = old.phase.process().is_some()
         || matches!(
             old.phase,
-            Phase::Reaping { .. } | Phase::Stopping { .. } | Phase::Waiting { .. }
+            Phase::Reaping { .. }
+                | Phase::Stopping { .. }
+                | Phase::Closing { .. }
+                | Phase::Waiting { .. }
         );
     let phase = match old.phase {
         // Whatever it was stopped for, it is stopped; then the new wish counts.
         Phase::Stopping { process, leader_dead, killed, until, .. } => {
             Phase::Stopping { process, why: Why::Asked, leader_dead, killed, until }
         }
+        Phase::Closing { .. } => Phase::Closing { why: Why::Asked },
         phase if keeps_process => phase,
         _ => Phase::Down,
     };
     ServerRecord {
+        task: old.task.filter(|_| keeps_process),
         phase,
         start_number: old.start_number,
         started_at: old.started_at.filter(|_| keeps_process),

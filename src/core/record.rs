@@ -1,6 +1,6 @@
 //! What is on record: the journal's and the link's content, and the words it is made of.
 //!
-//! Plain values; must hold no behaviour. Every record is whole: it replaces the one before it
+//! Plain values; must hold no behaviour beyond their names. Every record is whole: it replaces the one before it
 //! for the same server, so replaying means keeping the one with the highest sequence number.
 
 use super::time::Ms;
@@ -68,6 +68,8 @@ pub enum Phase {
     Down,
     /// To be started: it waits until what it needs is ready, and for a free place among the starts.
     Queued,
+    /// Its preStart hook runs.
+    Preparing,
     /// A child was asked for; the answer is owed until then.
     Spawning { until: Ms },
     /// The child waits at its gate while its identity goes on record.
@@ -86,6 +88,11 @@ pub enum Phase {
     Reaping { process: Identity, until: Ms, at_gate: bool },
     /// On its way down, until no living member of its group is left.
     Stopping { process: Identity, why: Why, leader_dead: bool, killed: bool, until: Ms },
+    /// It runs, takes no new work, and is stopped once none is left. `quiesced`: the command that
+    /// makes it so is through. `keeps`: not drained in time, it goes on running.
+    Draining { process: Identity, until: Ms, why: Why, quiesced: bool, keeps: bool },
+    /// Its group is gone; a command that belongs to its end still runs.
+    Closing { why: Why },
     /// Something with this server's mark lives outside any group we know; it is waited for.
     Waiting { until: Ms, pid: i32 },
     /// Waits for its next try.
@@ -120,6 +127,39 @@ pub struct Mark {
     pub start_number: u64,
     /// The result of a signal is on record; without it, it may or may not have been sent.
     pub done: bool,
+    /// It is done, and failed so.
+    #[serde(default)]
+    pub failed: Option<String>,
+}
+
+/// A command that runs beside a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum TaskKind {
+    PreStart,
+    PostStart,
+    PreStop,
+    PostStop,
+    OnFailure,
+    /// Instead of the stop signal.
+    Stop,
+    Reload,
+    /// Makes it take no new work.
+    Drain,
+}
+
+/// The command that runs beside a server: one at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Task {
+    pub kind: TaskKind,
+    /// `None`: it was asked for, and has not passed its gate.
+    pub process: Option<Identity>,
+    /// It is ended then.
+    pub until: Ms,
+    /// It is through: what follows is not to be done again. Before a start: it belongs to an older
+    /// definition.
+    pub is_over: bool,
 }
 
 /// All that must outlive an active about one server.
@@ -174,6 +214,9 @@ pub struct ServerRecord {
     /// It was taken out of the configuration.
     #[serde(default)]
     pub removed: bool,
+    /// The command that runs beside it.
+    #[serde(default)]
+    pub task: Option<Task>,
 }
 
 /// A place in a log.
@@ -192,6 +235,9 @@ pub struct LogPlace {
 pub struct StopWith {
     pub signal: i32,
     pub timeout_ms: u64,
+    /// By its stop command, if it still has one.
+    #[serde(default)]
+    pub by_command: bool,
 }
 
 /// An order that waits.
@@ -200,6 +246,7 @@ pub struct StopWith {
 pub enum Held {
     Stop,
     Restart,
+    Drain,
 }
 
 /// Why the last takeover happened.
@@ -235,6 +282,36 @@ pub struct Ending {
     /// The essential server for whose failure the pair ends; it ends with exit status 1 then.
     #[serde(default)]
     pub failed: Option<String>,
+}
+
+impl TaskKind {
+    /// For programs.
+    pub fn name(self) -> &'static str {
+        match self {
+            TaskKind::PreStart => "preStart",
+            TaskKind::PostStart => "postStart",
+            TaskKind::PreStop => "preStop",
+            TaskKind::PostStop => "postStop",
+            TaskKind::OnFailure => "onFailure",
+            TaskKind::Stop => "stop",
+            TaskKind::Reload => "reload",
+            TaskKind::Drain => "drain",
+        }
+    }
+
+    /// As the configuration calls it.
+    pub fn title(self) -> &'static str {
+        match self {
+            TaskKind::PreStart => "preStart hook",
+            TaskKind::PostStart => "postStart hook",
+            TaskKind::PreStop => "preStop hook",
+            TaskKind::PostStop => "postStop hook",
+            TaskKind::OnFailure => "onFailure hook",
+            TaskKind::Stop => "stop command",
+            TaskKind::Reload => "reload command",
+            TaskKind::Drain => "drain command",
+        }
+    }
 }
 
 /// All that must outlive an active about the pair.

@@ -8,17 +8,21 @@
 //!   the previous copy proven gone (its leader dead, its group without a living member). The node
 //!   admits who is queued, in the same step when nothing is in its way.
 //! * Spawning -> AtGate: the child is there; its identity goes on record.
+//!   With a preStart hook there is Preparing in between, without a process.
 //! * AtGate -> Execing: the record is safe, the gate opens. Never the other way round.
 //! * Execing -> Settling or Unready -> Up: exec succeeded; it did not end early, or showed that it
 //!   is ready.
 //! * Execing -> Locking -> Settling or Unready: before its exec the child had to wait for a lock.
+//! * Up -> Draining -> Stopping: it is stopped once it has no work left.
 //! * any of these -> Stopping: asked for, or the leader is dead and what it left is cleared away.
 //!   `Reaping` comes first when the status of a leader that was not our child is still unknown.
-//! * Stopping -> Down, Spawning, Backoff, Exited or Failed: the group is empty.
+//! * Stopping -> Down, Queued, Backoff, Exited or Failed: the group is empty. With a hook that belongs
+//!   to its end there is Closing in between.
 //! * Verifying: a new active looks at the process on record before anything else is done to it.
 
 use super::checks::Checks;
-use super::record::{Exit, Identity, Phase, ServerRecord, Wanted, Why};
+use super::record::{Exit, Identity, Phase, ServerRecord, TaskKind, Wanted, Why};
+use super::task::TaskRun;
 use super::time::Ms;
 use super::{Action, Note, Scope, ServerId, ServerPlan};
 
@@ -53,6 +57,8 @@ pub struct Server {
     pub checks: Checks,
     /// How it ended is still asked for; a stop is answered without it then. Not on record.
     pub status_due: Option<Ms>,
+    /// Not on record.
+    pub task_run: TaskRun,
 }
 
 /// What a server wants done. `Save` is turned into an entry with its number by the node.
@@ -62,6 +68,8 @@ pub enum Step {
     Save,
     /// Save, and tell the gate.
     SaveForGate,
+    /// Save, and tell the gate of the task with this number.
+    SaveForTask(u64),
 }
 
 /// The steps of one server, in order.
@@ -77,13 +85,16 @@ impl Phase {
             | Phase::Settling { process, .. }
             | Phase::Unready { process, .. }
             | Phase::Up { process }
+            | Phase::Draining { process, .. }
             | Phase::Stopping { process, leader_dead: false, .. } => Some(*process),
             Phase::Verifying { was, .. } => was.process(),
             Phase::Down
             | Phase::Queued
+            | Phase::Preparing
             | Phase::Spawning { .. }
             | Phase::Reaping { .. }
             | Phase::Stopping { leader_dead: true, .. }
+            | Phase::Closing { .. }
             | Phase::Waiting { .. }
             | Phase::Backoff { .. }
             | Phase::Failed
@@ -108,7 +119,8 @@ impl Phase {
     pub fn is_starting(&self) -> bool {
         matches!(
             self,
-            Phase::Spawning { .. }
+            Phase::Preparing
+                | Phase::Spawning { .. }
                 | Phase::AtGate { .. }
                 | Phase::Execing { .. }
                 | Phase::Unready { .. }
@@ -141,6 +153,7 @@ impl ServerRecord {
             revision: None,
             stop_with: None,
             removed: false,
+            task: None,
         }
     }
 }
@@ -157,6 +170,7 @@ impl Server {
             | Phase::Unready { until, .. }
             | Phase::Reaping { until, .. }
             | Phase::Stopping { until, .. }
+            | Phase::Draining { until, .. }
             | Phase::Waiting { until, .. }
             | Phase::Backoff { until }
             | Phase::Verifying { until, .. } => Some(*until),
@@ -164,6 +178,8 @@ impl Server {
                 self.rec.ready_at.map(|at| at.after(self.plan.policy.reset_after_ms))
             }
             Phase::Up { .. } | Phase::Down | Phase::Queued | Phase::Failed | Phase::Exited => None,
+            // Their task has one.
+            Phase::Preparing | Phase::Closing { .. } => None,
         }
     }
 
@@ -191,6 +207,13 @@ impl Server {
             Phase::Reaping { process, at_gate, .. } => {
                 self.ended(now, process, Exit::Unknown, at_gate, steps);
             }
+            Phase::Stopping { process, why, leader_dead: false, .. }
+                if self.runs(TaskKind::PreStop) =>
+            {
+                self.cancel_task(steps);
+                self.send_stop(now, process, why, steps);
+            }
+            Phase::Draining { .. } => self.on_drain_timeout(now, steps),
             Phase::Stopping { process, why, leader_dead, .. } => {
                 let until = now.after(KILL_AGAIN_MS);
                 self.enter(
@@ -211,7 +234,12 @@ impl Server {
                 self.begin_start();
             }
             Phase::Verifying { was, .. } => self.verify(now, *was, steps),
-            Phase::Down | Phase::Queued | Phase::Failed | Phase::Exited => {}
+            Phase::Down
+            | Phase::Queued
+            | Phase::Preparing
+            | Phase::Closing { .. }
+            | Phase::Failed
+            | Phase::Exited => {}
         }
     }
 
@@ -355,7 +383,22 @@ impl Server {
         }
     }
 
+    /// It is ready: its postStart hook comes first.
     pub(super) fn become_up(&mut self, now: Ms, process: Identity, steps: &mut Steps) {
+        if self.runs(TaskKind::PostStart) {
+            return;
+        }
+        if !self.begin_task(now, TaskKind::PostStart, steps) {
+            return self.is_up(now, process, steps);
+        }
+        self.checks = Checks::default();
+        self.rec.reason = None;
+        let task_until = self.rec.task.map_or(now, |task| task.until);
+        let until = task_until.after(SPAWN_TIMEOUT_MS);
+        self.enter(Phase::Unready { process, until }, steps);
+    }
+
+    pub(super) fn is_up(&mut self, now: Ms, process: Identity, steps: &mut Steps) {
         self.rec.ready_at = Some(now);
         self.rec.reason = None;
         self.rec.lost = false;
@@ -368,8 +411,7 @@ impl Server {
         self.rec.phase = Phase::Queued;
     }
 
-    /// Nothing is in its way: a child is asked for. Not saved: a child that is not on record can't
-    /// pass its gate, so there is nothing to know.
+    /// Nothing is in its way.
     pub(super) fn admit(&mut self, now: Ms, steps: &mut Steps) {
         if self.rec.phase != Phase::Queued {
             return;
@@ -378,6 +420,14 @@ impl Server {
             self.rec.wanted = Wanted::Down;
             return self.enter(Phase::Down, steps);
         }
+        match self.begin_task(now, TaskKind::PreStart, steps) {
+            true => self.enter(Phase::Preparing, steps),
+            false => self.ask_for_child(now, steps),
+        }
+    }
+
+    /// Not saved: a child that is not on record can't pass its gate, so there is nothing to know.
+    pub(super) fn ask_for_child(&mut self, now: Ms, steps: &mut Steps) {
         self.rec.start_number += 1;
         self.rec.adopted = false;
         self.rec.started_at = None;

@@ -40,6 +40,19 @@ impl Shell {
             Action::Probe { server, start_number, check } => {
                 self.probes.ask(ctx, &self.servers, server, start_number, check);
             }
+            Action::SpawnTask { server, number, kind } => {
+                if let Some(one) = self.node.servers.get(server.0) {
+                    let begun = (kind, &one.rec);
+                    self.tasks.spawn(ctx, &mut self.servers, server, number, begun);
+                }
+            }
+            Action::OpenTaskGate { server, number } => self.tasks.open_gate(ctx, server, number),
+            Action::KillTask { server, number } => {
+                self.tasks.kill(ctx, &mut self.servers, server, number);
+            }
+            Action::WatchTask { server, number, process } => {
+                self.tasks.watch(ctx, server, number, process);
+            }
             Action::ProbeStrays { server } => self.servers.probe_strays(ctx, server),
             Action::Verify { server, process, start_number } => {
                 let may_be_at_gate = may_be_at_gate(&self.node, server);

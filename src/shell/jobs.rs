@@ -5,21 +5,32 @@
 //! has a time after which its whole group is killed.
 
 use super::ctx::Ctx;
+use super::spec;
 use super::token::Source;
+use crate::config::ServerConfig;
 use crate::core::{Exit, Identity, Ms};
 use crate::sys::pidfd;
-use crate::sys::spawn::{self, News, ServerSpec};
+use crate::sys::spawn::{self, News};
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::unistd::pipe2;
 use std::collections::BTreeMap;
-use std::io;
-use std::os::fd::OwnedFd;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsRawFd, OwnedFd};
 
 /// Jobs at once: the next ones are refused, which a check takes for a bad answer.
 const JOBS_MAX: usize = 256;
+/// What fits into a pipe by default (pipe(7)): who writes more stands still, until its time is over.
+const SAID_MAX: usize = 64 << 10;
+/// Letters of its last line that are shown.
+const LINE_MAX: usize = 200;
 
 struct Job {
     process: Identity,
     pidfd: OwnedFd,
     gate: OwnedFd,
+    /// What it writes.
+    said: OwnedFd,
     until: Ms,
     is_late: bool,
 }
@@ -27,7 +38,8 @@ struct Job {
 /// How a job ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum End {
-    Exited(Exit),
+    /// With the last line that it wrote.
+    Exited(Exit, String),
     /// It could not begin: the step that failed, and the error number.
     NotBegun(String),
     TimedOut,
@@ -48,13 +60,18 @@ impl Jobs {
     pub fn start(
         &mut self,
         ctx: &mut Ctx,
-        spec: &ServerSpec,
+        server: &ServerConfig,
+        command: &[String],
         timeout_ms: u64,
     ) -> Result<usize, String> {
         if self.running.len() >= JOBS_MAX {
             return Err(format!("{JOBS_MAX} other commands are still running"));
         }
-        let child = spawn::spawn_server(spec).map_err(|error| format!("cannot fork: {error}"))?;
+        // The child's end blocks: it may be any program.
+        let (said, theirs) =
+            pipe2(OFlag::O_CLOEXEC).map_err(|error| format!("cannot make a pipe: {error}"))?;
+        let spec = spec::job(ctx, server, command, theirs.as_raw_fd())?;
+        let child = spawn::spawn_server(&spec).map_err(|error| format!("cannot fork: {error}"))?;
         let number = self.next;
         let begun = pidfd::identify(child.pid, &child.pidfd).and_then(|process| {
             ctx.watch(&child.pidfd, Source::Job(number))?;
@@ -66,14 +83,16 @@ impl Jobs {
         let (pidfd, gate) = (child.pidfd, child.gate);
         match begun {
             Ok(process) => {
-                self.running.insert(number, Job { process, pidfd, gate, until, is_late: false });
+                let job = Job { process, pidfd, gate, said, until, is_late: false };
+                self.running.insert(number, job);
                 Ok(number)
             }
             Err(error) => {
                 let _ = pidfd::signal(&pidfd, libc::SIGKILL);
                 let process = Identity { pid: child.pid, start_ticks: 0, inode: 0 };
                 // It is reaped when its death is seen; nobody waits for its end.
-                self.running.insert(number, Job { process, pidfd, gate, until, is_late: true });
+                let job = Job { process, pidfd, gate, said, until, is_late: true };
+                self.running.insert(number, job);
                 Err(format!("cannot watch the child: {error}"))
             }
         }
@@ -101,7 +120,7 @@ impl Jobs {
         Some(match (failure, job.is_late) {
             (_, true) => End::TimedOut,
             (Some(text), _) => End::NotBegun(text),
-            (None, false) => End::Exited(exit),
+            (None, false) => End::Exited(exit, last_line(job.said)),
         })
     }
 
@@ -122,8 +141,21 @@ impl Jobs {
     }
 }
 
+/// The last line with something in it of what is in the pipe now.
+fn last_line(said: OwnedFd) -> String {
+    let mut text = vec![0; SAID_MAX];
+    if fcntl(&said, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).is_err() {
+        return String::new();
+    }
+    let length = File::from(said).read(&mut text).unwrap_or(0);
+    text.truncate(length);
+    let text = String::from_utf8_lossy(&text);
+    let line = text.lines().rev().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
+    line.chars().filter(|c| !c.is_control()).take(LINE_MAX).collect()
+}
+
 /// What the child said of a step that failed.
-fn failure(gate: &OwnedFd) -> Option<String> {
+pub fn failure(gate: &OwnedFd) -> Option<String> {
     for _ in 0..4 {
         match spawn::read_news(gate) {
             Ok(Some(News::Failed { step, errno, .. })) => {

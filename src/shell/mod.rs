@@ -29,6 +29,7 @@ mod signals;
 mod spare;
 mod spec;
 mod store;
+mod tasks;
 mod token;
 mod twins;
 pub mod view;
@@ -52,6 +53,7 @@ use outputs::Outputs;
 use peer::Peers;
 pub use plan::plans;
 use probes::Probes;
+use tasks::Tasks;
 use servers::Servers;
 use signals::Signals;
 use std::collections::BTreeMap;
@@ -75,6 +77,7 @@ pub struct Shell {
     node: Node,
     servers: Servers,
     probes: Probes,
+    tasks: Tasks,
     log_watch: LogWatch,
     outputs: Outputs,
     endpoints: Endpoints,
@@ -231,6 +234,7 @@ impl Shell {
             node,
             servers: Servers::default(),
             probes: Probes::default(),
+            tasks: Tasks::default(),
             log_watch: LogWatch::default(),
             outputs: Outputs::default(),
             endpoints: Endpoints::inherit(&bequest)?,
@@ -314,6 +318,7 @@ impl Shell {
             self.node.deadline(),
             self.servers.deadline(),
             self.probes.deadline(),
+            self.tasks.deadline(self.ctx.now()),
             self.log_watch.deadline(),
             self.outputs.deadline(),
             self.compressor.deadline(),
@@ -358,6 +363,7 @@ impl Shell {
             Source::Output(number) => self.outputs.on_readable(number),
             Source::Probe(number) => self.probes.on_ready(&mut self.ctx, number),
             Source::Job(number) => self.probes.on_job(&mut self.ctx, number),
+            Source::Task(number) => self.tasks.on_ready(&mut self.ctx, &self.servers, number),
             Source::Told(number) => self.on_told(number),
             Source::Discarded(number) => self.servers.on_discarded(&mut self.ctx, number),
         }
@@ -380,6 +386,7 @@ impl Shell {
         }
         self.servers.ask_again(&mut self.ctx);
         self.probes.tick(&mut self.ctx);
+        self.tasks.tick(&mut self.ctx, &self.servers);
         self.log_watch.tick(&mut self.ctx);
         self.outputs.turn(&mut self.ctx);
         self.compress_logs();

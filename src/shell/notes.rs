@@ -164,6 +164,20 @@ impl Shell {
                     false => info!(target: "0320", "{name} is disabled: nothing starts it"),
                 }
             }
+            Note::Task { server, kind, failed } => {
+                let (name, title) = (self.servers.name(server), kind.title());
+                match failed {
+                    None => info!(target: "0321", "{name}: its {title} ended well"),
+                    Some(text) => warn!(target: "0322", "{name}: its {title} failed: {text}"),
+                }
+            }
+            Note::Drained { server, failed } => {
+                let name = self.servers.name(server);
+                match failed {
+                    None => info!(target: "0323", "{name}: no work is left"),
+                    Some(text) => warn!(target: "0324", "{name}: not drained: {text}"),
+                }
+            }
             Note::EssentialFailed(server) => {
                 let name = self.servers.name(server);
                 error!(target: "0317", "{name} is essential and was given up, so the pair ends with exit status 1");
@@ -311,13 +325,24 @@ impl Shell {
             Phase::Settling { process, .. } => {
                 info!(target: "0302", "{name}: runs, PID {}", process.pid)
             }
+            Phase::Preparing | Phase::Closing { .. } => {
+                let what = one.running_task().map_or("", |task| task.kind.title());
+                info!(target: "0325", "{name}: its {what} runs");
+            }
+            Phase::Draining { process, .. } => {
+                info!(target: "0326", "{name}: DRAINING, PID {}", process.pid);
+            }
             Phase::Unready { process, .. } => {
                 info!(target: "0318", "{name}: runs, PID {}; not ready yet", process.pid);
             }
             Phase::Queued => info!(target: "0315", "{name}: WAITING: {reason}"),
             Phase::Up { process } => info!(target: "0303", "{name}: RUNNING, PID {}", process.pid),
             Phase::Stopping { process, leader_dead: false, killed, .. } => {
-                let how = if *killed { "SIGKILL" } else { "its stop signal" };
+                let how = match (killed, one.running_task()) {
+                    (true, _) => "SIGKILL",
+                    (false, Some(task)) => task.kind.title(),
+                    (false, None) => "its stop signal",
+                };
                 let why = if reason.is_empty() { reason } else { format!("; {reason}") };
                 info!(target: "0304", "{name}: stopping, PID {}, with {how}{why}", process.pid);
             }

@@ -2,8 +2,11 @@
 //!
 //! Must not decide anything, nor look at the machine.
 
-use crate::config::{AutoStart, Config, Dependency, HealthCheck, Readiness, ServerConfig};
-use crate::core::plan::{Health, Need, Ready};
+use crate::config::{
+    self, AutoStart, Config, Dependency, HealthCheck, Hook, Readiness, ServerConfig,
+};
+use crate::core::plan::{Drain, Health, Need, Ready, Reload};
+use crate::core::record::TaskKind;
 use crate::core::{PairPlan, ServerId, ServerPlan};
 use std::collections::BTreeMap;
 
@@ -23,7 +26,55 @@ pub fn plans(config: &Config, remembered: &dyn Fn(&str) -> bool) -> (PairPlan, V
         revision: config.revision(&server.name),
         ..server_plan(server, remembered)
     };
-    (pair, config.servers.iter().map(plan).collect())
+    let retired = config.applied.retired.iter().map(retired_plan);
+    (pair, config.servers.iter().map(plan).chain(retired).collect())
+}
+
+/// A server that was taken out while it ran: all that is needed to stop it.
+fn retired_plan(server: &ServerConfig) -> ServerPlan {
+    ServerPlan {
+        left_over: true,
+        stop_signal: server.stop.signal,
+        stop_timeout_ms: server.stop.timeout_ms,
+        tasks: tasks(server),
+        drain: server.drain.as_ref().map(drain),
+        ..ServerPlan::new(&server.name)
+    }
+}
+
+fn reload(reload: &config::Reload) -> Reload {
+    match reload {
+        config::Reload::Signal(signal) => Reload::Signal(*signal),
+        config::Reload::Command(hook) => Reload::Command { timeout_ms: hook.timeout_ms },
+    }
+}
+
+fn tasks(server: &ServerConfig) -> Vec<(TaskKind, u64)> {
+    let hooks = &server.hooks;
+    let hooks = [
+        (TaskKind::PreStart, &hooks.pre_start),
+        (TaskKind::PostStart, &hooks.post_start),
+        (TaskKind::PreStop, &hooks.pre_stop),
+        (TaskKind::PostStop, &hooks.post_stop),
+        (TaskKind::OnFailure, &hooks.on_failure),
+    ];
+    let stop = server.stop.command.as_ref().map(|_| (TaskKind::Stop, server.stop.timeout_ms));
+    let hook = |(kind, hook): (TaskKind, &Option<Hook>)| Some((kind, hook.as_ref()?.timeout_ms));
+    hooks.into_iter().filter_map(hook).chain(stop).collect()
+}
+
+fn drain(drain: &config::Drain) -> Drain {
+    let config::Drain { command, check, interval_ms, timeout_ms, keeps, on_stop, on_restart } =
+        drain;
+    Drain {
+        has_command: command.is_some(),
+        has_check: check.is_some(),
+        interval_ms: *interval_ms,
+        timeout_ms: *timeout_ms,
+        keeps: *keeps,
+        on_stop: *on_stop,
+        on_restart: *on_restart,
+    }
 }
 
 fn server_plan(server: &ServerConfig, remembered: &dyn Fn(&str) -> bool) -> ServerPlan {
@@ -44,7 +95,9 @@ fn server_plan(server: &ServerConfig, remembered: &dyn Fn(&str) -> bool) -> Serv
         policy: server.restart.clone(),
         stop_signal: server.stop.signal,
         stop_timeout_ms: server.stop.timeout_ms,
-        reload_signal: server.reload.as_ref().map(|reload| reload.signal),
+        reload: server.reload.as_ref().map(reload),
+        tasks: tasks(server),
+        drain: server.drain.as_ref().map(drain),
         essential: server.essential,
         ..ServerPlan::new(&server.name)
     }

@@ -8,10 +8,9 @@ mod exchange;
 use super::ctx::Ctx;
 use super::jobs::{End, Jobs};
 use super::servers::Servers;
-use super::spec;
 use super::token::Source;
 use crate::config::{HealthCheck, Probe, Readiness, ServerConfig};
-use crate::core::checks::Check;
+use crate::core::checks::{Check, DRAIN_ANSWER_MS};
 use crate::core::server::exit_text;
 use crate::core::{Event, Exit, Ms, ServerId};
 use crate::sys::process;
@@ -55,9 +54,13 @@ impl Probes {
     ) {
         self.forget(ctx, server, check);
         let question = Question { server, start_number, check };
-        let Some(config) = ctx.server(servers.name(server)).cloned() else {
+        let Some(config) = ctx.server_or_retired(servers.name(server)).cloned() else {
             return tell(ctx, question, Err("it is not in the configuration any more".to_string()));
         };
+        if let (Check::Drain, Some(drain)) = (check, &config.drain) {
+            let command = drain.check.clone().unwrap_or_default();
+            return self.run_program(ctx, question, &config, &command, DRAIN_ANSWER_MS);
+        }
         let Some((probe, timeout_ms)) = probe_of(&config, check) else {
             return tell(ctx, question, Err("there is no such check".to_string()));
         };
@@ -125,9 +128,7 @@ impl Probes {
         command: &[String],
         timeout_ms: u64,
     ) {
-        let started = spec::job(ctx, config, command)
-            .and_then(|spec| self.jobs.start(ctx, &spec, timeout_ms));
-        match started {
+        match self.jobs.start(ctx, config, command, timeout_ms) {
             Ok(number) => {
                 self.programs.insert(number, question);
             }
@@ -140,8 +141,11 @@ impl Probes {
         let Some(end) = self.jobs.on_ready(ctx, number) else { return };
         let Some(question) = self.programs.remove(&number) else { return };
         let answer = match end {
-            End::Exited(Exit::Code(0)) => Ok(()),
-            End::Exited(exit) => Err(exit_text(exit)),
+            End::Exited(Exit::Code(0), _) => Ok(()),
+            End::Exited(exit, said) if said.is_empty() => Err(exit_text(exit)),
+            // What it says of the work that is left tells more than its status.
+            End::Exited(Exit::Code(_), said) if question.check == Check::Drain => Err(said),
+            End::Exited(exit, said) => Err(format!("{}: {said}", exit_text(exit))),
             End::NotBegun(text) => Err(text),
             End::TimedOut => Err("took too long".to_string()),
         };
@@ -184,6 +188,7 @@ fn probe_of(config: &ServerConfig, check: Check) -> Option<(&Probe, u64)> {
             Some(Readiness::Asked { probe, timeout_ms, .. }) => Some((probe, *timeout_ms)),
             _ => None,
         },
+        Check::Drain => None,
         Check::Health(at) => match config.health.get(at) {
             Some(HealthCheck::Asked { probe, timeout_ms, .. }) => Some((probe, *timeout_ms)),
             _ => None,

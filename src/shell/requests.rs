@@ -258,6 +258,7 @@ fn core_verb(verb: &str, ask: &api::Ask) -> Result<Verb, Refused> {
         "kill" => Verb::Kill,
         "reset" => Verb::Reset,
         "reload" => Verb::Reload,
+        "drain" => Verb::Drain,
         "enable" => Verb::Enable,
         "disable" => Verb::Disable,
         "signal" => {

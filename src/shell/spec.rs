@@ -67,17 +67,51 @@ pub fn spec(
     Ok((spec, unprepared))
 }
 
-/// What the child of a command beside this server needs: all as the server has it, but for its mark
-/// and its lock, and nobody reads what it writes.
+/// What a check that is a program needs: it dies with the active, and writes to `said`.
+///
+/// # Errors
+/// As [`beside`].
+pub fn job(
+    ctx: &Ctx,
+    server: &ServerConfig,
+    command: &[String],
+    said: RawFd,
+) -> Result<ServerSpec, String> {
+    let spec = beside(ctx, server, command, &[])?;
+    Ok(ServerSpec { stdout: Stdout::Inherited(said), dies_with_parent: true, ..spec })
+}
+
+/// What a hook or another command of a server needs: it outlives the active, and writes where the
+/// server writes.
+///
+/// # Errors
+/// As [`beside`].
+pub fn task(
+    ctx: &Ctx,
+    server: &ServerConfig,
+    command: &[String],
+    variables: &[(&'static str, String)],
+) -> Result<ServerSpec, String> {
+    let (stdout, stderr) = output(ctx, server)?;
+    Ok(ServerSpec { stdout, stderr, ..beside(ctx, server, command, variables)? })
+}
+
+/// All as the server has it, but for its mark, its lock and its descriptors.
 ///
 /// # Errors
 /// As [`spec`]; a file of variables that can't be read.
-pub fn job(ctx: &Ctx, server: &ServerConfig, command: &[String]) -> Result<ServerSpec, String> {
+fn beside(
+    ctx: &Ctx,
+    server: &ServerConfig,
+    command: &[String],
+    told: &[(&'static str, String)],
+) -> Result<ServerSpec, String> {
     let variables = identity::variables(&server.identity)?;
     let mut env = environment(ctx, server, variables, 0);
     // A job is not the server: what it says must not count, and it has none of its descriptors.
     env.retain(|name, _| name == OsStr::new("NM_INSTANCE") || !is_own(&name.to_string_lossy()));
     env.insert("NM_NAME".into(), server.name.as_str().into());
+    env.extend(told.iter().map(|(name, value)| ((*name).into(), value.into())));
     let program = command.first().ok_or("the command is empty")?;
     let programs = candidates(ctx, program, &env);
     Ok(ServerSpec {
@@ -90,7 +124,7 @@ pub fn job(ctx: &Ctx, server: &ServerConfig, command: &[String]) -> Result<Serve
         umask: server.identity.umask.unwrap_or(ctx.originals.umask),
         rights: identity::rights(&server.identity, &ctx.originals),
         lock: None,
-        dies_with_parent: true,
+        dies_with_parent: false,
         ready: None,
         pid_variables: Vec::new(),
         sockets: Vec::new(),

@@ -37,6 +37,8 @@ pub enum Source {
     Probe(usize),
     /// A command that runs beside a server.
     Job(usize),
+    /// The pidfd of a hook or another command of a server.
+    Task(usize),
     /// The process that compresses logs.
     Compressor,
     /// What a server says of itself.
@@ -68,6 +70,7 @@ impl Source {
             Source::Saver => (13, 0),
             Source::Probe(number) => (20, number),
             Source::Job(number) => (21, number),
+            Source::Task(number) => (22, number),
             Source::Compressor => (14, 0),
             Source::Told(number) => (15, number),
             Source::Applier => (16, 0),
@@ -95,6 +98,7 @@ impl Source {
             13 => Source::Saver,
             20 => Source::Probe(number),
             21 => Source::Job(number),
+            22 => Source::Task(number),
             14 => Source::Compressor,
             15 => Source::Told(number),
             16 => Source::Applier,
@@ -127,6 +131,7 @@ mod tests {
             Source::Output(6),
             Source::Probe(7),
             Source::Job(8),
+            Source::Task(8),
             Source::Told(7),
             Source::Discarded(NUMBER_MASK),
         ] {

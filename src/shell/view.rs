@@ -8,7 +8,7 @@ mod beside;
 use crate::api::{self, ExitKind, Pair, ServerStatus, StandbyState, State, Status};
 use crate::config::{Config, Program, ServerConfig, units};
 use crate::core::node::Node;
-use crate::core::record::{Cause, LastExit};
+use crate::core::record::{Cause, LastExit, Task};
 use crate::core::server::exit_text;
 use crate::core::standby;
 use crate::core::{Exit, Ms, Phase, ServerRecord};
@@ -187,12 +187,14 @@ pub fn state_of(phase: &Phase) -> State {
     match phase {
         Phase::Down => State::Stopped,
         Phase::Spawning { .. }
+        | Phase::Preparing
         | Phase::AtGate { .. }
         | Phase::Execing { .. }
         | Phase::Settling { .. }
         | Phase::Unready { .. } => State::Starting,
+        Phase::Draining { .. } => State::Draining,
         Phase::Up { .. } => State::Running,
-        Phase::Reaping { .. } | Phase::Stopping { .. } => State::Stopping,
+        Phase::Reaping { .. } | Phase::Stopping { .. } | Phase::Closing { .. } => State::Stopping,
         Phase::Queued | Phase::Waiting { .. } | Phase::Locking { .. } => State::Waiting,
         Phase::Backoff { .. } => State::Backoff,
         Phase::Failed => State::Failed,
@@ -214,6 +216,10 @@ fn detail_of(rec: &ServerRecord, now: Ms, tries: u32) -> String {
 /// The last column: why it is as it is.
 fn detail(rec: &ServerRecord, now: Ms, tries: u32) -> String {
     let reason = rec.reason.clone().unwrap_or_default();
+    if let Some(Task { kind, is_over: false, .. }) = rec.task {
+        let more = if reason.is_empty() { reason } else { format!("; {reason}") };
+        return format!("its {} runs{more}", kind.title());
+    }
     match &rec.phase {
         Phase::Backoff { until } => {
             let seconds = until.since(now).div_ceil(1000);
@@ -224,10 +230,16 @@ fn detail(rec: &ServerRecord, now: Ms, tries: u32) -> String {
             };
             format!("{reason}; {count} in {seconds}s")
         }
-        Phase::Stopping { leader_dead: false, killed, .. } if reason.is_empty() => match killed {
-            true => "SIGKILL sent".to_string(),
-            false => "stop signal sent".to_string(),
-        },
+        Phase::Stopping { leader_dead: false, killed, .. } if reason.is_empty() => {
+            match (killed, rec.task) {
+                (true, _) => "SIGKILL sent".to_string(),
+                (false, Some(_)) => "its stop command has ended".to_string(),
+                (false, None) => "stop signal sent".to_string(),
+            }
+        }
+        Phase::Draining { quiesced: true, .. } if reason.is_empty() => {
+            "takes no new work".to_string()
+        }
         Phase::Stopping { leader_dead: true, .. } if reason.is_empty() => {
             "its leader is gone; others of its group still live".to_string()
         }

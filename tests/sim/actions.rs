@@ -58,6 +58,11 @@ impl World {
                 self.probe(uid, server, start_number, check);
             }
             Action::Verify { server, process, .. } => self.verify(uid, server, process),
+            // No server of these worlds has hooks.
+            Action::SpawnTask { .. }
+            | Action::OpenTaskGate { .. }
+            | Action::KillTask { .. }
+            | Action::WatchTask { .. } => {}
             Action::OpenJournal { entries } => {
                 self.disk.replace(entries);
             }

@@ -5,7 +5,7 @@ use crate::core::apply::{under, unnamed};
 use crate::core::record::{Held, StopWith};
 use crate::core::{Identity, Phase, ServerRecord, Wanted};
 
-const OLD: StopWith = StopWith { signal: 12, timeout_ms: 50 };
+const OLD: StopWith = StopWith { signal: 12, timeout_ms: 50, by_command: false };
 
 fn up(revision: Option<u64>) -> ServerRecord {
     let process = Identity { pid: 7, start_ticks: 7, inode: 7 };

@@ -198,7 +198,7 @@ fn a_reload_is_the_signal_that_the_configuration_names_and_is_sent_once() {
     let (result, text) = answer.unwrap();
     assert!(result == Ended::Badly && text.contains("reload = {"), "{text}");
     assert!(!out.iter().any(|action| matches!(action, Action::Signal { .. })));
-    node.servers[0].plan.reload_signal = Some(1);
+    node.servers[0].plan.reload = Some(crate::core::plan::Reload::Signal(1));
     let sent = |out: &[Action]| {
         let is_it = |action: &&Action| {
             matches!(action, Action::Signal { signal: 1, scope: Scope::Leader, .. })

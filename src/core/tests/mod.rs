@@ -76,7 +76,8 @@ pub fn server_in(phase: Phase) -> Server {
     rec.phase = phase;
     rec.start_number = 4;
     rec.started_at = Some(Ms(NOW.0 - 500));
-    Server { id: ServerId(0), plan: plan(), rec, checks: Default::default(), status_due: None }
+    let (checks, task_run) = Default::default();
+    Server { id: ServerId(0), plan: plan(), rec, checks, status_due: None, task_run }
 }
 
 /// What a server wants done after this.

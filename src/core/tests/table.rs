@@ -128,11 +128,11 @@ fn servers_in(phase: &Phase) -> Vec<Server> {
     let (interval_ms, timeout_ms) = (100, 100);
     checked.plan.ready = Some(Ready::Asked { interval_ms, timeout_ms });
     checked.plan.health = vec![Health::Asked { interval_ms, timeout_ms, failures: 1, for_ms: 0 }];
-    checked.begin_checks_again(NOW);
+    checked.begin_checks_again(NOW, &mut Steps::new());
     checked.on_check_due(NOW, &mut Steps::new());
     let mut told = plain.clone();
     told.plan.ready = Some(Ready::Told);
-    told.begin_checks_again(NOW);
+    told.begin_checks_again(NOW, &mut Steps::new());
     vec![plain, checked, told]
 }
 

@@ -172,6 +172,8 @@ pub fn differing(old: &ServerConfig, new: &ServerConfig) -> Differing {
         restart,
         stop,
         reload,
+        hooks,
+        drain,
         output,
         identity,
         sockets,
@@ -207,6 +209,8 @@ pub fn differing(old: &ServerConfig, new: &ServerConfig) -> Differing {
         "restart": *restart, new.restart;
         "stop": *stop, new.stop;
         "reload": *reload, new.reload;
+        "hooks": *hooks, new.hooks;
+        "drain": *drain, new.drain;
     }
     keys
 }

@@ -51,7 +51,8 @@ impl Servers {
         ctx.tell(Event::Died { server, process, exit });
     }
 
-    fn reported(&self, process: Identity) -> Option<Exit> {
+    /// What the keeper said of this process, if it did.
+    pub fn reported(&self, process: Identity) -> Option<Exit> {
         let is_it = |(pid, ticks, _): &&(i32, u64, Exit)| {
             *pid == process.pid && *ticks == process.start_ticks
         };

@@ -33,6 +33,7 @@ pub fn add(
         let what = match held {
             crate::core::record::Held::Stop => "stops",
             crate::core::record::Held::Restart => "restarts",
+            crate::core::record::Held::Drain => "is drained",
         };
         status.detail = format!("{what} when those that need it are down");
     }
@@ -68,7 +69,12 @@ fn checks(server: &Server, config: &ServerConfig, clock: &Clock) -> Vec<Value> {
         let progress = server.checks.health.get(at)?;
         Some(one("health", &check.title(), Check::Health(at), progress, None, clock))
     });
-    ready.into_iter().chain(health).collect()
+    let is_draining = matches!(server.rec.phase, Phase::Draining { quiesced: true, .. });
+    let drain = config.drain.as_ref().filter(|_| is_draining).and_then(|drain| {
+        let title = format!("exec {}", drain.check.as_ref()?.first()?);
+        Some(one("drain", &title, Check::Drain, &server.checks.drain, None, clock))
+    });
+    ready.into_iter().chain(health).chain(drain).collect()
 }
 
 fn one(
@@ -83,7 +89,7 @@ fn one(
     let error = progress.last.as_ref().and_then(|last| last.as_ref().err());
     json!({
         "kind": kind,
-        "number": match check { Check::Ready => 0, Check::Health(at) => at + 1 },
+        "number": match check { Check::Ready | Check::Drain => 0, Check::Health(at) => at + 1 },
         "check": title,
         "ok": is_ok.or(last_ok),
         "failures": progress.failures,

@@ -1,0 +1,257 @@
+//! The commands that run beside servers: hooks, stop, reload and drain commands.
+//!
+//! Must not decide anything about a server: it runs what the core says, and tells the core how it
+//! ended. A task outlives the active that started it, as a server does, and whoever takes over waits
+//! for it; its status then comes from its pidfd or from the keeper. It runs as its server does (user,
+//! limits, directory, environment), without the server's mark, and writes where the server writes.
+
+use super::ctx::Ctx;
+use super::jobs::failure;
+use super::servers::Servers;
+use super::spec;
+use super::token::Source;
+use crate::config::ServerConfig;
+use crate::core::record::TaskKind;
+use crate::core::task::TaskEnd;
+use crate::core::{Event, Exit, Identity, Ms, ServerId, ServerRecord};
+use crate::sys::pidfd::{self, Verified};
+use crate::sys::spawn;
+use log::warn;
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+
+/// The status of a task that an earlier active started is asked for so often, and so long.
+const ASK_EVERY_MS: u64 = 10;
+const ASK_MS: u64 = 2_000;
+
+struct Running {
+    number: u64,
+    process: Identity,
+    /// `None`: an earlier active started it, and it was gone when it was looked for.
+    pidfd: Option<OwnedFd>,
+    gate: Option<OwnedFd>,
+    /// We forked it.
+    is_ours: bool,
+    /// It is dead, and its status is asked for until then.
+    asked_until: Option<Ms>,
+}
+
+/// All tasks that run: at most one of each server.
+#[derive(Default)]
+pub struct Tasks {
+    running: BTreeMap<usize, Running>,
+}
+
+impl Tasks {
+    /// Forks the child of a task. It waits at its gate.
+    pub fn spawn(
+        &mut self,
+        ctx: &mut Ctx,
+        servers: &mut Servers,
+        server: ServerId,
+        number: u64,
+        begun: (TaskKind, &ServerRecord),
+    ) {
+        let (kind, rec) = begun;
+        match self.try_spawn(ctx, servers, server, number, kind, rec) {
+            Ok(process) => ctx.tell(Event::TaskSpawned { server, number, process }),
+            Err(text) => {
+                let end = TaskEnd::NotBegun(text);
+                ctx.tell(Event::TaskEnded { server, number, end });
+            }
+        }
+    }
+
+    fn try_spawn(
+        &mut self,
+        ctx: &mut Ctx,
+        servers: &mut Servers,
+        server: ServerId,
+        number: u64,
+        kind: TaskKind,
+        rec: &ServerRecord,
+    ) -> Result<Identity, String> {
+        let gone = "it is not in the configuration any more";
+        let config = ctx.server_or_retired(&rec.name).cloned().ok_or(gone)?;
+        let command = command_of(&config, kind).ok_or(gone)?;
+        let spec = spec::task(ctx, &config, command, &variables(kind, rec))?;
+        let child = spawn::spawn_server(&spec).map_err(|error| format!("cannot fork: {error}"))?;
+        let begun = pidfd::identify(child.pid, &child.pidfd).and_then(|process| {
+            ctx.watch(&child.pidfd, Source::Task(server.0))?;
+            Ok(process)
+        });
+        let process = match begun {
+            Ok(process) => process,
+            Err(error) => {
+                let _ = pidfd::signal(&child.pidfd, libc::SIGKILL);
+                servers.discard(ctx, child.pidfd);
+                return Err(format!("cannot watch the child: {error}"));
+            }
+        };
+        self.kill_any(ctx, servers, server);
+        let (pidfd, gate) = (Some(child.pidfd), Some(child.gate));
+        let one = Running { number, process, pidfd, gate, is_ours: true, asked_until: None };
+        self.running.insert(server.0, one);
+        Ok(process)
+    }
+
+    /// Its record is safe: it may begin.
+    pub fn open_gate(&mut self, ctx: &mut Ctx, server: ServerId, number: u64) {
+        let Some(one) = self.running.get(&server.0).filter(|one| one.number == number) else {
+            return;
+        };
+        let Some(gate) = &one.gate else { return };
+        // EPIPE: the child is dead; its pidfd tells. Else it would wait until its time is over.
+        if let Err(error) = spawn::open_gate(gate)
+            && error.raw_os_error() != Some(libc::EPIPE)
+        {
+            let end = TaskEnd::NotBegun(format!("cannot open its gate: {error}"));
+            ctx.tell(Event::TaskEnded { server, number, end });
+        }
+    }
+
+    /// Watches the task that an earlier active started.
+    pub fn watch(&mut self, ctx: &mut Ctx, server: ServerId, number: u64, process: Identity) {
+        let until = Some(ctx.now().after(ASK_MS));
+        let mut one =
+            Running { number, process, pidfd: None, gate: None, is_ours: false, asked_until: until };
+        if let Ok(Verified::Alive(fd)) = pidfd::open_verified(&process) {
+            // One that can't be watched is looked at as if it were dead, until its time is over.
+            one.asked_until = ctx.watch(&fd, Source::Task(server.0)).err().and(until);
+            one.pidfd = Some(fd);
+        }
+        self.running.insert(server.0, one);
+    }
+
+    /// SIGKILL to all of it.
+    pub fn kill(&mut self, ctx: &mut Ctx, servers: &mut Servers, server: ServerId, number: u64) {
+        if self.running.get(&server.0).is_some_and(|one| one.number == number) {
+            self.kill_any(ctx, servers, server);
+        }
+    }
+
+    fn kill_any(&mut self, ctx: &mut Ctx, servers: &mut Servers, server: ServerId) {
+        let Some(one) = self.running.remove(&server.0) else { return };
+        if let Some(pidfd) = one.pidfd {
+            kill_group(&pidfd, &one.process, one.is_ours);
+            let _ = pidfd::signal(&pidfd, libc::SIGKILL);
+            servers.discard(ctx, pidfd);
+        }
+        if let Some(gate) = one.gate {
+            ctx.close(gate);
+        }
+    }
+
+    /// A task's pidfd is readable.
+    pub fn on_ready(&mut self, ctx: &mut Ctx, servers: &Servers, number: usize) {
+        let Some(one) = self.running.get_mut(&number) else { return };
+        let Some(fd) = &one.pidfd else { return };
+        let exit = match (pidfd::has_died(fd), one.is_ours) {
+            (Ok(false), _) => return,
+            (Err(_), _) => return ctx.look_again(Source::Task(number)),
+            (Ok(true), false) => pidfd::exit_info(fd).or_else(|| servers.reported(one.process)),
+            (Ok(true), true) => match pidfd::exit_of_child(fd) {
+                Ok(exit) => exit,
+                Err(error) if error.raw_os_error() == Some(libc::ECHILD) => Some(Exit::Unknown),
+                Err(_) => return ctx.look_again(Source::Task(number)),
+            },
+        };
+        match exit {
+            Some(exit) => self.end(ctx, number, exit),
+            None => one.asked_until = one.asked_until.or(Some(ctx.now().after(ASK_MS))),
+        }
+    }
+
+    /// What it left behind in its group has no task any more; it is ended before the leader is reaped,
+    /// for until then the number of the group is its own.
+    fn end(&mut self, ctx: &mut Ctx, server: usize, exit: Exit) {
+        let Some(one) = self.running.remove(&server) else { return };
+        let mut end = TaskEnd::Exited(exit);
+        if let Some(text) = one.gate.as_ref().and_then(failure) {
+            end = TaskEnd::NotBegun(text);
+        }
+        if let Some(pidfd) = one.pidfd {
+            kill_group(&pidfd, &one.process, one.is_ours);
+            let _ = pidfd::reap(&pidfd);
+            ctx.close(pidfd);
+        }
+        let number = one.number;
+        ctx.tell(Event::TaskEnded { server: ServerId(server), number, end });
+    }
+
+    /// When `tick` is due.
+    pub fn deadline(&self, now: Ms) -> Option<Ms> {
+        let is_asked = self.running.values().any(|one| one.asked_until.is_some());
+        is_asked.then(|| now.after(ASK_EVERY_MS))
+    }
+
+    /// Asks for the statuses of those that are dead and were not our children.
+    pub fn tick(&mut self, ctx: &mut Ctx, servers: &Servers) {
+        let now = ctx.now();
+        let asked: Vec<usize> = self
+            .running
+            .iter()
+            .filter(|(_, one)| one.asked_until.is_some())
+            .map(|(server, _)| *server)
+            .collect();
+        for server in asked {
+            let Some(one) = self.running.get_mut(&server) else { continue };
+            // Alive after all: it could not be watched.
+            if one.pidfd.as_ref().is_some_and(|fd| matches!(pidfd::has_died(fd), Ok(false))) {
+                continue;
+            }
+            let known = one.pidfd.as_ref().and_then(pidfd::exit_info);
+            let exit = known.or_else(|| servers.reported(one.process));
+            let is_over = one.asked_until.is_some_and(|until| until <= now);
+            match (exit, is_over) {
+                (Some(exit), _) => self.end(ctx, server, exit),
+                (None, true) => self.end(ctx, server, Exit::Unknown),
+                (None, false) => {}
+            }
+        }
+    }
+}
+
+fn kill_group(pidfd: &OwnedFd, process: &Identity, is_ours: bool) {
+    if let Err(error) = pidfd::signal_group(pidfd, process.pid, libc::SIGKILL, is_ours)
+        && error.raw_os_error() != Some(libc::ESRCH)
+    {
+        warn!(target: "0397", "cannot kill what a command of PID {} left: {error}", process.pid);
+    }
+}
+
+fn command_of(config: &ServerConfig, kind: TaskKind) -> Option<&[String]> {
+    let hook = match kind {
+        TaskKind::PreStart => &config.hooks.pre_start,
+        TaskKind::PostStart => &config.hooks.post_start,
+        TaskKind::PreStop => &config.hooks.pre_stop,
+        TaskKind::PostStop => &config.hooks.post_stop,
+        TaskKind::OnFailure => &config.hooks.on_failure,
+        TaskKind::Stop => return config.stop.command.as_deref(),
+        TaskKind::Drain => return config.drain.as_ref()?.command.as_deref(),
+        TaskKind::Reload => return config.reload.as_ref()?.command(),
+    };
+    hook.as_ref().map(|hook| hook.command.as_slice())
+}
+
+/// What a command learns of its server.
+fn variables(kind: TaskKind, rec: &ServerRecord) -> Vec<(&'static str, String)> {
+    let mut variables = vec![("NM_TASK", kind.name().to_string())];
+    if let Some(process) = rec.phase.process() {
+        variables.push(("NM_MAIN_PID", process.pid.to_string()));
+    }
+    if let Some(reason) = &rec.reason {
+        variables.push(("NM_REASON", reason.clone()));
+    }
+    if let (TaskKind::PostStop | TaskKind::OnFailure, Some(last)) = (kind, &rec.last_exit) {
+        match last.exit {
+            Exit::Code(code) => variables.push(("NM_EXIT_CODE", code.to_string())),
+            Exit::Signal(signal) => {
+                let name = crate::config::units::signal_name(signal);
+                variables.push(("NM_EXIT_SIGNAL", name));
+            }
+            Exit::Unknown => {}
+        }
+    }
+    variables
+}
