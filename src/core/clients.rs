@@ -13,7 +13,8 @@ use super::{Action, ClientId, Scope, ServerId};
 use std::collections::BTreeSet;
 
 const NO_RELOAD: &str = "its configuration does not say how: set reload = { signal = \"SIGHUP\" }";
-const NO_DRAIN: &str = "its configuration does not say how: set drain = { command = [...], check = [...] }";
+const NO_DRAIN: &str =
+    "its configuration does not say how: set drain = { command = [...], check = [...] }";
 
 impl Node {
     pub(super) fn on_ask(&mut self, now: Ms, ask: Ask) {

@@ -50,7 +50,8 @@ impl Server {
         let Some(Drain { timeout_ms, .. }) = self.plan.drain else { return };
         self.cancel_task(steps);
         self.rec.reason = None;
-        let (until, quiesced) = (now.after(timeout_ms), !self.begin_task(now, TaskKind::Drain, steps));
+        let (until, quiesced) =
+            (now.after(timeout_ms), !self.begin_task(now, TaskKind::Drain, steps));
         self.enter(Phase::Draining { process, until, why, quiesced, keeps }, steps);
         if quiesced {
             self.begin_drain_checks(now, steps);

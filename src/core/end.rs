@@ -263,7 +263,8 @@ impl Server {
 
     /// What follows its end.
     pub(super) fn settle_end(&mut self, now: Ms, why: Why, steps: &mut Steps) {
-        if matches!(why, Why::Ended | Why::Clearing | Why::Failing) && self.rec.wanted == Wanted::Up {
+        if matches!(why, Why::Ended | Why::Clearing | Why::Failing) && self.rec.wanted == Wanted::Up
+        {
             self.explain(why);
         }
         let is_well = self.is_well(why);

@@ -93,13 +93,7 @@ impl Server {
     }
 
     /// The child is there, at its gate.
-    pub fn on_task_spawned(
-        &mut self,
-        now: Ms,
-        number: u64,
-        process: Identity,
-        steps: &mut Steps,
-    ) {
+    pub fn on_task_spawned(&mut self, now: Ms, number: u64, process: Identity, steps: &mut Steps) {
         let is_owed = matches!(self.task_run.stage, Stage::Forking { .. });
         match &mut self.rec.task {
             Some(task) if is_owed && self.task_run.number == number => {

@@ -126,7 +126,7 @@ fn meaning(pair: &Pair, twin: &Twin, timer: Timer) -> Firing {
         }
         // Asked for again while it is held, the lock makes nothing but longer delays.
         Timer::Promotion if awaits_lock(twin) && pair.lock.is_some() => Firing::Idle,
-        Timer::Standby | Timer::Promotion | Timer::Connect => Firing::Plain,
+        Timer::Standby | Timer::Promotion | Timer::Connect | Timer::Task(_) => Firing::Plain,
         Timer::Ending => unless_early(is_calm),
         Timer::Server(id) => match twin.node.servers.get(id.0).map(|server| &server.rec.phase) {
             Some(Phase::Spawning { .. } | Phase::Execing { .. } | Phase::Unready { .. }) => {
