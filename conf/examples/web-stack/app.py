@@ -2,7 +2,9 @@
 
 import argparse
 import os
+import signal
 import socket
+import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 parser = argparse.ArgumentParser()
@@ -49,4 +51,12 @@ class Handler(BaseHTTPRequestHandler):
             print(format % words)
 
 
-ThreadingHTTPServer(("127.0.0.1", options.port), Handler).serve_forever()
+class Server(ThreadingHTTPServer):
+    daemon_threads = False      # the end waits for the requests that were begun
+    request_queue_size = 128
+
+
+server = Server(("127.0.0.1", options.port), Handler)
+signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=server.shutdown).start())
+server.serve_forever(poll_interval=0.1)
+server.server_close()
