@@ -6,6 +6,7 @@
 use crate::api::{ServerStatus, State, Status, Twin};
 use crate::cli::client::Client;
 use crate::cli::logs::choose::Chosen;
+use crate::cli::logs::{LogFile, Origin};
 use crate::cli::{Failure, exit, print, status};
 use crate::config::{Config, ConfigErrors, LogTarget, OnTerm, ServerConfig};
 use crate::core::Identity;
@@ -439,7 +440,11 @@ pub fn own_log(config: &Config, is_standby: bool) -> Chosen {
     let mut chosen = Chosen::default();
     let name = node.name.clone();
     match node.log_target {
-        LogTarget::File => chosen.files.push((name, shell::log_path(config, is_standby))),
+        LogTarget::File => chosen.files.push(LogFile {
+            label: name.clone(),
+            path: shell::log_path(config, is_standby),
+            of: Origin::Pair { node: name, is_standby },
+        }),
         LogTarget::Stderr => chosen.elsewhere.push(format!("{name}: its log goes to stderr")),
         LogTarget::Journal => chosen
             .elsewhere

@@ -2,15 +2,14 @@
 //!
 //! Must not open them.
 
+use super::{LogFile, Origin};
 use crate::config::{Config, OutputTo, ServerConfig};
 use crate::names::{self, Known};
-use std::path::PathBuf;
 
 /// Logs, and servers that have none.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Chosen {
-    /// Label and path of each.
-    pub files: Vec<(String, PathBuf)>,
+    pub files: Vec<LogFile>,
     /// A sentence for each server whose output is elsewhere.
     pub elsewhere: Vec<String>,
 }
@@ -32,7 +31,15 @@ pub fn of_servers(
         let wanted = |is: bool| is_stderr.is_none_or(|wanted| wanted == is);
         let streams = server.logged().filter(|stream| wanted(stream.is_stderr));
         let log_dir = &config.node.log_dir;
-        chosen.files.extend(streams.map(|stream| (stream.key(), stream.log_path(log_dir))));
+        chosen.files.extend(streams.map(|stream| LogFile {
+            label: stream.key(),
+            path: stream.log_path(log_dir),
+            of: Origin::Server {
+                name: server.name.clone(),
+                is_stderr: stream.is_stderr,
+                is_stamped: server.output.timestamps,
+            },
+        }));
         if chosen.files.len() == before {
             chosen.elsewhere.push(where_else(server));
         }
@@ -74,7 +81,7 @@ mod tests {
         let config = parse(&text, Path::new("nm.toml"), Path::new("/h")).unwrap();
         let of = |name: &str, is_stderr| {
             let chosen = of_servers(&config, &[name.to_owned()], is_stderr).unwrap();
-            let labels: Vec<String> = chosen.files.into_iter().map(|(label, _)| label).collect();
+            let labels: Vec<String> = chosen.files.into_iter().map(|file| file.label).collect();
             (labels.join(" "), chosen.elsewhere.len())
         };
         assert_eq!(of("all", None), ("web web.err work".to_owned(), 1));
