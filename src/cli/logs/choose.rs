@@ -3,8 +3,9 @@
 //! Must not open them.
 
 use super::{LogFile, Origin};
-use crate::config::{Config, OutputTo, ServerConfig};
+use crate::config::{Config, LogTarget, OutputTo, ServerConfig};
 use crate::names::{self, Known};
+use std::path::PathBuf;
 
 /// Logs, and servers that have none.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -45,6 +46,23 @@ pub fn of_servers(
         }
     }
     Ok(chosen)
+}
+
+/// The log of the active, or of the standby, which is at `path` if it is a file.
+pub fn of_the_pair(config: &Config, is_standby: bool, path: PathBuf) -> Chosen {
+    let name = config.node.name.clone();
+    let mut chosen = Chosen::default();
+    match config.node.log_target {
+        LogTarget::File => {
+            let of = Origin::Pair { node: name.clone(), is_standby };
+            chosen.files.push(LogFile { label: name, path, of });
+        }
+        LogTarget::Stderr => chosen.elsewhere.push(format!("{name}: its log goes to stderr")),
+        LogTarget::Journal => chosen
+            .elsewhere
+            .push(format!("{name}: its log goes to the journal; see `journalctl -t {name}`")),
+    }
+    chosen
 }
 
 fn where_else(server: &ServerConfig) -> String {

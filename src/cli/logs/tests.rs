@@ -279,6 +279,7 @@ fn as_json_a_long_line_comes_in_pieces_that_cut_no_character_and_a_rotated_one_a
     assert!(pieces.len() > 2 && pieces.concat() == long, "{} pieces", pieces.len());
     let partial = found[1..].iter().filter(|one| one["partial"] == true).count();
     assert_eq!(partial, pieces.len() - 1);
-    fs::write(&log, b"\xff\x01\n").unwrap();
-    assert_eq!(json(1, vec![server_log(&log, false, false)])[0]["line"], "\u{fffd}\u{1}");
+    let bytes = dir.path("bytes.out");
+    fs::write(&bytes, b"\xff\x01\n").unwrap();
+    assert_eq!(json(1, vec![server_log(&bytes, false, false)])[0]["line"], "\u{fffd}\u{1}");
 }
