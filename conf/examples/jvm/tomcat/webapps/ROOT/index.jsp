@@ -3,4 +3,4 @@
     Integer before = (Integer) session.getAttribute("visits");
     int visits = before == null ? 1 : before + 1;
     session.setAttribute("visits", visits);
-%>visit <%= visits %> of this session, PID <%= ProcessHandle.current().pid() %>
+%>visit <%= visits %> of this session, PID <%= ProcessHandle.current().pid() + "\n" %>
