@@ -5,9 +5,9 @@
 
 use crate::api::{ServerStatus, State, Status, Twin};
 use crate::cli::client::Client;
-use crate::cli::logs::choose::Chosen;
+use crate::cli::logs::choose::{self, Chosen};
 use crate::cli::{Failure, exit, print, status};
-use crate::config::{Config, ConfigErrors, LogTarget, OnTerm, ServerConfig};
+use crate::config::{Config, ConfigErrors, OnTerm, ServerConfig};
 use crate::core::Identity;
 use crate::output::tail::last_lines;
 use crate::shell;
@@ -435,17 +435,7 @@ fn has_file(path: &Path) -> bool {
 
 /// The log of the active, or of the standby.
 pub fn own_log(config: &Config, is_standby: bool) -> Chosen {
-    let node = &config.node;
-    let mut chosen = Chosen::default();
-    let name = node.name.clone();
-    match node.log_target {
-        LogTarget::File => chosen.files.push((name, shell::log_path(config, is_standby))),
-        LogTarget::Stderr => chosen.elsewhere.push(format!("{name}: its log goes to stderr")),
-        LogTarget::Journal => chosen
-            .elsewhere
-            .push(format!("{name}: its log goes to the journal; see `journalctl -t {name}`")),
-    }
-    chosen
+    choose::of_the_pair(config, is_standby, shell::log_path(config, is_standby))
 }
 
 /// Makes every process of the pair open its logs again.

@@ -124,7 +124,7 @@ fn command(args: Args, config: Config, out: &mut dyn Write, err: &mut dyn Write)
         Command::Apply { names } => {
             apply::apply(&launch::client(&config), names, options(&common), out, err)
         }
-        Command::Logs(options) => show_logs(&config, options, out, err),
+        Command::Logs(options) => show_logs(&config, options, common.json, out, err),
         Command::Maintail { .. } => exit::USAGE,
         Command::Shutdown { stop_servers, .. } => {
             shutdown(&config, stop_servers, &common, out, err)
@@ -255,7 +255,13 @@ fn shutdown(
     }
 }
 
-fn show_logs(config: &Config, options: Logs, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
+fn show_logs(
+    config: &Config,
+    options: Logs,
+    json: bool,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> u8 {
     if options.reopen {
         return launch::reopen_logs(config, out, err);
     }
@@ -283,6 +289,7 @@ fn show_logs(config: &Config, options: Logs, out: &mut dyn Write, err: &mut dyn 
         since: options.since,
         files: chosen.files,
         has_colours: has_colours(),
+        json,
     };
     match logs::run(&options, out) {
         Ok(()) => exit::DONE,

@@ -4,7 +4,7 @@
 //! started with.
 
 use super::client::{Client, Patience, request_id};
-use super::control::{Options, json, parse, print_json};
+use super::control::{Options, post, print_json};
 use super::{Failure, exit, print, printable, status};
 use crate::api::{APPLY_PATH, ApplyAnswer, ApplyAsk, Change, ServerStatus, State, Status, What};
 use std::collections::BTreeMap;
@@ -80,10 +80,7 @@ fn ask(
     options: Options,
 ) -> Result<ApplyAnswer, Failure> {
     let ask = ApplyAsk { id: request_id()?, names, only_show };
-    let response = client
-        .call("POST", APPLY_PATH, Some(json(&ask)?), options.patience())
-        .map_err(|error| error.failure(client.control_socket(), options.timeout))?;
-    parse(&response)
+    post(client, APPLY_PATH, &ask, options)
 }
 
 /// Waits until the configuration is in force and every server that it changes is where it is to

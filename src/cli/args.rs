@@ -118,7 +118,7 @@ pub enum Command {
     /// Clear counts; start a FAILED server that is wanted
     #[command(alias = "reset-failed")]
     Reset(Names),
-    /// Show the output of servers, or the pair's own logs
+    /// Show the output of servers, or the pair's own logs; --json: one object a line
     #[command(alias = "tail")]
     Logs(Logs),
     /// Wait for servers

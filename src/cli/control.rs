@@ -133,8 +133,21 @@ pub(super) fn ask(
     let (wait, dependants) = (!options.no_wait, options.dependants);
     let ask = Ask { id: request_id()?, names, wait, signal, goal, dependants };
     let path = format!("{SERVERS_PATH}{}", action.name());
+    post(client, &path, &ask, options)
+}
+
+/// Sends `ask` there and gives the answer to it.
+///
+/// # Errors
+/// There is no answer, or it is an error.
+pub(super) fn post<A: DeserializeOwned>(
+    client: &Client,
+    path: &str,
+    ask: &impl Serialize,
+    options: Options,
+) -> Result<A, Failure> {
     let response = client
-        .call("POST", &path, Some(json(&ask)?), options.patience())
+        .call("POST", path, Some(json(ask)?), options.patience())
         .map_err(|error| error.failure(client.control_socket(), options.timeout))?;
     parse(&response)
 }
@@ -255,7 +268,7 @@ pub(super) fn parse<T: DeserializeOwned>(response: &Response) -> Result<T, Failu
     Err(Failure::new(exit::worst([exit]), error.error))
 }
 
-pub(super) fn json(value: &impl Serialize) -> Result<Vec<u8>, Failure> {
+fn json(value: &impl Serialize) -> Result<Vec<u8>, Failure> {
     serde_json::to_vec(value)
         .map_err(|error| Failure::new(exit::FAILED, format!("cannot write the request: {error}")))
 }

@@ -5,6 +5,7 @@
 
 pub mod choose;
 mod follow;
+mod json;
 pub mod since;
 
 pub use crate::output::tail::last_lines;
@@ -12,6 +13,7 @@ pub use crate::output::tail::last_lines;
 use crate::output::tail::{Newest, Piece, last_of, last_pieces, open_newest};
 use follow::Follower;
 use jiff::Timestamp;
+use json::JsonLines;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
@@ -33,10 +35,30 @@ pub struct LogsOptions {
     pub lines: Option<usize>,
     /// Nothing from before.
     pub since: Option<Timestamp>,
-    /// Label and path of each log. With more than one, each line starts with `[label] `.
-    pub files: Vec<(String, PathBuf)>,
+    /// With more than one, each line starts with `[label] `.
+    pub files: Vec<LogFile>,
+    /// Each line is a JSON object, which says what it is of; there are no labels then.
+    pub json: bool,
     /// Labels have colours.
     pub has_colours: bool,
+}
+
+/// A log and what is in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogFile {
+    /// In front of its lines.
+    pub label: String,
+    pub path: PathBuf,
+    pub of: Origin,
+}
+
+/// Whose lines are in a log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A server's output; stamped by the node manager, or as it came.
+    Server { name: String, is_stderr: bool, is_stamped: bool },
+    /// The pair's own log.
+    Pair { node: String, is_standby: bool },
 }
 
 /// Shows the logs on `out`, which is standard output or leads there. A reader that goes away ends
@@ -52,11 +74,12 @@ pub fn run(options: &LogsOptions, out: &mut dyn Write) -> io::Result<()> {
 }
 
 fn show(options: &LogsOptions, out: &mut dyn Write) -> io::Result<()> {
-    let labelled = options.files.len() > 1;
+    let labelled = options.files.len() > 1 && !options.json;
+    let json = options.json.then(|| JsonLines::new(&options.files));
     let has_colours = options.has_colours;
-    let mut printer = Printer { out, labelled, has_colours, open_line_of: None };
+    let mut printer = Printer { out, labelled, has_colours, open_line_of: None, json };
     let mut followers = Vec::new();
-    for (label, path) in &options.files {
+    for LogFile { label, path, .. } in &options.files {
         let newest = open_newest(path)?;
         let mut pieces = first_pieces(options, path, &newest)?;
         if newest.file.is_none() && pieces.is_empty() && !options.follow {
@@ -107,10 +130,14 @@ struct Printer<'a> {
     has_colours: bool,
     /// The log whose unfinished line was written last.
     open_line_of: Option<usize>,
+    json: Option<JsonLines<'a>>,
 }
 
 impl Printer<'_> {
     fn write(&mut self, index: usize, label: &str, bytes: &[u8]) -> io::Result<()> {
+        if let Some(json) = &mut self.json {
+            return json.write(index, bytes, self.out);
+        }
         if !self.labelled {
             return self.out.write_all(bytes);
         }
@@ -137,6 +164,9 @@ impl Printer<'_> {
 
     /// Ends an unfinished line, where another log or the end follows.
     fn end_line(&mut self) -> io::Result<()> {
+        if let Some(json) = &mut self.json {
+            json.end(self.out)?;
+        }
         if self.open_line_of.take().is_some() {
             self.out.write_all(b"\n")?;
         }

@@ -24,7 +24,9 @@ pub fn look_up_accounts(mut config: Config) -> Result<Config, ConfigErrors> {
     let is_root = geteuid().is_root();
     let default = config.node.server_user.clone().filter(|_| is_root);
     for server in &mut config.servers {
+        // An empty name says that it is the node manager's own user, and no default.
         let user = server.identity.user.clone().or_else(|| default.clone());
+        let user = user.filter(|user| !user.name.is_empty());
         match account(&server.identity, user.as_ref(), is_root) {
             Ok(account) => server.identity.account = account,
             Err((line, text)) => {

@@ -29,6 +29,11 @@ fn a_server_without_names_has_no_account() {
 }
 
 #[test]
+fn an_empty_name_is_the_own_user_also_where_there_is_a_default() {
+    assert_eq!(looked_up("serverUser = \"root\"", "user = \"\""), Ok(None));
+}
+
+#[test]
 fn without_root_another_user_or_group_is_refused_and_the_own_one_is_taken() {
     if geteuid().is_root() {
         return println!("skipped: this is about those who are not root");

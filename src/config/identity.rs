@@ -19,7 +19,7 @@ const MAX_NAMES: usize = 100;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Identity {
-    /// A name or a number, as written.
+    /// A name or a number, as written; `""` is the node manager's own, whatever `serverUser` says.
     pub user: Option<Named>,
     /// The primary group first.
     pub groups: Vec<Named>,
@@ -90,7 +90,7 @@ pub struct LockFile {
 /// These keys of a `[[server]]`.
 pub fn identity(keys: &Reader<'_>) -> Identity {
     Identity {
-        user: user(keys, "user"),
+        user: named(keys, "user"),
         groups: groups(keys),
         account: None,
         umask: keys.get("umask", "an octal string such as \"027\"", mode),
@@ -105,8 +105,12 @@ pub fn identity(keys: &Reader<'_>) -> Identity {
 
 /// A user's name or number; `""` is none.
 pub fn user(keys: &Reader<'_>, key: &'static str) -> Option<Named> {
+    named(keys, key).filter(|user| !user.name.is_empty())
+}
+
+fn named(keys: &Reader<'_>, key: &'static str) -> Option<Named> {
     let name = keys.get(key, "a user's name or number", name_or_number)?;
-    (!name.is_empty()).then(|| Named { name, line: keys.line_of(key) })
+    Some(Named { name, line: keys.line_of(key) })
 }
 
 fn groups(keys: &Reader<'_>) -> Vec<Named> {

@@ -50,7 +50,8 @@ fn every_key_of_an_identity_is_taken() {
     assert_eq!(identity, expected);
     assert_eq!(taken("lock = { file = \"/l\" }").lock.unwrap().timeout_ms, 60_000);
     assert_eq!(taken("user = 33").user, Some(named("33", 4)));
-    assert_eq!(taken("user = \"\"\ngroup = \"\""), Identity::default());
+    let own = Identity { user: Some(named("", 4)), ..Identity::default() };
+    assert_eq!(taken("user = \"\"\ngroup = \"\""), own);
 }
 
 #[test]

@@ -9,6 +9,7 @@ pub mod changes;
 pub mod helper;
 
 use super::bequest::{self, Bequest, at};
+use super::helpers::end_of;
 use super::requests::Refused;
 use super::token::Source;
 use super::{Shell, in_force};
@@ -41,7 +42,7 @@ pub struct Apply {
 
 /// The process that reads the files.
 struct Helper {
-    process: OwnedFd,
+    process: Option<OwnedFd>,
     result: File,
     /// `None`: a signal asked.
     client: Option<ClientId>,
@@ -89,18 +90,18 @@ impl Apply {
 impl Shell {
     /// Somebody asks what differs, or for it to be put in force.
     pub(super) fn on_apply(&mut self, client: ClientId, ask: ApplyAsk) -> Result<(), Refused> {
-        self.start_helper(Some(client), ask.names, ask.only_show)
+        self.start_reader(Some(client), ask.names, ask.only_show)
     }
 
     /// SIGHUP.
     pub(super) fn apply_by_signal(&mut self) {
         info!(target: "0122", "SIGHUP came: {} is applied", self.ctx.config.file.display());
-        if let Err((_, _, text)) = self.start_helper(None, Vec::new(), false) {
+        if let Err((_, _, text)) = self.start_reader(None, Vec::new(), false) {
             error!(target: "0148", "cannot apply: {text}");
         }
     }
 
-    fn start_helper(
+    fn start_reader(
         &mut self,
         client: Option<ClientId>,
         names: Vec<String>,
@@ -118,13 +119,9 @@ impl Shell {
         bequest.config.applied.retired.retain(|one| {
             alive.iter().any(|server| server.rec.name == one.name && !server.is_removed())
         });
-        let started = bequest.pack().and_then(|packed| {
-            let fds = vec![at(&packed, bequest::BEQUEST), at(&result, bequest::RESULT)];
-            let (_, fd) = self.spawn("applier", fds)?;
-            self.ctx.watch(&fd, Source::Applier)?;
-            Ok::<OwnedFd, io::Error>(fd)
-        });
-        let process = started.map_err(cannot)?;
+        let more = vec![at(&result, bequest::RESULT)];
+        let started = self.start_helper("applier", &bequest, more, Source::Applier);
+        let process = Some(started.map_err(cannot)?);
         let until = self.ctx.now().after(HELPER_LIMIT_MS);
         let result = File::from(result);
         self.apply.helper = Some(Helper { process, result, client, only_show, until });
@@ -151,16 +148,12 @@ impl Shell {
 
     /// The process that reads the files has ended.
     pub(super) fn on_applier(&mut self) {
-        let Some(helper) = &self.apply.helper else { return };
-        match pidfd::reap(&helper.process) {
-            Ok(None) => return,
-            Ok(Some(_)) => {}
-            Err(error) if error.raw_os_error() == Some(libc::ECHILD) => {}
-            Err(_) => return self.ctx.look_again(Source::Applier),
+        let Some(helper) = &mut self.apply.helper else { return };
+        if end_of(&mut self.ctx, &mut helper.process, Source::Applier).is_none() {
+            return;
         }
         let Some(mut helper) = self.apply.helper.take() else { return };
         let found = read_result(&mut helper.result);
-        self.ctx.close(helper.process);
         let result = match found {
             Ok(Found::Wrong(text)) => Err((400, 78, text)),
             Ok(Found::Other { config, answer }) => self.on_found(*config, answer, helper.only_show),
@@ -230,12 +223,10 @@ impl Shell {
     /// Goes on with an `apply`; called in each turn.
     pub(super) fn advance_apply(&mut self) {
         let now = self.ctx.now();
-        if let Some(helper) = self.apply.helper.as_ref().filter(|helper| helper.until <= now) {
+        if let Some(helper) = self.apply.helper.as_mut().filter(|helper| helper.until <= now) {
             // Its end is told as any other; it is asked for once.
-            let _ = pidfd::signal(&helper.process, libc::SIGKILL);
-            if let Some(helper) = &mut self.apply.helper {
-                helper.until = now.after(HELPER_LIMIT_MS);
-            }
+            let _ = helper.process.as_ref().map(|it| pidfd::signal(it, libc::SIGKILL));
+            helper.until = now.after(HELPER_LIMIT_MS);
         }
         let Some(pending) = &self.apply.pending else { return };
         let is_ending = self.node.record.ending.is_some();

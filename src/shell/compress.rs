@@ -4,15 +4,16 @@
 //! from what is in the log directories, so one that was killed, or whose active was, leaves nothing
 //! that the next one does not find.
 
-use super::bequest::{self, Bequest};
+use super::bequest::Bequest;
+use super::helpers::end_of;
 use super::{Shell, log_path, log_settings, token::Source};
 use crate::config::{Config, LogTarget, OutputTo, ServerConfig};
 use crate::core::{Exit, Ms};
 use crate::output::gzip::{Compressed, compress_rotated};
 use crate::output::logger::{self, Settings};
 use crate::output::rotate::{plain, rotated_files};
+use crate::sys;
 use crate::sys::lock::{Attempt, Lock};
-use crate::sys::{self, pidfd};
 use log::warn;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -138,13 +139,9 @@ impl Shell {
         if to_do(&self.ctx.config).is_empty() {
             return;
         }
-        let started = self.bequest().pack().and_then(|packed| {
-            let (_, fd) = self.spawn("compressor", vec![bequest::at(&packed, bequest::BEQUEST)])?;
-            self.ctx.watch(&fd, Source::Compressor)?;
-            Ok::<OwnedFd, io::Error>(fd)
-        });
-        match started {
-            Ok(fd) => self.compressor.process = Some(fd),
+        let bequest = self.bequest();
+        match self.start_helper("compressor", &bequest, Vec::new(), Source::Compressor) {
+            Ok(process) => self.compressor.process = Some(process),
             Err(error) => {
                 warn!(target: "0366", "cannot start the process that compresses logs: {error}; tried again");
                 self.compressor.again_at = Some(now.after(FAILED_AGAIN_MS));
@@ -154,22 +151,14 @@ impl Shell {
 
     /// The process that compresses has ended.
     pub(super) fn on_compressor(&mut self) {
-        let Some(fd) = &self.compressor.process else { return };
-        let exit = match pidfd::reap(fd) {
-            Ok(None) => return,
-            Ok(exit) => exit,
-            Err(error) if error.raw_os_error() == Some(libc::ECHILD) => None,
-            Err(_) => return self.ctx.look_again(Source::Compressor),
-        };
-        let again_ms = match exit {
+        let process = &mut self.compressor.process;
+        let again_ms = match end_of(&mut self.ctx, process, Source::Compressor) {
+            None => return,
             Some(Exit::Code(0)) => None,
             Some(Exit::Code(code)) if code == i32::from(FAILED) => Some(FAILED_AGAIN_MS),
             // Killed, or not all could be done yet.
             _ => Some(AGAIN_MS),
         };
         self.compressor.again_at = again_ms.map(|ms| self.ctx.now().after(ms));
-        if let Some(fd) = self.compressor.process.take() {
-            self.ctx.close(fd);
-        }
     }
 }

@@ -12,6 +12,7 @@ mod ctx;
 pub mod enabling;
 mod endpoints;
 pub mod guard;
+mod helpers;
 mod identity;
 pub mod in_force;
 mod jobs;

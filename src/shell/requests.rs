@@ -8,7 +8,7 @@ use crate::api::{self, Answer, Goal, Left, ServerResult, ShutdownAnswer, Shutdow
 use crate::config::{OnTerm, ServerConfig, units};
 use crate::core::ask::{Ask, Ended, Outcome, Reach, Verb};
 use crate::core::node::Role;
-use crate::core::{ClientId, Event, ServerId};
+use crate::core::{ClientId, Event, Phase, ServerId};
 use crate::http::Request;
 use crate::names::{self, Known};
 use crate::wire::Message;
@@ -121,8 +121,15 @@ impl Shell {
             Ended::Badly => 1,
             Ended::MaybeSent | Ended::Later => 75,
         };
-        let is_failed_start =
-            exit == 1 && matches!(verb, Verb::Start | Verb::Restart | Verb::WaitReady);
+        // What is refused leaves a server as it was: its output has nothing to say about that.
+        let is_untouched = self
+            .node
+            .servers
+            .get(outcome.server.0)
+            .is_some_and(|server| matches!(server.rec.phase, Phase::Up { .. } | Phase::Down));
+        let is_failed_start = exit == 1
+            && !is_untouched
+            && matches!(verb, Verb::Start | Verb::Restart | Verb::WaitReady);
         let last_lines = match is_failed_start {
             true => self.ctx.last_output(&name, LAST_LINES, LAST_LINES_BYTES),
             false => Vec::new(),

@@ -5,16 +5,16 @@
 //! for it are handed to the core when it is through. A wish outlives a reboot only if it was
 //! synced before the answer.
 
-use super::bequest::{self, Bequest};
+use super::bequest::Bequest;
+use super::helpers::end_of;
 use super::{Shell, token::Source};
 use crate::config::AutoStart;
 use crate::core::ask::{Ask, Verb};
 use crate::core::{Event, Exit, ServerId};
 use crate::state::Wishes;
 use crate::state::disabled::{self, Change};
-use crate::sys::{self, pidfd};
+use crate::sys;
 use log::warn;
-use std::io;
 use std::os::fd::OwnedFd;
 
 /// The wishes, and who waits for them.
@@ -97,13 +97,8 @@ impl Shell {
         self.wishes.waits = std::mem::take(&mut self.wishes.waits_next);
         let enabling = std::mem::take(&mut self.wishes.enabling);
         let bequest = Bequest { wishes: self.wishes.wishes.text(), enabling, ..self.bequest() };
-        let started = bequest.pack().and_then(|packed| {
-            let (_, fd) = self.spawn("saver", vec![bequest::at(&packed, bequest::BEQUEST)])?;
-            self.ctx.watch(&fd, Source::Saver)?;
-            Ok::<OwnedFd, io::Error>(fd)
-        });
-        match started {
-            Ok(fd) => self.wishes.saver = Some(fd),
+        match self.start_helper("saver", &bequest, Vec::new(), Source::Saver) {
+            Ok(process) => self.wishes.saver = Some(process),
             Err(error) => {
                 warn!(target: "0142", "cannot write what is to outlive a reboot: {error}; a wish is done, and forgotten then");
                 self.wishes_saved();
@@ -113,16 +108,10 @@ impl Shell {
 
     /// The process that writes has ended.
     pub(super) fn on_saver(&mut self) {
-        let Some(fd) = &self.wishes.saver else { return };
-        let exit = match pidfd::reap(fd) {
-            Ok(None) => return,
-            Ok(exit) => exit,
-            Err(error) if error.raw_os_error() == Some(libc::ECHILD) => None,
-            Err(_) => return self.ctx.look_again(Source::Saver),
-        };
-        let failed = match exit {
+        let failed = match end_of(&mut self.ctx, &mut self.wishes.saver, Source::Saver) {
+            None => return,
             Some(Exit::Code(code)) => u8::try_from(code).unwrap_or(WISHES_LOST),
-            _ => WISHES_LOST,
+            Some(_) => WISHES_LOST,
         };
         let dir = self.ctx.config.node.state_dir.display();
         if failed & WISHES_LOST != 0 {
@@ -130,9 +119,6 @@ impl Shell {
         }
         if failed & LIST_NOT_CHANGED != 0 {
             warn!(target: "0144", "cannot read or write {dir}/disabled: it stays as it is");
-        }
-        if let Some(fd) = self.wishes.saver.take() {
-            self.ctx.close(fd);
         }
         self.wishes_saved();
     }

@@ -100,3 +100,47 @@ fn several_logs_are_followed_with_their_names_in_front_and_without_colours_in_a_
     }
     assert_eq!(follow.seen.len(), 6, "{:?}", follow.seen);
 }
+
+#[test]
+fn as_json_lines_of_several_servers_are_followed_over_a_takeover_each_with_its_time() {
+    let script = "n=0; while :; do n=$((n+1)); echo $n; echo $n >&2; sleep 0.01; done";
+    let pair = Pair::new(
+        "",
+        &(shell("web", script, "timestamps = true, stderr = \"separate\"")
+            + &shell("bare", script, "stderr = \"null\"")),
+    );
+    pair.start();
+    let mut follow = Following::new(&pair, &["logs", "--json", "-f", "-n", "1000", "all"]);
+    take_over(&pair);
+    let last = |stream: &str| {
+        let path = log(&pair, &format!("web.{stream}"));
+        let text = fs::read_to_string(path).expect("a log");
+        let number =
+            text.lines().last().and_then(|line| line.rsplit(' ').next()).map(str::to_owned);
+        number.expect("a line")
+    };
+    exits(&pair, &["stop", "all"], 0);
+    let (out, err) = (last("out"), last("err"));
+    let parse = |line: &str| -> serde_json::Value { serde_json::from_str(line).expect(line) };
+    for (stream, line) in [("stdout", out), ("stderr", err)] {
+        follow.wait_for("the last line", |text| {
+            let found = parse(text);
+            found["server"] == "web" && found["stream"] == stream && found["line"] == line
+        });
+    }
+    let lines: Vec<serde_json::Value> = follow.seen.iter().map(|line| parse(line)).collect();
+    for (server, stream) in [("web", "stdout"), ("web", "stderr"), ("bare", "stdout")] {
+        let of = |line: &&serde_json::Value| line["server"] == server && line["stream"] == stream;
+        let found: Vec<&serde_json::Value> = lines.iter().filter(of).collect();
+        let number = |line: &&serde_json::Value| line["line"].as_str()?.parse::<u64>().ok();
+        let numbers: Vec<u64> = found.iter().filter_map(number).collect();
+        assert!(numbers.len() == found.len() && numbers.len() > 1, "{server} {stream}: {found:?}");
+        assert_all(&numbers, stream);
+        let has_time = |line: &&serde_json::Value| line["time"].is_string();
+        assert_eq!(found.iter().all(has_time), server == "web", "{found:?}");
+    }
+    let (own, _) = exits(&pair, &["logs", "--json", "--self", "--since", "1h", "-n", "1"], 0);
+    let own = parse(own.trim());
+    assert_eq!((&own["node"], &own["stream"]), (&pair.name().into(), &"active".into()));
+    assert!(own["time"].is_string() && own.get("server").is_none(), "{own}");
+}

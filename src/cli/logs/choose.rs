@@ -2,15 +2,15 @@
 //!
 //! Must not open them.
 
-use crate::config::{Config, OutputTo, ServerConfig};
+use super::{LogFile, Origin};
+use crate::config::{Config, LogTarget, OutputTo, ServerConfig};
 use crate::names::{self, Known};
 use std::path::PathBuf;
 
 /// Logs, and servers that have none.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Chosen {
-    /// Label and path of each.
-    pub files: Vec<(String, PathBuf)>,
+    pub files: Vec<LogFile>,
     /// A sentence for each server whose output is elsewhere.
     pub elsewhere: Vec<String>,
 }
@@ -32,12 +32,37 @@ pub fn of_servers(
         let wanted = |is: bool| is_stderr.is_none_or(|wanted| wanted == is);
         let streams = server.logged().filter(|stream| wanted(stream.is_stderr));
         let log_dir = &config.node.log_dir;
-        chosen.files.extend(streams.map(|stream| (stream.key(), stream.log_path(log_dir))));
+        chosen.files.extend(streams.map(|stream| LogFile {
+            label: stream.key(),
+            path: stream.log_path(log_dir),
+            of: Origin::Server {
+                name: server.name.clone(),
+                is_stderr: stream.is_stderr,
+                is_stamped: server.output.timestamps,
+            },
+        }));
         if chosen.files.len() == before {
             chosen.elsewhere.push(where_else(server));
         }
     }
     Ok(chosen)
+}
+
+/// The log of the active, or of the standby, which is at `path` if it is a file.
+pub fn of_the_pair(config: &Config, is_standby: bool, path: PathBuf) -> Chosen {
+    let name = config.node.name.clone();
+    let mut chosen = Chosen::default();
+    match config.node.log_target {
+        LogTarget::File => {
+            let of = Origin::Pair { node: name.clone(), is_standby };
+            chosen.files.push(LogFile { label: name, path, of });
+        }
+        LogTarget::Stderr => chosen.elsewhere.push(format!("{name}: its log goes to stderr")),
+        LogTarget::Journal => chosen
+            .elsewhere
+            .push(format!("{name}: its log goes to the journal; see `journalctl -t {name}`")),
+    }
+    chosen
 }
 
 fn where_else(server: &ServerConfig) -> String {
@@ -74,7 +99,7 @@ mod tests {
         let config = parse(&text, Path::new("nm.toml"), Path::new("/h")).unwrap();
         let of = |name: &str, is_stderr| {
             let chosen = of_servers(&config, &[name.to_owned()], is_stderr).unwrap();
-            let labels: Vec<String> = chosen.files.into_iter().map(|(label, _)| label).collect();
+            let labels: Vec<String> = chosen.files.into_iter().map(|file| file.label).collect();
             (labels.join(" "), chosen.elsewhere.len())
         };
         assert_eq!(of("all", None), ("web web.err work".to_owned(), 1));

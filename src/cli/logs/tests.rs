@@ -34,7 +34,11 @@ impl Write for Reader {
 }
 
 fn options(follow: bool, lines: usize, files: &[(&str, &Path)]) -> LogsOptions {
-    let files = files.iter().map(|(label, path)| (label.to_string(), path.to_path_buf()));
+    let files = files.iter().map(|(label, path)| LogFile {
+        label: label.to_string(),
+        path: path.to_path_buf(),
+        of: Origin::Server { name: label.to_string(), is_stderr: false, is_stamped: false },
+    });
     LogsOptions { follow, lines: Some(lines), files: files.collect(), ..LogsOptions::default() }
 }
 
@@ -161,8 +165,13 @@ fn a_rotation_in_the_middle_of_a_look_loses_no_line() {
     let dir = TestDir::new();
     let log = dir.path("web.out");
     let mut out = Vec::new();
-    let mut printer =
-        Printer { out: &mut out, labelled: false, has_colours: false, open_line_of: None };
+    let mut printer = Printer {
+        out: &mut out,
+        labelled: false,
+        has_colours: false,
+        open_line_of: None,
+        json: None,
+    };
     let mut follower = Follower::new(0, "web", &log, 0);
     std::thread::scope(|scope| {
         let writer = scope.spawn(|| {
@@ -219,4 +228,58 @@ fn a_reader_that_goes_away_ends_it_without_an_error() {
     append(&log, "1\n");
     let mut gone = Reader { seen: Arc::default(), last: "1" };
     run(&options(true, 10, &[("web", &log)]), &mut gone).unwrap();
+}
+
+fn json(lines: usize, files: Vec<LogFile>) -> Vec<serde_json::Value> {
+    let options = LogsOptions { lines: Some(lines), files, json: true, ..LogsOptions::default() };
+    shown(&options).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn server_log(path: &Path, is_stderr: bool, is_stamped: bool) -> LogFile {
+    let of = Origin::Server { name: "web".to_owned(), is_stderr, is_stamped };
+    LogFile { label: "web".to_owned(), path: path.to_owned(), of }
+}
+
+#[test]
+fn as_json_a_line_has_its_time_where_the_node_manager_wrote_it_and_says_what_it_is_of() {
+    use serde_json::json;
+    let dir = TestDir::new();
+    let (out, err, own) = (dir.path("web.out"), dir.path("web.err"), dir.path("node.log"));
+    let stamp = "2026-11-21T19:44:01.123+01:00";
+    append(&out, &format!("{stamp} a \"b\"\n{stamp} \nno stamp\n"));
+    append(&err, &format!("{stamp} its own\nno end"));
+    append(&own, "[2026.11.21 19:44:01.123 +0000][INFO] [node] [NodeManager-0301] x\n");
+    let of = Origin::Pair { node: "node".to_owned(), is_standby: true };
+    let own = LogFile { label: "node".to_owned(), path: own, of };
+    let files = vec![server_log(&out, false, true), server_log(&err, true, false), own];
+    let time = "2026-11-21T18:44:01.123Z";
+    let own = "[2026.11.21 19:44:01.123 +0000][INFO] [node] [NodeManager-0301] x";
+    let expected = [
+        json!({"time": time, "server": "web", "stream": "stdout", "line": "a \"b\""}),
+        json!({"time": time, "server": "web", "stream": "stdout", "line": ""}),
+        json!({"server": "web", "stream": "stdout", "line": "no stamp"}),
+        json!({"server": "web", "stream": "stderr", "line": format!("{stamp} its own")}),
+        json!({"time": "2026-11-21T19:44:01.123Z", "node": "node", "stream": "standby", "line": own}),
+        json!({"server": "web", "stream": "stderr", "line": "no end", "partial": true}),
+    ];
+    assert_eq!(json(9, files), expected);
+}
+
+#[test]
+fn as_json_a_long_line_comes_in_pieces_that_cut_no_character_and_a_rotated_one_as_one() {
+    let dir = TestDir::new();
+    let log = dir.path("web.out");
+    append(&log, "cut ");
+    rotate(&log, 9).unwrap();
+    let long = format!("x{}", "\u{e4}".repeat(100_000));
+    append(&log, &format!("in two\n{long}\n"));
+    let found = json(9, vec![server_log(&log, false, false)]);
+    assert_eq!(found[0]["line"], "cut in two");
+    let pieces: Vec<&str> = found[1..].iter().map(|one| one["line"].as_str().unwrap()).collect();
+    assert!(pieces.len() > 2 && pieces.concat() == long, "{} pieces", pieces.len());
+    let partial = found[1..].iter().filter(|one| one["partial"] == true).count();
+    assert_eq!(partial, pieces.len() - 1);
+    let bytes = dir.path("bytes.out");
+    fs::write(&bytes, b"\xff\x01\n").unwrap();
+    assert_eq!(json(1, vec![server_log(&bytes, false, false)])[0]["line"], "\u{fffd}\u{1}");
 }
