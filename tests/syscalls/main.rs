@@ -15,6 +15,7 @@
 
 mod audit;
 mod errors;
+mod features;
 mod scenarios;
 #[path = "../support/mod.rs"]
 mod support;
@@ -77,7 +78,8 @@ impl<'a> Stage<'a> {
             signal(root, SIGCONT);
         }
         let has_error = matches!(fault, Fault::Fail { .. });
-        let mut world = World { pair, trace: &trace, has_error, run };
+        let traced = scenario.traced;
+        let mut world = World { pair, trace: &trace, has_error, traced, run };
         (scenario.act)(&world);
         let run = world.run.take();
         let seen = trace.finish();
@@ -159,8 +161,12 @@ fn go_through(
 fn judge(scenario: &Scenario, stage: &Stage, seen: &Seen) {
     let Some(ended) = &seen.ended else { return };
     // Who was to end in this scenario, and who could not even begin, may; nobody panics.
-    let may_end = scenario.may_need_run() || scenario.traced == Traced::FreshStandby;
-    assert!(seen.was_killed || may_end, "{}: ended ({ended}) by {:?}", scenario.name, seen.hit);
+    assert!(
+        seen.was_killed || scenario.may_end(),
+        "{}: ended ({ended}) by {:?}",
+        scenario.name,
+        seen.hit
+    );
     let panicked = ended.contains("SIGABRT") || ended.contains("exit 101");
     assert!(!panicked, "{}: {ended} by {:?}", stage.scenario.name, seen.hit);
 }
