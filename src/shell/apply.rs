@@ -120,9 +120,7 @@ impl Shell {
         });
         let started = bequest.pack().and_then(|packed| {
             let fds = vec![at(&packed, bequest::BEQUEST), at(&result, bequest::RESULT)];
-            let (_, fd) = self.spawn("applier", fds)?;
-            self.ctx.watch(&fd, Source::Applier)?;
-            Ok::<OwnedFd, io::Error>(fd)
+            self.spawn_watched("applier", fds, Source::Applier)
         });
         let process = started.map_err(cannot)?;
         let until = self.ctx.now().after(HELPER_LIMIT_MS);

@@ -139,9 +139,11 @@ impl Shell {
             return;
         }
         let started = self.bequest().pack().and_then(|packed| {
-            let (_, fd) = self.spawn("compressor", vec![bequest::at(&packed, bequest::BEQUEST)])?;
-            self.ctx.watch(&fd, Source::Compressor)?;
-            Ok::<OwnedFd, io::Error>(fd)
+            self.spawn_watched(
+                "compressor",
+                vec![bequest::at(&packed, bequest::BEQUEST)],
+                Source::Compressor,
+            )
         });
         match started {
             Ok(fd) => self.compressor.process = Some(fd),

@@ -72,8 +72,9 @@ impl Jobs {
             Err(error) => {
                 let _ = pidfd::signal(&pidfd, libc::SIGKILL);
                 let process = Identity { pid: child.pid, start_ticks: 0, inode: 0 };
-                // It is reaped when its death is seen; nobody waits for its end.
+                // It is reaped when its death is seen; nobody waits for its end, or is told of it.
                 self.running.insert(number, Job { process, pidfd, gate, until, is_late: true });
+                ctx.look_again(Source::Job(number));
                 Err(format!("cannot watch the child: {error}"))
             }
         }
@@ -84,7 +85,13 @@ impl Jobs {
         let job = self.running.get(&number)?;
         let exit = match pidfd::exit_of_child(&job.pidfd) {
             Ok(Some(exit)) => exit,
-            Ok(None) => return None,
+            Ok(None) => {
+                // It was killed, and it may be that nothing tells when that is done.
+                if job.is_late {
+                    ctx.look_again(Source::Job(number));
+                }
+                return None;
+            }
             Err(error) if error.raw_os_error() == Some(libc::ECHILD) => Exit::Unknown,
             Err(_) => {
                 ctx.look_again(Source::Job(number));

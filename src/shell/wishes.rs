@@ -14,7 +14,6 @@ use crate::state::Wishes;
 use crate::state::disabled::{self, Change};
 use crate::sys::{self, pidfd};
 use log::warn;
-use std::io;
 use std::os::fd::OwnedFd;
 
 /// The wishes, and who waits for them.
@@ -98,9 +97,7 @@ impl Shell {
         let enabling = std::mem::take(&mut self.wishes.enabling);
         let bequest = Bequest { wishes: self.wishes.wishes.text(), enabling, ..self.bequest() };
         let started = bequest.pack().and_then(|packed| {
-            let (_, fd) = self.spawn("saver", vec![bequest::at(&packed, bequest::BEQUEST)])?;
-            self.ctx.watch(&fd, Source::Saver)?;
-            Ok::<OwnedFd, io::Error>(fd)
+            self.spawn_watched("saver", vec![bequest::at(&packed, bequest::BEQUEST)], Source::Saver)
         });
         match started {
             Ok(fd) => self.wishes.saver = Some(fd),
