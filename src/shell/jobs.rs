@@ -98,12 +98,18 @@ impl Jobs {
                 return None;
             }
         };
-        let job = self.running.remove(&number)?;
-        let failure = failure(&job.gate);
         // What it left behind in its group has no task any more. Before it is reaped: until then
         // the number of the group is its own.
         let _ = pidfd::signal_group(&job.pidfd, job.process.pid, libc::SIGKILL, true);
-        let _ = pidfd::reap(&job.pidfd);
+        match pidfd::reap(&job.pidfd) {
+            Err(error) if error.raw_os_error() != Some(libc::ECHILD) => {
+                ctx.look_again(Source::Job(number));
+                return None;
+            }
+            _ => {}
+        }
+        let job = self.running.remove(&number)?;
+        let failure = failure(&job.gate);
         ctx.close(job.pidfd);
         Some(match (failure, job.is_late) {
             (_, true) => End::TimedOut,

@@ -29,6 +29,8 @@ use tracer::{Fault, Seen, Trace};
 
 /// Points of each situation in a plain `cargo test`.
 const SAMPLE: usize = 6;
+/// After a fork the child is looked at and watched with so many calls.
+const AFTER_FORK: usize = 7;
 /// A situation in which more calls are made than this never comes to an end.
 const CALLS_MAX: usize = 20_000;
 
@@ -195,4 +197,24 @@ fn killed_at_any_system_call_the_pair_comes_back_and_nothing_is_lost_doubled_or_
 fn whatever_system_call_fails_nobody_ends_and_nothing_is_lost_doubled_or_made_up() {
     let kinds = if asked("NM_POINTS").as_deref() == Some("all") { 5 } else { 1 };
     run_all("system calls failed", &|at, kind| Fault::Fail { at, kind }, kinds);
+}
+
+#[test]
+fn a_child_that_cannot_be_looked_at_or_watched_is_reaped_all_the_same() {
+    if !tracer::is_allowed() {
+        return println!("skipped: this user may not trace other processes with ptrace(2)");
+    }
+    // A check's program, the process that reads a configuration, the one that writes the list.
+    let names = ["ready by a program", "apply, active", "disable now"];
+    for scenario in scenarios::ALL.iter().filter(|one| names.contains(&one.name)) {
+        let mut stage = Stage::new(scenario);
+        let seen = stage.point(Fault::Fail { at: usize::MAX, kind: 0 });
+        assert!(!seen.forks.is_empty(), "{}: no child in {} calls", scenario.name, seen.calls);
+        let after = |fork: &usize| fork + 1..=fork + AFTER_FORK;
+        for at in seen.forks.iter().flat_map(after) {
+            println!("{}: call {at}", scenario.name);
+            let seen = stage.point(Fault::Fail { at, kind: 0 });
+            judge(scenario, &stage, &seen);
+        }
+    }
 }

@@ -49,6 +49,8 @@ pub enum From {
 pub struct Seen {
     /// Calls that count (of those that can fail, where one was to fail).
     pub calls: usize,
+    /// Which of them made another process.
+    pub forks: Vec<usize>,
     /// The call that the fault hit.
     pub hit: Option<String>,
     /// How many errors fit that call.
@@ -273,6 +275,9 @@ impl Tracer {
         }
         self.seen.calls += 1;
         self.calls.store(self.seen.calls, Ordering::SeqCst);
+        if matches!(call.name.as_str(), "clone" | "clone3") {
+            self.seen.forks.push(self.seen.calls);
+        }
         let text = || format!("{} ({}) of {}", call.name, self.seen.calls, name_of(pid));
         match self.fault {
             Fault::Kill { at } if at == self.seen.calls => {
