@@ -79,7 +79,7 @@ impl<'a> Stage<'a> {
         if run.is_some() {
             signal(root, SIGCONT);
         }
-        let has_error = matches!(fault, Fault::Fail { .. });
+        let has_error = !matches!(fault, Fault::Kill { .. });
         let traced = scenario.traced;
         let mut world = World { pair, trace: &trace, has_error, traced, run };
         (scenario.act)(&world);
@@ -210,11 +210,12 @@ fn a_child_that_cannot_be_looked_at_or_watched_is_reaped_all_the_same() {
         let mut stage = Stage::new(scenario);
         let seen = stage.point(Fault::Fail { at: usize::MAX, kind: 0 });
         assert!(!seen.forks.is_empty(), "{}: no child in {} calls", scenario.name, seen.calls);
-        let after = |fork: &usize| fork + 1..=fork + AFTER_FORK;
-        for at in seen.forks.iter().flat_map(after) {
-            println!("{}: call {at}", scenario.name);
-            let seen = stage.point(Fault::Fail { at, kind: 0 });
-            judge(scenario, &stage, &seen);
+        for fork in 1..=seen.forks.len() {
+            for call in 1..=AFTER_FORK {
+                println!("{}: call {call} after fork {fork}", scenario.name);
+                let seen = stage.point(Fault::FailAfterFork { fork, call });
+                judge(scenario, &stage, &seen);
+            }
         }
     }
 }
