@@ -1,4 +1,4 @@
-//! About a minute of `examples/chaos`: a real pair with fifty servers under chance.
+//! About a minute of `examples/chaos`: a real pair with some sixty servers under chance.
 //!
 //! Must not judge by itself: the example audits after each act, and fails when something does not
 //! hold. `NM_CHAOS_SEEDS="7 8"` and `NM_CHAOS_MINUTES=10` choose other and longer runs.
@@ -12,7 +12,7 @@ const SEEDS: &str = "1 2";
 const MINUTES: f64 = 1.0;
 
 #[test]
-fn fifty_servers_survive_an_operator_and_an_adversary_who_act_at_random() {
+fn sixty_servers_survive_an_operator_and_an_adversary_who_act_at_random() {
     let seeds = std::env::var("NM_CHAOS_SEEDS").unwrap_or_else(|_| SEEDS.to_string());
     let minutes = std::env::var("NM_CHAOS_MINUTES").ok();
     let minutes = minutes.and_then(|minutes| minutes.parse().ok()).unwrap_or(MINUTES);

@@ -146,6 +146,65 @@ fn a_shutdown_that_keeps_servers_leaves_a_mover_and_the_next_start_goes_on_behin
     wait_until("no process, no mover to be left", || pair.processes().is_empty());
 }
 
+/// A cleaner of temporary files takes the run directory.
+#[derive(Clone, Copy, Debug)]
+enum Lost {
+    /// File by file.
+    Emptied,
+    /// It is somewhere else now.
+    Moved,
+    MovedAndRemoved,
+}
+
+fn lose_run_dir(pair: &Pair, how: Lost) {
+    let (run, lost) = (pair.home.join("run"), pair.home.join("lost"));
+    match how {
+        Lost::Emptied => {
+            fs::remove_dir_all(run.join("out")).expect("the FIFOs");
+            for path in fs::read_dir(&run).expect("the rest").flatten().map(|entry| entry.path()) {
+                // Some are made again meanwhile.
+                let _ = fs::remove_file(path);
+            }
+        }
+        Lost::Moved | Lost::MovedAndRemoved => fs::rename(&run, &lost).expect("the run directory"),
+    }
+    if matches!(how, Lost::MovedAndRemoved) {
+        fs::remove_dir_all(&lost).expect("what was the run directory");
+    }
+    wait_until("the FIFOs to be made again", || run.join("out/w.fifo").exists());
+    wait_until("the control socket to be back", || run.join("control.sock").exists());
+    pair.wait_whole();
+}
+
+/// The FIFO that the server writes to has no name any more then, and a standby that is started
+/// afterwards has never had it.
+#[test]
+fn no_line_is_lost_or_doubled_by_takeovers_after_the_run_directory_was_removed() {
+    const LINES: u64 = 1_000_000;
+    for how in [Lost::Emptied, Lost::Moved, Lost::MovedAndRemoved] {
+        let pair = Pair::new("", &writer(LINES));
+        pair.start();
+        pair.wait_whole();
+        let pids = started(&pair, 1);
+        lose_run_dir(&pair, how);
+        for round in 1..=3 {
+            let active = pair.pid_of("active");
+            signal(active, SIGKILL);
+            wait_until("the old active to die", || !is_alive(active));
+            pair.wait_whole();
+            let before = last_number(&pair);
+            assert!(before < LINES, "{how:?}, {round}: the writer was too quick to prove anything");
+            let what = format!("more output ({how:?}, {round})");
+            wait_until(&what, || last_number(&pair) > before);
+        }
+        assert_complete(&pair, LINES);
+        assert_untouched(&pair, &pids);
+        // The next process writes to the one that has the name.
+        pair.ok(&["restart", "w"]);
+        wait_until("the output of the next one", || last_number(&pair) < LINES);
+    }
+}
+
 #[test]
 fn no_rotated_file_is_written_over_while_the_active_has_no_descriptor_left() {
     const LINES: u64 = 400_000;

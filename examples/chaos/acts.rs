@@ -4,7 +4,7 @@
 
 use crate::rng::Rng;
 use crate::world::World;
-use crate::{Held, adversary, faults, garbage, operator};
+use crate::{Held, adversary, faults, garbage, given, operator};
 
 /// One thing that can happen.
 pub struct Act {
@@ -32,6 +32,12 @@ pub const ACTS: &[Act] = &[
     act(2, "operator under fire: active stopped", operator::under_stop_of_active),
     act(2, "operator: new configuration, servers kept", operator::new_configuration),
     act(1, "operator: servers stopped, new life", operator::new_life),
+    act(4, "given: another configuration applied", given::apply),
+    act(4, "given: applied under fire", given::apply_under_fire),
+    act(3, "given: disabled or enabled", given::enabling),
+    act(3, "given: disabled or enabled under fire", given::enabling_under_fire),
+    act(2, "given: asked whether it is ready", given::ready),
+    act(3, "given: stopped with those that need it", given::needs),
     act(10, "kill: active", adversary::kill_active),
     act(4, "kill: standby", adversary::kill_standby),
     act(4, "kill: both", adversary::kill_both),

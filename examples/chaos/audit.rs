@@ -51,7 +51,10 @@ impl World {
             problems.extend(staying_zombies(&seen, zombies));
         }
         let rows = rows(&status);
-        for server in &self.servers {
+        let is_calm = self.is_calm();
+        for server in &mut self.servers {
+            let need = server.need().and_then(|need| rows.get(&need));
+            server.need_is_down = need.is_some_and(|need| need["state"] != "RUNNING");
             let Some(row) = rows.get(&server.name) else {
                 problems.push(format!("{} is not in the status", server.name));
                 continue;
@@ -59,7 +62,7 @@ impl World {
             never_wrong(server, row)?;
             let own: Vec<&Process> =
                 seen.iter().filter(|one| one.server.as_deref() == Some(&server.name)).collect();
-            let problem = server_problem(server, row, &own, self.is_calm());
+            let problem = server_problem(server, row, &own, is_calm);
             problems.extend(problem.map(|what| format!("{}: {what}: {row}", server.name)));
         }
         let known: BTreeSet<&str> = self.servers.iter().map(|one| one.name.as_str()).collect();
@@ -157,6 +160,9 @@ impl World {
         for server in &mut self.servers {
             let Some(row) = rows.get(&server.name) else { continue };
             server.restarts = row["restarts"].as_u64().unwrap_or(0);
+            if is_good {
+                server.is_disabled = row["enabled"].as_bool().map(|enabled| !enabled);
+            }
             if is_good && server.is_steady() {
                 let pid = row["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok());
                 server.pinned = pid.filter(|_| row["state"] == "RUNNING");
@@ -207,6 +213,10 @@ fn server_problem(server: &Server, row: &Value, own: &[&Process], is_calm: bool)
         (Wish::Up, false) => return Some("it must be wanted up".to_string()),
         (Wish::Down, true) => return Some("it must be wanted down".to_string()),
         _ => {}
+    }
+    let enabled = server.is_disabled.map(|is_disabled| !is_disabled);
+    if enabled.is_some_and(|enabled| row["enabled"] != enabled) {
+        return Some(format!("disabled must be {:?}", server.is_disabled));
     }
     let pid = row["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok());
     let living = || own.iter().filter(|one| !one.is_zombie);

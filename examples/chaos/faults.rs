@@ -62,6 +62,13 @@ impl Faults {
         self.descriptors.is_some()
     }
 
+    /// Two children that libfaketime is loaded into at the same moment make one semaphore, and it
+    /// ends one of them with exit status 1. A standby is started again; who asked for another
+    /// process is told that it failed.
+    pub fn ends_helpers(&self) -> bool {
+        self.faketime.is_some()
+    }
+
     /// Whether output may have been dropped since this was asked last, because a log could not be
     /// written: an act may take longer than what reaches a log later.
     pub fn take_loss(&mut self) -> bool {

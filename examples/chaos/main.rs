@@ -1,4 +1,4 @@
-//! A real pair with fifty servers under an operator and an adversary who both act at random:
+//! A real pair with some sixty servers under an operator and an adversary who both act at random:
 //! `cargo run --release --example chaos -- --seed 1 --minutes 5`.
 //!
 //! After each act everything is looked at from outside (`audit.rs`). All chance comes from the
@@ -11,6 +11,7 @@ mod audit;
 mod chatter;
 mod faults;
 mod garbage;
+mod given;
 mod machine;
 mod operator;
 mod report;

@@ -54,8 +54,27 @@ const VERBS: [&str; 14] = [
 impl World {
     fn draw_order(&mut self) -> Order {
         let verb = self.rng.pick(&VERBS);
-        let at = self.rng.below(self.servers.len() as u64) as usize;
+        let at = self.draw_server();
         self.order(verb, at)
+    }
+
+    /// One that any command may name.
+    fn draw_server(&mut self) -> usize {
+        loop {
+            let at = self.rng.below(self.servers.len() as u64) as usize;
+            if self.servers[at].is_free() {
+                return at;
+            }
+        }
+    }
+
+    /// It was asked to start, and so was what it needs.
+    fn expect_need(&mut self, at: usize, is_sure: bool) {
+        let Some(need) = self.servers[at].need() else { return };
+        let need = self.servers.iter_mut().find(|one| one.name == need);
+        if let Some(need) = need.filter(|need| need.wish != Wish::Up) {
+            need.wish = if is_sure { Wish::Up } else { Wish::Either };
+        }
     }
 
     fn order(&mut self, verb: &'static str, at: usize) -> Order {
@@ -99,6 +118,10 @@ impl World {
         if beside == Beside::BothDie {
             allowed.push(75);
         }
+        if beside != Beside::Nothing && acts && server.need().is_some() {
+            // It may be told that what it needs is not wanted up.
+            allowed.push(1);
+        }
         if !self.is_calm() {
             allowed.extend([1, 75, 124]);
         }
@@ -122,6 +145,9 @@ impl World {
         // A start leaves a server alone that runs.
         if order.verb != "start" || beside == Beside::Rival {
             server.pinned = None;
+        }
+        if wish == Wish::Up {
+            self.expect_need(order.at, done.status == 0 && beside != Beside::Rival);
         }
     }
 
@@ -247,7 +273,7 @@ pub fn wrong_words(world: &mut World) -> Held {
 /// Commands that do not wait, or not long: what was asked for goes on.
 pub fn little_patience(world: &mut World) -> Held {
     let verb = world.rng.pick(&["start", "stop", "restart"]);
-    let at = world.rng.below(world.servers.len() as u64) as usize;
+    let at = world.draw_server();
     let name = world.servers[at].name.clone();
     let limit = world.rng.pick(&[None, Some("1ms"), Some("50ms")]);
     let words = match limit {
@@ -261,6 +287,9 @@ pub fn little_patience(world: &mut World) -> Held {
     let wish = if verb == "stop" { Wish::Down } else { Wish::Up };
     world.servers[at].wish = if is_asked { wish } else { Wish::Either };
     world.touch(at);
+    if verb != "stop" {
+        world.expect_need(at, is_asked);
+    }
     if !is_asked {
         // The request may still be on its way; a later one must not overtake it.
         std::thread::sleep(Duration::from_millis(200));

@@ -1,4 +1,4 @@
-//! The fifty servers: what kinds there are, their configuration, and what may be seen of each.
+//! The sixty-five servers: what kinds there are, their configuration, and what may be seen of each.
 //!
 //! Must not look at anything: it says what is allowed, the audit asks.
 
@@ -23,9 +23,21 @@ pub enum Kind {
     Hopeless,
     /// Ends with a code of its own and is not started again.
     Coded,
+    /// RUNNING when a program says that it is ready.
+    Asked,
+    /// Another one needs it.
+    Needed,
+    /// It needs the one of the same number.
+    Dependent,
+    /// Disabled and enabled again and again, and nothing else.
+    Listed,
+    /// Its definition is changed by `apply`.
+    Changed,
+    /// The instances of one program, whose number is changed by `apply`.
+    Instance,
 }
 
-const MANY: [(Kind, usize, &str); 8] = [
+const MANY: [(Kind, usize, &str); 13] = [
     (Kind::Quick, 14, "quick"),
     (Kind::Slow, 6, "slow"),
     (Kind::Deaf, 5, "deaf"),
@@ -34,7 +46,15 @@ const MANY: [(Kind, usize, &str); 8] = [
     (Kind::Crashing, 5, "crashing"),
     (Kind::Hopeless, 3, "hopeless"),
     (Kind::Coded, 4, "coded"),
+    (Kind::Asked, 3, "asked"),
+    (Kind::Needed, 2, "needed"),
+    (Kind::Dependent, 2, "dependent"),
+    (Kind::Listed, 3, "listed"),
+    (Kind::Changed, 3, "changed"),
 ];
+
+/// The program with several instances.
+const PROGRAM: &str = "many";
 
 /// What was asked for last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +73,12 @@ pub struct Server {
     pub wish: Wish,
     /// The process that must still be there; None when it may be another one by now.
     pub pinned: Option<i32>,
+    /// `None`: it was asked for, and the answer said neither.
+    pub is_disabled: Option<bool>,
+    /// What it needs was not up at the last look.
+    pub need_is_down: bool,
+    /// How often its definition was changed.
+    pub version: u64,
     /// The highest count of restarts that was shown in this life of the pair.
     pub restarts: u64,
 }
@@ -60,7 +86,18 @@ pub struct Server {
 impl Server {
     /// It stays up by itself.
     pub fn is_steady(&self) -> bool {
-        matches!(self.kind, Kind::Quick | Kind::Slow | Kind::Deaf | Kind::Forking | Kind::Chatty)
+        !matches!(self.kind, Kind::Crashing | Kind::Hopeless | Kind::Coded)
+    }
+
+    /// Any command may name it.
+    pub fn is_free(&self) -> bool {
+        !matches!(self.kind, Kind::Needed | Kind::Listed)
+    }
+
+    /// The name of the server that it needs.
+    pub fn need(&self) -> Option<String> {
+        let number = self.name.strip_prefix("dependent-")?;
+        Some(format!("needed-{number}"))
     }
 
     /// The only code with which it ends by itself.
@@ -96,14 +133,21 @@ impl Server {
             ("RUNNING", _) => true,
             ("STARTING" | "BACKOFF" | "STOPPING", Kind::Crashing | Kind::Hopeless) => true,
             ("FAILED", Kind::Hopeless | Kind::Coded) => has_reason,
+            // Whether what it needs is up, the audit of that one says.
+            ("WAITING", Kind::Dependent) if self.need_is_down => true,
             ("STARTING" | "BACKOFF" | "STOPPING" | "WAITING", _) => !is_calm,
             _ => false,
         }
     }
 
     /// Its table of the configuration. `settle_ms`: of the quick ones.
-    fn table(&self, program: &Path, home: &Path, life_s: u64, settle_ms: u64) -> String {
-        let (name, program, home) = (&self.name, program.display(), home.display());
+    fn table(&self, with: &Tables<'_>, instances: usize) -> String {
+        let (life_s, settle_ms) = (with.life_s, with.settle_ms);
+        let (program, home) = (with.program.display(), with.home.display());
+        let (name, file) = match self.kind {
+            Kind::Instance => (PROGRAM, "many-${instance}"),
+            _ => (self.name.as_str(), self.name.as_str()),
+        };
         let restart = "restart = { delay = \"100ms\", delayMax = \"500ms\" }\n";
         let steady = &format!("stop = {{ timeout = \"2s\" }}\n{restart}");
         let (options, keys) = match self.kind {
@@ -133,6 +177,16 @@ impl Server {
             Kind::Coded => {
                 ("--die-after 3000 --code 42", "restart = { when = \"never\" }\n".to_string())
             }
+            Kind::Asked => {
+                ("", format!("ready = {{ exec = [\"true\"], interval = \"50ms\" }}\n{steady}"))
+            }
+            Kind::Dependent => {
+                ("", format!("dependsOn = [\"{}\"]\n{steady}", self.need().unwrap_or_default()))
+            }
+            Kind::Changed => ("", format!("env = {{ V = \"{}\" }}\n{steady}", self.version)),
+            // Only the first of them has a table, with the number of all.
+            Kind::Instance => ("", format!("instances = {instances}\n{steady}")),
+            Kind::Needed | Kind::Listed => ("", steady.to_string()),
         };
         let settle = match self.kind {
             Kind::Slow => String::new(),
@@ -140,7 +194,7 @@ impl Server {
         };
         format!(
             "[[server]]\nname = \"{name}\"\npassEnv = [\"PATH\"]\n{settle}{keys}\
-             command = \"{program} --starts {home}/starts/{name} --life {life_s} {options}\"\n"
+             command = \"{program} --starts {home}/starts/{file} --life {life_s} {options}\"\n"
         )
     }
 }
@@ -150,12 +204,19 @@ pub fn all() -> Vec<Server> {
     let several = |&(kind, count, name): &(Kind, usize, &str)| {
         (0..count).map(move |number| new(format!("{name}-{number}"), kind)).collect::<Vec<_>>()
     };
-    MANY.iter().flat_map(several).collect()
+    let instances = (1..=2).map(|number| new(instance(number), Kind::Instance));
+    MANY.iter().flat_map(several).chain(instances).collect()
+}
+
+/// The name of an instance of the program with several.
+pub fn instance(number: usize) -> String {
+    format!("{PROGRAM}@{number}")
 }
 
 /// A server that is wanted up.
 pub fn new(name: String, kind: Kind) -> Server {
-    Server { name, kind, wish: Wish::Up, pinned: None, restarts: 0 }
+    let (wish, pinned, is_disabled) = (Wish::Up, None, Some(false));
+    Server { name, kind, wish, pinned, is_disabled, need_is_down: false, version: 1, restarts: 0 }
 }
 
 /// What the tables of the servers depend on.
@@ -168,7 +229,7 @@ pub struct Tables<'a> {
 
 /// The `[[server]]` tables of the configuration.
 pub fn tables(servers: &[Server], with: &Tables<'_>) -> String {
-    let table =
-        |server: &Server| server.table(with.program, with.home, with.life_s, with.settle_ms);
-    servers.iter().map(table).collect()
+    let instances = servers.iter().filter(|one| one.kind == Kind::Instance).count();
+    let has_table = |one: &&Server| one.kind != Kind::Instance || one.name == instance(1);
+    servers.iter().filter(has_table).map(|one| one.table(with, instances)).collect()
 }

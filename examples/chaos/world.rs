@@ -234,7 +234,8 @@ impl World {
     pub fn forget(&mut self) {
         self.hangs = 0;
         for server in &mut self.servers {
-            (server.wish, server.pinned, server.restarts) = (Wish::Up, None, 0);
+            let wish = if server.is_disabled == Some(true) { Wish::Down } else { Wish::Up };
+            (server.wish, server.pinned, server.restarts) = (wish, None, 0);
         }
     }
 

@@ -113,14 +113,16 @@ impl Node {
         let since = server.rec.marks.last().map_or(0, |mark| mark.start_number);
         match verb {
             Verb::Start => {
-                self.with_server(id, |server, steps| server.start(steps));
+                // Their records come first: the mark of this one says that all of it is on record.
                 self.start_needs(id);
+                self.with_server(id, |server, steps| server.start(steps));
             }
             Verb::Stop => self.bring_down_in_order(now, id, Held::Stop),
             Verb::Drain => self.bring_down_in_order(now, id, Held::Drain),
             Verb::Restart => {
-                self.bring_down_in_order(now, id, Held::Restart);
+                // As above.
                 self.start_needs(id);
+                self.bring_down_in_order(now, id, Held::Restart);
             }
             Verb::Kill => self.with_server(id, |server, steps| server.kill(now, steps)),
             Verb::Reset => self.with_server(id, |server, steps| server.reset(steps)),

@@ -23,9 +23,7 @@ impl Shell {
         let packed = bequest.pack()?;
         let mut fds = vec![bequest::at(&packed, bequest::BEQUEST)];
         fds.extend(more);
-        let (_, process) = self.spawn(role, fds)?;
-        self.ctx.watch(&process, source)?;
-        Ok(process)
+        self.spawn_watched(role, fds, source)
     }
 }
 

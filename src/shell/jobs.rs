@@ -90,9 +90,10 @@ impl Jobs {
             Err(error) => {
                 let _ = pidfd::signal(&pidfd, libc::SIGKILL);
                 let process = Identity { pid: child.pid, start_ticks: 0, inode: 0 };
-                // It is reaped when its death is seen; nobody waits for its end.
+                // It is reaped when its death is seen; nobody waits for its end, or is told of it.
                 let job = Job { process, pidfd, gate, said, until, is_late: true };
                 self.running.insert(number, job);
+                ctx.look_again(Source::Job(number));
                 Err(format!("cannot watch the child: {error}"))
             }
         }
@@ -103,19 +104,31 @@ impl Jobs {
         let job = self.running.get(&number)?;
         let exit = match pidfd::exit_of_child(&job.pidfd) {
             Ok(Some(exit)) => exit,
-            Ok(None) => return None,
+            Ok(None) => {
+                // It was killed, and it may be that nothing tells when that is done.
+                if job.is_late {
+                    ctx.look_again(Source::Job(number));
+                }
+                return None;
+            }
             Err(error) if error.raw_os_error() == Some(libc::ECHILD) => Exit::Unknown,
             Err(_) => {
                 ctx.look_again(Source::Job(number));
                 return None;
             }
         };
-        let job = self.running.remove(&number)?;
-        let failure = failure(&job.gate);
         // What it left behind in its group has no task any more. Before it is reaped: until then
         // the number of the group is its own.
         let _ = pidfd::signal_group(&job.pidfd, job.process.pid, libc::SIGKILL, true);
-        let _ = pidfd::reap(&job.pidfd);
+        match pidfd::reap(&job.pidfd) {
+            Err(error) if error.raw_os_error() != Some(libc::ECHILD) => {
+                ctx.look_again(Source::Job(number));
+                return None;
+            }
+            _ => {}
+        }
+        let job = self.running.remove(&number)?;
+        let failure = failure(&job.gate);
         ctx.close(job.pidfd);
         Some(match (failure, job.is_late) {
             (_, true) => End::TimedOut,

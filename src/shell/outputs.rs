@@ -156,8 +156,8 @@ impl Outputs {
         self.drains.push(Entry { name, drain, fifo: id, compress, ages, moved: 0, path_trouble });
     }
 
-    /// A server that was found again may still write to a FIFO whose name was removed with the run
-    /// directory: this process has never had it. It is drained beside the one that has the name.
+    /// A server that was found again may still write to a FIFO whose name was removed or moved away with
+    /// the run directory: this process has never had it. It is drained beside the one that has the name.
     pub fn join_unlinked(&mut self, ctx: &mut Ctx, name: &str, pid: i32) {
         let Some(config) = ctx.server_or_retired(name).cloned() else { return };
         for way in ways::of(&ctx.config, &config) {

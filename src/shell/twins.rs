@@ -131,6 +131,25 @@ impl Shell {
         spawn_twin(&TwinSpec { argv, env, fds, stderr })
     }
 
+    /// As `spawn`, and its end is told. One that can't be watched is ended, and reaped in its time.
+    pub(super) fn spawn_watched(
+        &mut self,
+        role: &str,
+        fds: Vec<(RawFd, RawFd)>,
+        source: Source,
+    ) -> io::Result<OwnedFd> {
+        let (_, fd) = self.spawn(role, fds)?;
+        let watched = self.ctx.watch(&fd, source);
+        match watched {
+            Ok(()) => Ok(fd),
+            Err(error) => {
+                let _ = pidfd::signal(&fd, libc::SIGKILL);
+                self.servers.discard(&mut self.ctx, fd);
+                Err(error)
+            }
+        }
+    }
+
     /// What any child of this process is told.
     pub(super) fn bequest(&self) -> Bequest {
         Bequest {

@@ -6,9 +6,11 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 use nix::unistd::{geteuid, mkfifo};
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
@@ -60,22 +62,37 @@ pub fn open_fifo(path: &Path) -> io::Result<OwnedFd> {
     Ok(file.into())
 }
 
-/// Opens the FIFO that a process still has as this descriptor, although its name was removed.
-/// `None`: what it has there is something else, or a FIFO that still has its name.
+/// Opens the FIFO that a process still has as this descriptor, although its name was removed or its
+/// directory was moved. `None`: what it has there is something else, or a FIFO that still has its
+/// name.
 ///
 /// # Errors
 /// Those of readlink(2) and open(2): no such process, or it is another user's.
 pub fn open_unlinked(pid: i32, fd: i32, name: &Path) -> io::Result<Option<OwnedFd>> {
     let path = format!("/proc/{pid}/fd/{fd}");
-    let found = std::fs::read_link(&path)?;
-    if found.as_os_str().as_encoded_bytes()
-        != [name.as_os_str().as_encoded_bytes(), b" (deleted)"].concat()
-    {
+    if !has_lost(&std::fs::read_link(&path)?, name) {
         return Ok(None);
     }
     let flags = OFlag::O_RDWR | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
     let file = File::from(nix::fcntl::open(path.as_str(), flags, Mode::empty())?);
     Ok(file.metadata()?.file_type().is_fifo().then(|| file.into()))
+}
+
+/// Was this, as /proc shows it, made as `name`, and is it elsewhere now? A pipe that a server made
+/// for itself has no path.
+fn has_lost(shown: &Path, name: &Path) -> bool {
+    const DELETED: &[u8] = b" (deleted)";
+    let bytes = shown.as_os_str().as_bytes();
+    let (path, is_deleted) = match bytes.strip_suffix(DELETED) {
+        Some(path) => (Path::new(OsStr::from_bytes(path)), true),
+        None => (shown, false),
+    };
+    // The directory of all FIFOs may have been moved with the one that it is in.
+    let place = |path: &Path| {
+        let dir = path.parent().and_then(Path::file_name).map(OsStr::to_owned);
+        dir.zip(path.file_name().map(OsStr::to_owned))
+    };
+    place(path).is_some() && place(path) == place(name) && (is_deleted || path != name)
 }
 
 /// Copies what is in a FIFO into `buffer` and leaves it there; gives its length. The FIFO must have
@@ -136,5 +153,32 @@ mod tests {
             assert!(open_fifo(path).is_err());
         }
         assert_eq!(std::fs::read_to_string(&file).unwrap(), "kept");
+    }
+
+    #[test]
+    fn a_fifo_without_its_name_is_found_where_its_directory_was_removed_or_moved() {
+        use std::os::fd::AsRawFd;
+        let scratch = Scratch::new();
+        let name = scratch.path("run/out/w.fifo");
+        std::fs::create_dir_all(name.parent().unwrap()).unwrap();
+        let own = i32::try_from(std::process::id()).unwrap();
+        let held = open(&name, 0o600).unwrap();
+        let lost = || open_unlinked(own, held.as_raw_fd(), &name).unwrap().is_some();
+        assert!(!lost(), "it has its name");
+        std::fs::rename(scratch.path("run"), scratch.path("moved")).unwrap();
+        assert!(lost(), "moved");
+        std::fs::create_dir_all(name.parent().unwrap()).unwrap();
+        let other = open(&name, 0o600).unwrap();
+        assert!(lost(), "another one has its name");
+        assert!(open_unlinked(own, other.as_raw_fd(), &name).unwrap().is_none());
+        std::fs::remove_dir_all(scratch.path("moved")).unwrap();
+        assert!(lost(), "removed");
+        let (pipe, _into) = nix::unistd::pipe().unwrap();
+        assert!(open_unlinked(own, pipe.as_raw_fd(), &name).unwrap().is_none(), "its own pipe");
+        assert!(
+            open_unlinked(own, held.as_raw_fd(), &scratch.path("run/out/v.fifo"))
+                .unwrap()
+                .is_none()
+        );
     }
 }

@@ -84,7 +84,8 @@ pub fn check(pair: &Pair, before: &Before, scenario: &Scenario) {
         }
     }
     for (name, (restarts, fails)) in counts(&status) {
-        let (restarts_before, fails_before) = before.counts[&name];
+        // One that is new had none.
+        let (restarts_before, fails_before) = before.counts.get(&name).copied().unwrap_or((0, 0));
         // A pair that was ended and begins anew counts anew.
         let is_new_life = scenario.ends_the_pair() || scenario.starts_the_pair();
         assert!(restarts >= restarts_before || is_new_life, "{name}: restarts went back");

@@ -15,6 +15,7 @@
 
 mod audit;
 mod errors;
+mod features;
 mod scenarios;
 #[path = "../support/mod.rs"]
 mod support;
@@ -28,6 +29,8 @@ use tracer::{Fault, Seen, Trace};
 
 /// Points of each situation in a plain `cargo test`.
 const SAMPLE: usize = 6;
+/// After a fork the child is looked at and watched with so many calls.
+const AFTER_FORK: usize = 7;
 /// A situation in which more calls are made than this never comes to an end.
 const CALLS_MAX: usize = 20_000;
 
@@ -76,8 +79,9 @@ impl<'a> Stage<'a> {
         if run.is_some() {
             signal(root, SIGCONT);
         }
-        let has_error = matches!(fault, Fault::Fail { .. });
-        let mut world = World { pair, trace: &trace, has_error, run };
+        let has_error = !matches!(fault, Fault::Kill { .. });
+        let traced = scenario.traced;
+        let mut world = World { pair, trace: &trace, has_error, traced, run };
         (scenario.act)(&world);
         let run = world.run.take();
         let seen = trace.finish();
@@ -159,8 +163,12 @@ fn go_through(
 fn judge(scenario: &Scenario, stage: &Stage, seen: &Seen) {
     let Some(ended) = &seen.ended else { return };
     // Who was to end in this scenario, and who could not even begin, may; nobody panics.
-    let may_end = scenario.may_need_run() || scenario.traced == Traced::FreshStandby;
-    assert!(seen.was_killed || may_end, "{}: ended ({ended}) by {:?}", scenario.name, seen.hit);
+    assert!(
+        seen.was_killed || scenario.may_end(),
+        "{}: ended ({ended}) by {:?}",
+        scenario.name,
+        seen.hit
+    );
     let panicked = ended.contains("SIGABRT") || ended.contains("exit 101");
     assert!(!panicked, "{}: {ended} by {:?}", stage.scenario.name, seen.hit);
 }
@@ -189,4 +197,25 @@ fn killed_at_any_system_call_the_pair_comes_back_and_nothing_is_lost_doubled_or_
 fn whatever_system_call_fails_nobody_ends_and_nothing_is_lost_doubled_or_made_up() {
     let kinds = if asked("NM_POINTS").as_deref() == Some("all") { 5 } else { 1 };
     run_all("system calls failed", &|at, kind| Fault::Fail { at, kind }, kinds);
+}
+
+#[test]
+fn a_child_that_cannot_be_looked_at_or_watched_is_reaped_all_the_same() {
+    if !tracer::is_allowed() {
+        return println!("skipped: this user may not trace other processes with ptrace(2)");
+    }
+    // A check's program, the process that reads a configuration, the one that writes the list.
+    let names = ["ready by a program", "apply, active", "disable now"];
+    for scenario in scenarios::ALL.iter().filter(|one| names.contains(&one.name)) {
+        let mut stage = Stage::new(scenario);
+        let seen = stage.point(Fault::Fail { at: usize::MAX, kind: 0 });
+        assert!(!seen.forks.is_empty(), "{}: no child in {} calls", scenario.name, seen.calls);
+        for fork in 1..=seen.forks.len() {
+            for call in 1..=AFTER_FORK {
+                println!("{}: call {call} after fork {fork}", scenario.name);
+                let seen = stage.point(Fault::FailAfterFork { fork, call });
+                judge(scenario, &stage, &seen);
+            }
+        }
+    }
 }

@@ -3,6 +3,7 @@
 //! Must bring each act to its end in spite of the fault: what was asked for is there when an act
 //! returns, or the test fails. What has to hold beside it, `audit` says.
 
+use crate::features::*;
 use crate::support::counted::{counted, starts};
 use crate::support::{Pair, SIGKILL, SIGSTOP, both, is_alive, signal, wait_for, wait_until};
 use crate::tracer::{From, Trace, Whose};
@@ -19,6 +20,8 @@ pub enum Traced {
     Keeper,
     /// The process that moves output while no pair runs.
     Mover,
+    /// The process that reads another configuration.
+    Applier,
     /// Of a pair that is started by the act: its keeper, active, first standby.
     StartingKeeper,
     StartingActive,
@@ -44,13 +47,14 @@ pub struct World<'a> {
     pub trace: &'a Trace,
     /// A call fails instead of a process being killed: a command may then report a failure.
     pub has_error: bool,
+    pub traced: Traced,
     /// The keeper that was started for this point.
     pub run: Option<Child>,
 }
 
 impl World<'_> {
     /// Runs a command whose result must be there in the end, whoever is killed meanwhile.
-    fn command(&self, words: &[&str]) {
+    pub fn command(&self, words: &[&str]) {
         let output = self.pair.run(words);
         let allowed: &[i32] = if self.has_error { &[0, 1, 75] } else { &[0] };
         let code = output.status.code().unwrap_or(-1);
@@ -59,7 +63,7 @@ impl World<'_> {
 }
 
 /// The server that acts are about, and one that must not notice.
-fn two() -> String {
+pub fn two() -> String {
     let quick = "restart = { delay = \"20ms\", tries = 1000 }";
     counted("t", "", quick) + &counted("steady", "", quick)
 }
@@ -86,11 +90,11 @@ fn is_up(pair: &Pair, name: &str) -> bool {
         && server["pid"].as_i64().is_some_and(|pid| is_alive(i32::try_from(pid).unwrap_or(0)))
 }
 
-fn wait_up(pair: &Pair, name: &str) {
+pub fn wait_up(pair: &Pair, name: &str) {
     wait_until(&format!("{name} to be up"), || is_up(pair, name));
 }
 
-fn wait_down(pair: &Pair, name: &str) {
+pub fn wait_down(pair: &Pair, name: &str) {
     wait_until(&format!("{name} to be down"), || pair.server(name)["state"] == "STOPPED");
 }
 
@@ -117,7 +121,7 @@ fn start_t(pair: &Pair) {
 }
 
 /// The number of a process's own starts grows by one in this act.
-fn once_more(world: &World, name: &str, act: impl FnOnce()) {
+pub fn once_more(world: &World, name: &str, act: impl FnOnce()) {
     let before = starts(world.pair, name).len();
     act();
     wait_up(world.pair, name);
@@ -303,6 +307,7 @@ impl Scenario {
             Traced::FreshStandby | Traced::StartingStandby => Whose::ChildsNamed("standby"),
             Traced::StartingActive => Whose::ChildsNamed("active"),
             Traced::Mover => Whose::ChildsNamed("mover"),
+            Traced::Applier => Whose::ChildsNamed("applier"),
             _ => Whose::Its,
         }
     }
@@ -328,6 +333,13 @@ impl Scenario {
     /// May a new `run` be needed afterwards?
     pub fn may_need_run(&self) -> bool {
         self.starts_the_pair() || self.traced == Traced::Keeper || self.ends_the_pair()
+    }
+
+    /// May the traced process end without a fault, or because a call of it failed?
+    pub fn may_end(&self) -> bool {
+        // Whoever hands over to the next configuration ends; who can't begin is replaced.
+        let is_replaced = matches!(self.traced, Traced::FreshStandby | Traced::Applier);
+        self.may_need_run() || is_replaced || self.name.starts_with("apply")
     }
 
     /// Does the act end the pair?
@@ -380,4 +392,38 @@ pub const ALL: &[Scenario] = &[
         from: From::Compaction,
         ..scenario("compact the journal", Traced::Active, &["*"], nothing, act_compact)
     },
+    apply("apply, active", Traced::Active),
+    apply("apply, the standby that takes over", Traced::FreshStandby),
+    apply("apply, the process that reads", Traced::Applier),
+    apply("apply, keeper", Traced::Keeper),
+    Scenario {
+        servers: asked_by_http,
+        ..scenario("ready by http", Traced::Active, &["t"], stop_t, act_ready)
+    },
+    Scenario {
+        servers: asked_by_program,
+        ..scenario("ready by a program", Traced::Active, &["t"], not_yet_asked, act_ready)
+    },
+    Scenario {
+        servers: dependent,
+        ..scenario("start dependent", Traced::Active, BOTH, stop_both, act_start_dependent)
+    },
+    Scenario {
+        servers: dependent,
+        ..scenario("stop needed", Traced::Active, BOTH, start_t, act_stop_needed)
+    },
+    scenario("disable now", Traced::Active, &["t"], enable_t, act_disable),
+    scenario("enable now", Traced::Active, &["t"], disable_t, act_enable),
+    Scenario {
+        servers: handed,
+        ..scenario("start with sockets", Traced::Active, &["t"], stop_t, act_start_handed)
+    },
 ];
+
+/// A server, and the one that it needs.
+const BOTH: &[&str] = &["t", "db"];
+
+const fn apply(name: &'static str, traced: Traced) -> Scenario {
+    let touched = &["t", "n"];
+    Scenario { servers: changeable, ..scenario(name, traced, touched, apply_old, act_apply) }
+}

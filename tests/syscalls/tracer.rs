@@ -25,6 +25,9 @@ pub enum Fault {
     /// The N-th call of those that can fail returns an error instead of being made; which of the
     /// errors that fit it, `kind` says.
     Fail { at: usize, kind: usize },
+    /// As `Fail`, with the first error, at the N-th call after the N-th fork: how many calls come
+    /// before is not always the same.
+    FailAfterFork { fork: usize, call: usize },
 }
 
 /// Whose calls are counted.
@@ -49,6 +52,8 @@ pub enum From {
 pub struct Seen {
     /// Calls that count (of those that can fail, where one was to fail).
     pub calls: usize,
+    /// Which of them made another process.
+    pub forks: Vec<usize>,
     /// The call that the fault hit.
     pub hit: Option<String>,
     /// How many errors fit that call.
@@ -268,11 +273,14 @@ impl Tracer {
         }
         self.has_begun = true;
         let can_fail = !call.errors.is_empty();
-        if matches!(self.fault, Fault::Fail { .. }) && !can_fail {
+        if !matches!(self.fault, Fault::Kill { .. }) && !can_fail {
             return;
         }
         self.seen.calls += 1;
         self.calls.store(self.seen.calls, Ordering::SeqCst);
+        if matches!(call.name.as_str(), "clone" | "clone3") {
+            self.seen.forks.push(self.seen.calls);
+        }
         let text = || format!("{} ({}) of {}", call.name, self.seen.calls, name_of(pid));
         match self.fault {
             Fault::Kill { at } if at == self.seen.calls => {
@@ -280,7 +288,8 @@ impl Tracer {
                 self.seen.was_killed = true;
                 let _ = kill(pid, Signal::SIGKILL);
             }
-            Fault::Fail { at, kind } if at == self.seen.calls => {
+            Fault::Fail { .. } | Fault::FailAfterFork { .. } if self.is_due() => {
+                let kind = if let Fault::Fail { kind, .. } = self.fault { kind } else { 0 };
                 let errno = call.errors[kind % call.errors.len()];
                 let hit = format!("{errno:?} from {}", text());
                 println!("  {hit}");
@@ -294,6 +303,17 @@ impl Tracer {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// Is this the call that is to fail?
+    fn is_due(&self) -> bool {
+        let (calls, forks) = (self.seen.calls, &self.seen.forks);
+        match self.fault {
+            Fault::Kill { at } | Fault::Fail { at, .. } => at == calls,
+            Fault::FailAfterFork { fork, call } => {
+                forks.len() == fork && forks.last().is_some_and(|last| last + call == calls)
+            }
         }
     }
 

@@ -246,3 +246,24 @@ fn an_order_that_waited_while_its_server_was_told_apart_is_carried_out_after_tha
     let out = tell(&mut node, Event::Verified { server, process, found: Found::Alive });
     assert_eq!(signals(&out), [DB]);
 }
+
+#[test]
+fn what_is_needed_is_on_record_before_the_server_that_was_asked_for() {
+    let down = |mut plan: ServerPlan| {
+        plan.auto_start = false;
+        plan
+    };
+    for verb in [Verb::Start, Verb::Restart] {
+        let plans = plans(OnFailure::Keep).into_iter().map(down).collect();
+        let (mut node, _) = active_after(plans, Vec::new());
+        let out = asked(&mut node, verb, &[WEB], Reach::Refuse);
+        let saved = |name: &str| {
+            place(&out, |action| {
+                matches!(action, Action::Save { entry, .. }
+                    if matches!(&entry.record, Record::Server(one) if one.name == name))
+            })
+        };
+        // The mark in the record of web says that all of the request is on record.
+        assert!(saved("db") < saved("web"), "{out:#?}");
+    }
+}
