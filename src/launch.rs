@@ -130,6 +130,7 @@ pub fn with_accounts(config: Config) -> Result<Config, ConfigErrors> {
             config.file.display()
         ));
     }
+    config.warnings.extend(shell::cgroups::warnings(&config));
     Ok(config)
 }
 
@@ -159,6 +160,7 @@ pub fn run(config: Config, is_background: bool, out: &mut dyn Write, err: &mut d
     if let Err(text) = shell::make_dirs(&config) {
         return Failure::new(exit::BAD_CONFIG, text).print(err);
     }
+    settle(&config);
     let path = keeper::lock_path(&config);
     let lock = match lock::Lock::try_take(&path) {
         Ok(Attempt::Taken(lock)) => lock,
@@ -195,6 +197,13 @@ pub fn run(config: Config, is_background: bool, out: &mut dyn Write, err: &mut d
     );
     print(out, &text, exit::DONE);
     keeper::run(config, lock, pair, missing, is_background)
+}
+
+/// What can't be done now only matters to limits, and their failure says so.
+fn settle(config: &Config) {
+    if let Err(text) = shell::cgroups::settle(config) {
+        shell::say(&format!("nodemanager: {text}"));
+    }
 }
 
 /// Why nothing can work on this kernel, if that is so.
@@ -264,6 +273,7 @@ pub fn detach(
         let text = format!("already running\n{}", summary(&now));
         return print(out, &text, exit::DONE);
     }
+    settle(config);
     let mut child = match spawn(config) {
         Ok(child) => child,
         Err(error) => {

@@ -6,6 +6,7 @@
 
 mod accounts;
 mod assemble;
+pub mod cgroup;
 mod checks;
 mod dependencies;
 mod document;
@@ -131,6 +132,8 @@ pub struct NodeConfig {
     /// The user of servers that name none, where this is root.
     pub server_user: Option<identity::Named>,
     pub control_group: Option<ControlGroup>,
+    /// Where the servers' cgroups are.
+    pub cgroup_root: cgroup::CgroupRoot,
     /// Servers that may be on their way up at once.
     pub max_parallel_starts: u32,
 }
@@ -190,6 +193,8 @@ pub struct ServerConfig {
     pub reload: Option<Reload>,
     pub output: Output,
     pub identity: identity::Identity,
+    /// What its cgroup is limited to.
+    pub cgroup: Vec<cgroup::CgroupLimit>,
     /// What the node manager listens at for it, in the order of its descriptors.
     pub sockets: Vec<sockets::Socket>,
 }

@@ -2,6 +2,7 @@
 //!
 //! Pure, as all of the parsing: must not look at the machine.
 
+use super::cgroup;
 use super::checks::{health, readiness};
 use super::dependencies::{self, Origin};
 use super::document::{Document, Value};
@@ -169,6 +170,7 @@ fn server(
         reload: reload(keys),
         output: output::output(&keys.inner("output", OUTPUT_KEYS)),
         identity: identity(keys),
+        cgroup: cgroup::limits(keys),
         sockets: sockets::sockets(keys, &instance.name),
     };
     if let Some(number) = instance.number {

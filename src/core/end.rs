@@ -42,6 +42,9 @@ impl Server {
                 }
                 let phase = Phase::Stopping { process, why, leader_dead: true, killed, until };
                 self.enter(phase, steps);
+                if !killed {
+                    self.signal_who_left(process, steps);
+                }
                 self.reap_and_probe(process, steps);
             }
             Phase::Verifying { was, .. } if was.process() == Some(process) => {
@@ -196,6 +199,7 @@ impl Server {
                 steps,
             );
             self.signal(process, self.stop_signal(), Scope::Group, steps);
+            self.signal_who_left(process, steps);
         } else if until <= now {
             self.on_deadline(now, steps);
         }
