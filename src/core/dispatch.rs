@@ -116,6 +116,9 @@ impl Node {
             Event::OutputAt { server, start_number, place } => {
                 self.with_server(server, |s, _| s.on_output_at(start_number, place));
             }
+            Event::OomKilled { server, process, kills } => {
+                self.with_server(server, |s, _| s.on_oom_killed(process, kills));
+            }
             Event::CgroupAt { server, start_number, dir } => {
                 self.with_server(server, |s, _| s.on_cgroup_at(start_number, dir));
             }

@@ -205,6 +205,17 @@ impl Server {
         }
     }
 
+    /// Told before the answer about its group: the decision behind that saves the reason.
+    pub fn on_oom_killed(&mut self, of: Identity, kills: u64) {
+        let Phase::Stopping { process, why: Why::Ended, .. } = self.rec.phase else { return };
+        let exit = self.rec.last_exit.as_ref().map_or(Exit::Unknown, |last| last.exit);
+        if process == of && matches!(exit, Exit::Unknown | Exit::Signal(SIGKILL)) {
+            let text = exit_text(exit);
+            self.rec.reason =
+                Some(format!("{text}; its cgroup ran out of memory (processes killed: {kills})"));
+        }
+    }
+
     /// Its leader is dead and its group empty: only now may anything follow.
     fn gone(&mut self, now: Ms, why: Why, steps: &mut Steps) {
         let was_ready = self.rec.ready_at.is_some();

@@ -166,6 +166,12 @@ pub enum Event {
         process: Identity,
         living: Option<i32>,
     },
+    /// The kernel killed so many processes of its cgroup for want of memory.
+    OomKilled {
+        server: ServerId,
+        process: Identity,
+        kills: u64,
+    },
     /// A living process with the server's mark, or none.
     Strays {
         server: ServerId,

@@ -35,7 +35,7 @@ pub fn root(node: &NodeConfig) -> Root {
         CgroupRoot::Off => Err("cgroupRoot is \"off\"".to_string()),
         CgroupRoot::At(dir) => Ok(dir.clone()),
         CgroupRoot::Auto => {
-            let own = cgroup::own().ok_or("no cgroup v2 is mounted")?;
+            let own = cgroup::own().ok_or("no cgroup v2 is mounted in which its own is seen")?;
             own_root(&own).ok_or_else(|| {
                 format!(
                     "the node manager's cgroup {} is not delegated to it (systemd: Delegate=yes); \

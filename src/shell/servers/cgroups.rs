@@ -126,6 +126,9 @@ impl Servers {
         if let Some(child) = self.children.get_mut(server.0) {
             child.look = None;
         }
+        if let Some(kills) = cgroup::oom_kills(dir).filter(|kills| *kills > 0) {
+            ctx.tell(Event::OomKilled { server, process, kills });
+        }
         if living.is_none() {
             // One that can't be removed now is taken, or removed, by the next start.
             let _ = cgroup::remove(dir);
