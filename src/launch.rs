@@ -160,7 +160,8 @@ pub fn run(config: Config, is_background: bool, out: &mut dyn Write, err: &mut d
     if let Err(text) = shell::make_dirs(&config) {
         return Failure::new(exit::BAD_CONFIG, text).print(err);
     }
-    settle(&config);
+    // What fails matters to limits alone; a start that has some says it.
+    let _ = shell::cgroups::settle(&config);
     let path = keeper::lock_path(&config);
     let lock = match lock::Lock::try_take(&path) {
         Ok(Attempt::Taken(lock)) => lock,
@@ -197,13 +198,6 @@ pub fn run(config: Config, is_background: bool, out: &mut dyn Write, err: &mut d
     );
     print(out, &text, exit::DONE);
     keeper::run(config, lock, pair, missing, is_background)
-}
-
-/// What can't be done now only matters to limits, and their failure says so.
-fn settle(config: &Config) {
-    if let Err(text) = shell::cgroups::settle(config) {
-        shell::say(&format!("nodemanager: {text}"));
-    }
 }
 
 /// Why nothing can work on this kernel, if that is so.
@@ -273,7 +267,7 @@ pub fn detach(
         let text = format!("already running\n{}", summary(&now));
         return print(out, &text, exit::DONE);
     }
-    settle(config);
+    let _ = shell::cgroups::settle(config);
     let mut child = match spawn(config) {
         Ok(child) => child,
         Err(error) => {
