@@ -230,6 +230,10 @@ pub struct ServerStatus {
     /// Of the whole group, since its start.
     pub cpu_seconds: Option<f64>,
     pub rss_bytes: Option<u64>,
+    /// How many of its processes the kernel killed for want of memory, in the present run; null
+    /// where it has no cgroup with the memory controller.
+    #[serde(default)]
+    pub oom_kills: Option<u64>,
     /// One line for people about the state.
     #[serde(default)]
     pub detail: String,

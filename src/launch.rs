@@ -130,6 +130,7 @@ pub fn with_accounts(config: Config) -> Result<Config, ConfigErrors> {
             config.file.display()
         ));
     }
+    config.warnings.extend(shell::cgroups::warnings(&config));
     Ok(config)
 }
 
@@ -159,6 +160,8 @@ pub fn run(config: Config, is_background: bool, out: &mut dyn Write, err: &mut d
     if let Err(text) = shell::make_dirs(&config) {
         return Failure::new(exit::BAD_CONFIG, text).print(err);
     }
+    // What fails matters to limits alone; a start that has some says it.
+    let _ = shell::cgroups::settle(&config);
     let path = keeper::lock_path(&config);
     let lock = match lock::Lock::try_take(&path) {
         Ok(Attempt::Taken(lock)) => lock,
@@ -264,6 +267,7 @@ pub fn detach(
         let text = format!("already running\n{}", summary(&now));
         return print(out, &text, exit::DONE);
     }
+    let _ = shell::cgroups::settle(config);
     let mut child = match spawn(config) {
         Ok(child) => child,
         Err(error) => {

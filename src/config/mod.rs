@@ -6,6 +6,7 @@
 
 mod accounts;
 mod assemble;
+pub mod cgroup;
 mod checks;
 mod commands;
 mod dependencies;
@@ -133,6 +134,8 @@ pub struct NodeConfig {
     /// The user of servers that name none, where this is root.
     pub server_user: Option<identity::Named>,
     pub control_group: Option<ControlGroup>,
+    /// Where the servers' cgroups are.
+    pub cgroup_root: cgroup::CgroupRoot,
     /// Servers that may be on their way up at once.
     pub max_parallel_starts: u32,
 }
@@ -194,6 +197,8 @@ pub struct ServerConfig {
     pub drain: Option<Drain>,
     pub output: Output,
     pub identity: identity::Identity,
+    /// What its cgroup is limited to.
+    pub cgroup: Vec<cgroup::CgroupLimit>,
     /// What the node manager listens at for it, in the order of its descriptors.
     pub sockets: Vec<sockets::Socket>,
 }

@@ -4,6 +4,7 @@
 //! Pure: the text goes in, a configuration or all of its errors come out. Must not look at the
 //! machine.
 
+use super::cgroup;
 use super::checks::{HEALTH_KEYS, READY_KEYS};
 use super::document::Value;
 use super::identity;
@@ -36,6 +37,7 @@ pub const NODE_KEYS: &[&str] = &[
     "syslogSocket",
     "controlMode",
     "controlGroup",
+    "cgroupRoot",
     "maxParallelStarts",
     "include",
     "serverAutoRestart",
@@ -74,6 +76,7 @@ pub const SERVER_KEYS: &[&str] = &[
     "umask",
     "envFile",
     "limits",
+    "cgroup",
     "nice",
     "oomScoreAdjust",
     "noNewPrivileges",
@@ -102,6 +105,8 @@ pub const OUTPUT_KEYS: &[&str] =
     &["to", "stderr", "maxSize", "maxFiles", "maxAge", "compress", "timestamps"];
 pub const DEPENDENCY_KEYS: &[&str] = &["name", "onFailure"];
 pub const SOCKET_KEYS: &[&str] = &["name", "listen", "mode", "backlog"];
+pub const CGROUP_KEYS: &[&str] =
+    &["memoryMax", "memoryHigh", "memorySwapMax", "cpuMax", "cpuWeight", "pidsMax", "set"];
 pub const LOCK_KEYS: &[&str] = &["file", "timeout"];
 /// The resources of setrlimit(2), by the names that limits.conf(5) gives them.
 pub const LIMIT_KEYS: &[&str] = &[
@@ -140,6 +145,7 @@ pub const SECTIONS: &[(&str, &[&str])] = &[
     ("lock of a [[server]]", LOCK_KEYS),
     ("socket of a [[server]]", SOCKET_KEYS),
     ("limits of a [[server]]", LIMIT_KEYS),
+    ("cgroup of a [[server]]", CGROUP_KEYS),
 ];
 
 /// The longest socket path: sun_path has 108 bytes, the last one is NUL (unix(7)).
@@ -194,6 +200,7 @@ pub fn node(top: &Reader<'_>) -> (NodeConfig, Policy) {
             .get("controlMode", "an octal string such as \"0600\"", mode)
             .unwrap_or(0o600),
         control_group: control_group(&keys),
+        cgroup_root: cgroup::root(&keys),
         max_parallel_starts: keys
             .number("maxParallelStarts", "a number", 1..=MAX_PARALLEL_STARTS)
             .unwrap_or(16),

@@ -2,6 +2,7 @@
 //!
 //! Pure, as all of the parsing: must not look at the machine.
 
+use super::cgroup;
 use super::checks::{health, readiness};
 use super::dependencies::{self, Origin};
 use super::document::{Document, Value};
@@ -171,6 +172,7 @@ fn server(
         drain: commands::drain(keys),
         output: output::output(&keys.inner("output", OUTPUT_KEYS)),
         identity: identity(keys),
+        cgroup: cgroup::limits(keys),
         sockets: sockets::sockets(keys, &instance.name),
     };
     server.hooks = commands::hooks(keys, server.kind);

@@ -164,6 +164,7 @@ output = { to = "pipe", stderr = "separate", maxSize = "64K", maxFiles = 3, maxA
             timestamps: true,
         },
         identity: identity::Identity::default(),
+        cgroup: Vec::new(),
         sockets: Vec::new(),
     };
     assert_eq!(server, expected);
@@ -214,6 +215,7 @@ include = []"#;
         syslog_socket: "/srv/nm/sys/log".into(),
         control_mode: 0o660,
         control_group: Some(ControlGroup { name: "7".into(), line: 20, gid: Some(7) }),
+        cgroup_root: Default::default(),
         max_parallel_starts: 3,
         server_user: None,
     };

@@ -30,7 +30,12 @@ impl Server {
             Phase::Spawning { .. } if self.rec.wanted == Wanted::Up => self.begin_start(),
             Phase::Spawning { .. } => self.enter(Phase::Down, steps),
             Phase::Reaping { .. } => {}
-            Phase::Stopping { process, leader_dead: true, .. } => self.probe_group(process, steps),
+            Phase::Stopping { process, leader_dead: true, killed, why, .. } => {
+                if !killed && why != Why::Ended {
+                    self.signal_who_left(process, steps);
+                }
+                self.probe_group(process, steps);
+            }
             Phase::Waiting { .. } => {
                 steps.push(Step::Do(Action::ProbeStrays { server: self.id }));
             }

@@ -117,6 +117,12 @@ impl Node {
             Event::OutputAt { server, start_number, place } => {
                 self.with_server(server, |s, _| s.on_output_at(start_number, place));
             }
+            Event::OomKilled { server, process, kills } => {
+                self.with_server(server, |s, _| s.on_oom_killed(process, kills));
+            }
+            Event::CgroupAt { server, start_number, dir } => {
+                self.with_server(server, |s, _| s.on_cgroup_at(start_number, dir));
+            }
             Event::SpawnFailed { server, start_number, error } => {
                 self.with_server(server, |s, steps| {
                     s.on_spawn_failed(now, start_number, error, steps);

@@ -42,6 +42,9 @@ impl Server {
                 }
                 let phase = Phase::Stopping { process, why, leader_dead: true, killed, until };
                 self.enter(phase, steps);
+                if !killed {
+                    self.signal_who_left(process, steps);
+                }
                 self.reap_and_probe(process, steps);
             }
             Phase::Verifying { was, .. } if was.process() == Some(process) => {
@@ -207,8 +210,20 @@ impl Server {
                 steps,
             );
             self.signal(process, self.stop_signal(), Scope::Group, steps);
+            self.signal_who_left(process, steps);
         } else if until <= now {
             self.on_deadline(now, steps);
+        }
+    }
+
+    /// Told before the answer about its group: the decision behind that saves the reason.
+    pub fn on_oom_killed(&mut self, of: Identity, kills: u64) {
+        let Phase::Stopping { process, why: Why::Ended, .. } = self.rec.phase else { return };
+        let exit = self.rec.last_exit.as_ref().map_or(Exit::Unknown, |last| last.exit);
+        if process == of && matches!(exit, Exit::Unknown | Exit::Signal(SIGKILL)) {
+            let text = exit_text(exit);
+            self.rec.reason =
+                Some(format!("{text}; its cgroup ran out of memory (processes killed: {kills})"));
         }
     }
 

@@ -112,6 +112,12 @@ pub enum Event {
         start_number: u64,
         place: record::LogPlace,
     },
+    /// The cgroup of a child that is about to be forked, or of a process that was found.
+    CgroupAt {
+        server: ServerId,
+        start_number: u64,
+        dir: Option<String>,
+    },
     /// There is no child: fork was refused, or no descriptor was left.
     SpawnFailed {
         server: ServerId,
@@ -161,6 +167,12 @@ pub enum Event {
         server: ServerId,
         process: Identity,
         living: Option<i32>,
+    },
+    /// The kernel killed so many processes of its cgroup for want of memory.
+    OomKilled {
+        server: ServerId,
+        process: Identity,
+        kills: u64,
     },
     /// A living process with the server's mark, or none.
     Strays {
@@ -398,7 +410,10 @@ pub enum Action {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Scope {
     Leader,
+    /// The process group of the leader; SIGKILL also to all of its cgroup.
     Group,
+    /// Those of its cgroup that are in no process group of the leader's.
+    LeftGroup,
 }
 
 /// What people are told.

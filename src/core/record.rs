@@ -208,6 +208,9 @@ pub struct ServerRecord {
     /// not known.
     #[serde(default)]
     pub revision: Option<u64>,
+    /// The directory of its cgroup, where it has one.
+    #[serde(default)]
+    pub cgroup: Option<String>,
     /// How the present process is stopped, when that is not what the configuration says.
     #[serde(default)]
     pub stop_with: Option<StopWith>,

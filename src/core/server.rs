@@ -151,6 +151,7 @@ impl ServerRecord {
             held: None,
             disabled: false,
             revision: None,
+            cgroup: None,
             stop_with: None,
             removed: false,
             task: None,
@@ -444,6 +445,21 @@ impl Server {
         self.rec.phase = phase;
         steps.push(Step::Save);
         steps.push(Step::Do(Action::Note(Note::Server(self.id))));
+    }
+
+    /// Its cgroup, saved with its identity.
+    pub fn on_cgroup_at(&mut self, start_number: u64, dir: Option<String>) {
+        let is_owed = matches!(self.rec.phase, Phase::Spawning { .. } | Phase::Verifying { .. });
+        if is_owed && self.rec.start_number == start_number {
+            self.rec.cgroup = dir;
+        }
+    }
+
+    /// The leader is dead, and who left its process group had no stop signal yet.
+    pub(super) fn signal_who_left(&mut self, process: Identity, steps: &mut Steps) {
+        if self.rec.cgroup.is_some() {
+            self.signal(process, self.stop_signal(), Scope::LeftGroup, steps);
+        }
     }
 
     pub(super) fn signal(

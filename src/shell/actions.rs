@@ -4,7 +4,7 @@
 //! line, and the next one is carried out.
 
 use super::token::Source;
-use super::{Door, Shell, control, lock_path, log_path, log_watch, notes, twins};
+use super::{Door, Shell, cgroups, control, lock_path, log_path, log_watch, notes, twins};
 use crate::config::{LogTarget, Readiness};
 use crate::core::node::Role;
 use crate::core::{Action, Event, Phase, Record, Recovered, ServerId};
@@ -14,7 +14,7 @@ use crate::wire::Message;
 use log::{error, warn};
 use std::io::ErrorKind;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// A heartbeat is sent in the middle of many forks, so that a long turn is not taken for a hang.
 const FORKS_PER_BEAT: usize = 64;
@@ -31,11 +31,13 @@ impl Shell {
                 self.servers.open_gate(ctx, server, start_number);
             }
             Action::Signal { server, process, signal, scope } => {
-                self.servers.signal(server, process, signal, scope);
+                let cgroup = cgroup_of(&self.node, server);
+                self.servers.signal(server, process, signal, scope, cgroup.as_deref());
             }
             Action::Reap { server, process } => self.servers.reap(ctx, server, process),
             Action::ProbeGroup { server, process } => {
-                self.servers.probe_group(ctx, server, process);
+                let cgroup = cgroup_of(&self.node, server);
+                self.servers.probe_group(ctx, server, process, cgroup.as_deref());
             }
             Action::Probe { server, start_number, check } => {
                 self.probes.ask(ctx, &self.servers, server, start_number, check);
@@ -56,6 +58,9 @@ impl Shell {
             Action::ProbeStrays { server } => self.servers.probe_strays(ctx, server),
             Action::Verify { server, process, start_number } => {
                 let may_be_at_gate = may_be_at_gate(&self.node, server);
+                if cgroup_of(&self.node, server).is_none() {
+                    self.servers.find_cgroup(ctx, server, process, start_number);
+                }
                 self.servers.verify(ctx, server, process, start_number, may_be_at_gate);
             }
             Action::OpenJournal { entries } => {
@@ -356,6 +361,7 @@ impl Shell {
         }
         self.outputs.end(&mut self.ctx);
         if is_done {
+            cgroups::remove_empty(&self.ctx.cgroup_root, &self.ctx.config);
             self.write_pair_file(crate::api::PAIR_ENDED, None);
             let _ = std::fs::remove_file(self.ctx.config.node.control_socket());
             let is_failure =
@@ -372,6 +378,11 @@ fn may_be_at_gate(node: &crate::core::Node, server: ServerId) -> bool {
         Some(Phase::Verifying { was, .. }) => was.is_before_exec(),
         _ => false,
     }
+}
+
+/// The directory of a server's cgroup, by its record.
+fn cgroup_of(node: &crate::core::Node, server: ServerId) -> Option<PathBuf> {
+    node.servers.get(server.0)?.rec.cgroup.as_ref().map(PathBuf::from)
 }
 
 /// The directories that the pair writes.

@@ -3,6 +3,7 @@
 //! Must not know the parts.
 
 use super::bequest::{Bequest, Originals, Twin};
+use super::cgroups;
 use super::token::Source;
 use crate::config::{Config, ServerConfig};
 use crate::core::{Event, Ms};
@@ -28,6 +29,8 @@ pub struct Ctx {
     pub twin: Twin,
     pub originals: Originals,
     pub pulse: Pulse,
+    /// Where the servers' cgroups are.
+    pub cgroup_root: cgroups::Root,
     /// Standard output and error of whoever started the pair, where a server is to inherit them.
     pub inheritance: Option<[OwnedFd; 2]>,
 }
@@ -47,6 +50,7 @@ impl Ctx {
             originals: bequest.originals,
             pulse,
             inheritance: None,
+            cgroup_root: cgroups::root(&config.node),
             config,
         })
     }

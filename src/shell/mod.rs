@@ -6,6 +6,7 @@
 mod actions;
 pub mod apply;
 pub mod bequest;
+pub mod cgroups;
 pub mod compress;
 mod control;
 mod ctx;

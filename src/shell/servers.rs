@@ -4,6 +4,7 @@
 //! happened. Everything is addressed by pidfd; a bare PID is never signalled.
 
 mod adoption;
+mod cgroups;
 mod deaths;
 mod failures;
 mod groups;
@@ -18,6 +19,7 @@ use log::warn;
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, ErrorKind};
 use std::os::fd::{OwnedFd, RawFd};
+use std::path::PathBuf;
 
 /// PIDFD_GET_INFO right after a death often knows nothing yet: it is asked for so long.
 const STATUS_ASK_MS: u64 = 5_000;
@@ -40,8 +42,12 @@ struct Child {
     start_number: u64,
     /// Why its start could not be prepared.
     unprepared: Option<String>,
-    /// One living member of the group of the dead leader.
+    /// One living member of the group, or the cgroup, of the dead leader.
     witness: Option<OwnedFd>,
+    /// The leader whose group is being watched until it is empty, and its cgroup.
+    probed: Option<(Identity, Option<PathBuf>)>,
+    /// When its cgroup is looked at again, in which somebody is who can't be seen.
+    look: Option<cgroups::Look>,
 }
 
 /// A dead process whose status is still asked for.
@@ -131,7 +137,9 @@ impl Servers {
     ) -> Result<Identity, String> {
         let name = self.name(server).to_string();
         let config = ctx.server(&name).ok_or("it is not in the configuration any more")?;
-        let (spec, unprepared) = spec::spec(ctx, config, start_number, sockets)?;
+        let (mut spec, mut unprepared) = spec::spec(ctx, config, start_number, sockets)?;
+        let dir = cgroups::prepare(ctx, config, &mut spec, &mut unprepared)?;
+        ctx.tell(Event::CgroupAt { server, start_number, dir });
         let cannot = |what: &str, error: io::Error| format!("cannot {what}: {error}");
         let child = spawn::spawn_server(&spec).map_err(|error| cannot("fork", error))?;
         // From here on dropping `child` closes its gate, and it ends without exec.
@@ -270,6 +278,7 @@ impl Servers {
                     if let Some(gate) = child.gate.take() {
                         ctx.close(gate);
                     }
+                    self.check_cgroup(ctx, server);
                     ctx.tell(Event::Executed { server, start_number });
                     return;
                 }

@@ -62,6 +62,7 @@ pub fn spec(
         ready: endpoints::ready(&ctx.config.node.run_dir, server)?,
         pid_variables: endpoints::pid_variables(server),
         sockets,
+        cgroup: None,
         is_unprepared: unprepared.is_some(),
     };
     Ok((spec, unprepared))
@@ -128,6 +129,7 @@ fn beside(
         ready: None,
         pid_variables: Vec::new(),
         sockets: Vec::new(),
+        cgroup: None,
         is_unprepared: false,
     })
 }

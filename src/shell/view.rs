@@ -13,9 +13,10 @@ use crate::core::server::exit_text;
 use crate::core::standby;
 use crate::core::{Exit, Ms, Phase, ServerRecord};
 use crate::names;
-use crate::sys::process;
+use crate::sys::{cgroup, process};
 use jiff::Timestamp;
 use std::collections::BTreeMap;
+use std::path::Path;
 
 /// The clocks at one moment.
 #[derive(Clone, Copy, Debug)]
@@ -134,7 +135,9 @@ fn standby_status(node: &Node, clock: &Clock, version: String) -> Option<api::St
 /// One server, from its record.
 pub fn server_status(rec: &ServerRecord, clock: &Clock, tries: u32) -> ServerStatus {
     let pid = rec.phase.process().map(|process| process.pid);
-    let usage = pid.and_then(|pid| process::usage(pid).ok());
+    let cgroup = rec.cgroup.as_deref().filter(|_| pid.is_some()).map(Path::new);
+    let usage =
+        cgroup.and_then(cgroup::usage).or_else(|| pid.and_then(|pid| process::usage(pid).ok()));
     let next_try_at = match rec.phase {
         Phase::Backoff { until } => Some(clock.time(until)),
         _ => None,
@@ -167,6 +170,7 @@ pub fn server_status(rec: &ServerRecord, clock: &Clock, tries: u32) -> ServerSta
         checks: Vec::new(),
         cpu_seconds: usage.as_ref().map(|usage| usage.cpu_ms as f64 / 1000.0),
         rss_bytes: usage.as_ref().map(|usage| usage.rss_bytes),
+        oom_kills: cgroup.and_then(cgroup::oom_kills),
         detail: detail_of(rec, clock.now, tries),
         command: Vec::new(),
         last_lines: Vec::new(),

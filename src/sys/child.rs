@@ -305,6 +305,13 @@ pub(super) fn open_as(path: &CStr, flags: OFlag, mode: Mode, target: RawFd) -> S
     copied
 }
 
+/// Writes to the file at `path`, in one call.
+pub(super) fn write_to(path: &CStr, bytes: &[u8]) -> Stepped {
+    let file = open(path, OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty());
+    let file = file.map_err(|e| e as i32)?;
+    nix::unistd::write(&file, bytes).map(drop).map_err(|e| e as i32)
+}
+
 /// Gives the file behind `fd` to this user.
 pub(super) fn give_to(fd: RawFd, uid: libc::uid_t) -> Stepped {
     // SAFETY: integers only; the last one leaves the group as it is.

@@ -3,6 +3,7 @@
 //!
 //! The only place with `unsafe`. Must not decide anything, keep state of its own, log, or block.
 
+pub mod cgroup;
 mod child;
 pub mod fifo;
 pub mod journald;

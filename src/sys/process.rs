@@ -124,6 +124,14 @@ pub fn session(pid: i32) -> io::Result<i32> {
     Ok(stat(pid)?.session)
 }
 
+/// The process group that the process is in.
+///
+/// # Errors
+/// NotFound or ESRCH when there is none.
+pub fn group(pid: i32) -> io::Result<i32> {
+    Ok(stat(pid)?.group)
+}
+
 /// The user whose the process is; root for one that may not be looked into.
 ///
 /// # Errors

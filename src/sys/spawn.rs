@@ -77,6 +77,8 @@ pub struct ServerSpec {
     pub ready: Option<(RawFd, CString)>,
     /// Variables that get its own PID.
     pub pid_variables: Vec<&'static str>,
+    /// The file through which it enters its cgroup; without limits it may fail to.
+    pub cgroup: Option<(CString, bool)>,
     /// Something could not be prepared: the child fails at once, so that this start counts and
     /// ends as any other one that fails.
     pub is_unprepared: bool,
@@ -95,6 +97,7 @@ pub struct Gated {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     Prepare,
+    Cgroup,
     Setsid,
     DeathSignal,
     Signals,
@@ -113,8 +116,9 @@ pub enum Step {
     Exec,
 }
 
-const STEPS: [Step; 17] = [
+const STEPS: [Step; 18] = [
     Step::Prepare,
+    Step::Cgroup,
     Step::Setsid,
     Step::DeathSignal,
     Step::Signals,
@@ -138,6 +142,7 @@ impl Step {
     pub fn name(self) -> &'static str {
         match self {
             Step::Prepare => "preparation",
+            Step::Cgroup => "cgroup",
             Step::Setsid => "setsid",
             Step::DeathSignal => "death signal",
             Step::Signals => "signals",
@@ -329,6 +334,13 @@ impl Plan<'_> {
         set_name(AT_GATE).map_err(number).map_err(at(Step::Prepare))?;
         if self.spec.is_unprepared {
             return Err(at(Step::Prepare)(libc::ENODATA));
+        }
+        // The kernel may take some milliseconds to move it: here nobody waits for that.
+        if let Some((procs, is_needed)) = &self.spec.cgroup
+            && let Err(errno) = child::write_to(procs, b"0")
+            && *is_needed
+        {
+            return Err(at(Step::Cgroup)(errno));
         }
         setsid().map_err(number).map_err(at(Step::Setsid))?;
         self.die_with_parent().map_err(at(Step::DeathSignal))?;

@@ -133,6 +133,7 @@ pub fn shell_spec(script: &str) -> ServerSpec {
         sockets: Vec::new(),
         ready: None,
         pid_variables: Vec::new(),
+        cgroup: None,
         is_unprepared: false,
     }
 }

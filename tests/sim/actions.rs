@@ -136,7 +136,8 @@ impl World {
         let targets = match scope {
             Scope::Group => self.os.group(leader),
             Scope::Leader if self.os.lives(leader) => vec![leader],
-            Scope::Leader => Vec::new(),
+            // The model has no cgroups.
+            Scope::Leader | Scope::LeftGroup => Vec::new(),
         };
         for target in targets {
             let Some(one) = self.os.get(target) else { continue };

@@ -37,6 +37,7 @@ fn server(name: &str, state: State, wanted: Wanted, detail: &str) -> ServerStatu
         checks: Vec::new(),
         cpu_seconds: None,
         rss_bytes: None,
+        oom_kills: None,
         detail: detail.into(),
         command: Vec::new(),
         last_lines: Vec::new(),

@@ -4,6 +4,7 @@
 
 mod adopt;
 mod apply;
+mod cgroups;
 mod checks;
 mod disabled;
 mod ending;

@@ -176,6 +176,7 @@ pub fn differing(old: &ServerConfig, new: &ServerConfig) -> Differing {
         drain,
         output,
         identity,
+        cgroup,
         sockets,
     } = old;
     let mut keys = Differing::default();
@@ -186,6 +187,7 @@ pub fn differing(old: &ServerConfig, new: &ServerConfig) -> Differing {
         "passEnv": *pass_env, new.pass_env;
         "type": *kind, new.kind;
         "socket": *sockets, new.sockets;
+        "cgroup": *cgroup, new.cgroup;
     }
     differing_identity(identity, &new.identity, &mut keys);
     differing_output(output, &new.output, &mut keys);
@@ -304,6 +306,7 @@ pub fn node_keys(old: &NodeConfig, new: &NodeConfig) -> (Vec<&'static str>, Vec<
         // What came of it is in the servers.
         server_user: _,
         control_group,
+        cgroup_root,
         max_parallel_starts,
     } = old;
     let (mut in_place, mut refused) = (Vec::new(), Vec::new());
@@ -332,6 +335,7 @@ pub fn node_keys(old: &NodeConfig, new: &NodeConfig) -> (Vec<&'static str>, Vec<
         "heartbeatTimeout": *heartbeat_timeout_ms, new.heartbeat_timeout_ms;
         "logTarget": *log_target, new.log_target;
         "controlMode": *control_mode, new.control_mode;
+        "cgroupRoot": *cgroup_root, new.cgroup_root;
         "controlGroup": group(control_group), group(&new.control_group);
     }
     (in_place, refused)

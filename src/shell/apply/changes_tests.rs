@@ -32,6 +32,7 @@ fn what_a_process_is_started_with_needs_a_restart_and_the_rest_does_not() {
         ("envFile", "envFile = [\"/e\"]"),
         ("limits", "limits = { nofile = 7 }"),
         ("nice", "nice = 7"),
+        ("cgroup", "cgroup = { pidsMax = 7 }"),
         ("oomScoreAdjust", "oomScoreAdjust = 7"),
         ("noNewPrivileges", "noNewPrivileges = true"),
         ("lock", "lock = { file = \"/l\" }"),

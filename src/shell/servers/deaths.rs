@@ -71,12 +71,13 @@ impl Servers {
 
     /// When `ask_again` is due.
     pub fn deadline(&self) -> Option<Ms> {
-        self.ask_next
+        self.ask_next.into_iter().chain(self.next_look()).min()
     }
 
     /// Asks the pidfds of the dead for their status, again and for a bounded time.
     pub fn ask_again(&mut self, ctx: &mut Ctx) {
         let now = ctx.now();
+        self.look_again(ctx, now);
         let dead = self.discarded.iter().find(|(_, fd)| pidfd::is_dead(fd)).map(|(n, _)| *n);
         if let Some(number) = dead {
             self.on_discarded(ctx, number);

@@ -54,6 +54,7 @@ impl Servers {
                 let unprepared = child.and_then(|child| child.unprepared.clone());
                 unprepared.unwrap_or_else(|| format!("cannot prepare its start: {cause}"))
             }
+            Step::Cgroup => cgroup_text(&cause, errno),
             Step::Exec => {
                 let number = child.map_or(0, |child| child.start_number);
                 exec_text(ctx, config, number, errno, detail, &cause)
@@ -111,6 +112,18 @@ fn credentials_text(step: Step, account: Option<&Account>, cause: &str) -> Strin
         Step::Group => format!("cannot change to group {}: {cause}", account.gid),
         _ => format!("cannot set the supplementary groups {:?}: {cause}", account.groups),
     }
+}
+
+fn cgroup_text(cause: &str, errno: i32) -> String {
+    let hint = match errno {
+        libc::EACCES => {
+            "; the node manager must be able to write cgroup.procs there and in the group above \
+             both it and its own"
+        }
+        libc::EBUSY => "; its controllers are given to groups below it",
+        _ => "",
+    };
+    format!("cannot enter its cgroup: {cause}{hint}")
 }
 
 fn lock_text(config: &ServerConfig, errno: i32, cause: &str) -> String {

@@ -11,14 +11,27 @@ use crate::sys::{output_mark, pidfd, process};
 use log::warn;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 
 impl Servers {
-    pub fn signal(&mut self, server: ServerId, process: Identity, signal: i32, scope: Scope) {
+    /// `cgroup`: the directory of the server's, if it has one.
+    pub fn signal(
+        &mut self,
+        server: ServerId,
+        process: Identity,
+        signal: i32,
+        scope: Scope,
+        cgroup: Option<&Path>,
+    ) {
         let Some(child) = self.children.get(server.0) else { return };
+        if let Some(cgroup) = cgroup {
+            self.signal_cgroup(server, process, signal, scope, cgroup);
+        }
         let result = match &child.pidfd {
+            _ if scope == Scope::LeftGroup => return,
             Some(fd) if child.process == Some(process) => match scope {
                 Scope::Leader => pidfd::signal(fd, signal),
-                Scope::Group => signal_group(fd, process, signal, child.is_ours),
+                Scope::Group | Scope::LeftGroup => signal_group(fd, process, signal, child.is_ours),
             },
             // Nobody holds a pidfd of this dead leader: member by member.
             _ => self.signal_members(server, process, signal),
@@ -57,9 +70,21 @@ impl Servers {
     }
 
     /// Is anything left of the group of a dead leader?
-    pub fn probe_group(&mut self, ctx: &mut Ctx, server: ServerId, process: Identity) {
+    pub fn probe_group(
+        &mut self,
+        ctx: &mut Ctx,
+        server: ServerId,
+        process: Identity,
+        cgroup: Option<&Path>,
+    ) {
+        if let Some(child) = self.children.get_mut(server.0) {
+            child.probed = Some((process, cgroup.map(Path::to_path_buf)));
+        }
         let living = match self.find_member(server, process) {
-            Ok(None) => None,
+            Ok(None) => match cgroup {
+                Some(cgroup) => return self.probe_cgroup(ctx, server, process, cgroup),
+                None => None,
+            },
             Ok(Some((pid, fd))) => {
                 self.watch_witness(ctx, server, fd);
                 Some(pid)
@@ -95,7 +120,7 @@ impl Servers {
         }
     }
 
-    fn watch_witness(&mut self, ctx: &mut Ctx, server: ServerId, fd: OwnedFd) {
+    pub(super) fn watch_witness(&mut self, ctx: &mut Ctx, server: ServerId, fd: OwnedFd) {
         let Some(child) = self.children.get_mut(server.0) else { return };
         if let Some(old) = child.witness.take() {
             ctx.close(old);
@@ -118,8 +143,8 @@ impl Servers {
         if let Some(fd) = child.witness.take() {
             ctx.close(fd);
         }
-        if let Some(process) = child.process {
-            self.probe_group(ctx, ServerId(number), process);
+        if let Some((process, cgroup)) = child.probed.clone() {
+            self.probe_group(ctx, ServerId(number), process, cgroup.as_deref());
         }
     }
 
