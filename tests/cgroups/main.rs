@@ -240,7 +240,7 @@ fn a_limit_that_nobody_would_enforce_fails_the_start_and_says_why() {
     let lost = Pair::new("cgroupRoot = \"/nowhere\"", &shell_server("b", "exec sleep 300", ""));
     lost.start();
     lost.wait_state("b", "RUNNING");
-    assert!(lost.log(false).contains("0321"), "{}", lost.log(false));
+    assert!(lost.log(false).contains("0327"), "{}", lost.log(false));
 }
 
 /// With the one controller that is there where all others are mounted as v1.
