@@ -193,6 +193,8 @@ pub struct ServerConfig {
     pub stop: Stop,
     /// How it is told to read its own configuration again.
     pub reload: Option<Reload>,
+    /// Where a forking one says which of its processes stays.
+    pub pid_file: Option<PathBuf>,
     pub hooks: Hooks,
     pub drain: Option<Drain>,
     pub output: Output,

@@ -51,6 +51,7 @@ pub const SERVER_KEYS: &[&str] = &[
     "name",
     "command",
     "type",
+    "pidFile",
     "instances",
     "vars",
     "tags",

@@ -130,7 +130,8 @@ fn unquoted(text: &str) -> String {
     quoted(text).trim_matches('"').to_owned()
 }
 
-const KINDS: &[(&str, Kind)] = &[("simple", Kind::Simple), ("oneshot", Kind::Oneshot)];
+const KINDS: &[(&str, Kind)] =
+    &[("simple", Kind::Simple), ("forking", Kind::Forking), ("oneshot", Kind::Oneshot)];
 
 /// One server, from its expanded table.
 fn server(
@@ -168,6 +169,7 @@ fn server(
         restart: policy(&keys.inner("restart", RESTART_KEYS), default),
         stop: commands::stop(keys),
         reload: commands::reload(keys),
+        pid_file: keys.value("pidFile").map(|_| keys.path("pidFile", ".")),
         hooks: Hooks::default(),
         drain: commands::drain(keys),
         output: output::output(&keys.inner("output", OUTPUT_KEYS)),
@@ -176,6 +178,17 @@ fn server(
         sockets: sockets::sockets(keys, &instance.name),
     };
     server.hooks = commands::hooks(keys, server.kind);
+    match (server.kind, &server.pid_file) {
+        (Kind::Forking, None) => {
+            let text =
+                "is \"forking\", which needs pidFile: the file that says which process stays";
+            keys.error("type", text.to_owned());
+        }
+        (Kind::Simple | Kind::Oneshot, Some(_)) => {
+            keys.error("pidFile", "is for type = \"forking\" only".to_owned());
+        }
+        _ => {}
+    }
     if let Some(number) = instance.number {
         server.env.insert(INSTANCE_VARIABLE.to_owned(), number.to_string());
     }

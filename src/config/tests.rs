@@ -152,6 +152,7 @@ output = { to = "pipe", stderr = "separate", maxSize = "64K", maxFiles = 3, maxA
         },
         stop: Stop { signal: libc::SIGINT, timeout_ms: 20_000, command: None },
         reload: Some(Reload::Signal(libc::SIGUSR1)),
+        pid_file: None,
         hooks: Hooks::default(),
         drain: None,
         output: Output {

@@ -30,6 +30,7 @@ impl Server {
             Phase::Spawning { .. } if self.rec.wanted == Wanted::Up => self.begin_start(),
             Phase::Spawning { .. } => self.enter(Phase::Down, steps),
             Phase::Reaping { .. } => {}
+            Phase::Seeking { starter, .. } => self.seek(starter, steps),
             Phase::Stopping { process, leader_dead: true, killed, why, .. } => {
                 if !killed && why != Why::Ended {
                     self.signal_who_left(process, steps);

@@ -50,6 +50,7 @@ pub(super) fn under(old: ServerRecord, plan: &ServerPlan, goes_on: bool) -> Serv
         | Phase::Locking { .. }
         | Phase::Settling { .. }
         | Phase::Unready { .. }
+        | Phase::Seeking { .. }
         | Phase::Up { .. }
         | Phase::Draining { .. }
         | Phase::Stopping { .. }

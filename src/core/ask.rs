@@ -176,6 +176,7 @@ impl Server {
             | Phase::Locking { .. }
             | Phase::Settling { .. }
             | Phase::Unready { .. }
+            | Phase::Seeking { .. }
             | Phase::Reaping { .. }
             | Phase::Stopping { .. }
             | Phase::Verifying { .. } => None,

@@ -71,7 +71,9 @@ impl Server {
     /// It runs: from now on it has to show that it is ready.
     pub(super) fn begin_readiness(&mut self, now: Ms) {
         self.checks = Checks::default();
-        if let Some(Ready::Asked { .. }) = self.plan.ready {
+        if let Some(Ready::Asked { .. }) = self.plan.ready
+            && !self.awaits_main()
+        {
             self.checks.ready.due = Some(now);
         }
     }
@@ -219,7 +221,8 @@ impl Server {
         let seconds = self.plan.start_timeout_ms.div_ceil(1_000);
         let what = match self.plan.kind {
             Kind::Oneshot => "did not end",
-            Kind::Simple => "not ready",
+            Kind::Forking if self.awaits_main() => "its starter did not end",
+            Kind::Simple | Kind::Forking => "not ready",
         };
         let last = match &self.checks.ready.last {
             Some(Err(text)) => format!(" (last answer: {text})"),
@@ -302,7 +305,7 @@ impl Server {
 
     /// The process that said of itself that it is ready, or was found so.
     pub(super) fn has_readiness(&self) -> bool {
-        self.plan.ready.is_some() || self.plan.kind == Kind::Oneshot
+        self.plan.ready.is_some() || matches!(self.plan.kind, Kind::Oneshot | Kind::Forking)
     }
 
     fn timing(&self, check: Check) -> Timing {

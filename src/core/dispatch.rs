@@ -163,6 +163,14 @@ impl Node {
             Event::Told { server, start_number, told } => {
                 self.with_server(server, |s, steps| s.on_told(now, start_number, told, steps));
             }
+            Event::MainFound { server, start_number, process, group } => {
+                self.with_server(server, |s, steps| {
+                    s.on_main_found(now, start_number, process, group, steps);
+                });
+            }
+            Event::MainMissing { server, start_number, text } => {
+                self.with_server(server, |s, _| s.on_main_missing(start_number, text));
+            }
             Event::TaskSpawned { server, number, process } => {
                 self.with_server(server, |s, steps| s.on_task_spawned(now, number, process, steps));
             }

@@ -158,6 +158,9 @@ impl Server {
         at_gate: bool,
         steps: &mut Steps,
     ) {
+        if self.seeks_main_after(exit, at_gate) {
+            return self.begin_seek(now, process, steps);
+        }
         // Without exec it ends by SIGKILL only: from its gate's end-of-file, or with its parent.
         let never_ran = at_gate && matches!(exit, Exit::Unknown | Exit::Signal(SIGKILL));
         if !never_ran {

@@ -13,6 +13,7 @@ pub mod dispatch;
 pub mod drain;
 pub mod end;
 pub mod ending;
+pub mod forking;
 pub mod keeper;
 pub mod node;
 pub mod order;
@@ -192,6 +193,20 @@ pub enum Event {
         start_number: u64,
         told: checks::Told,
     },
+    /// The process that stays after the one that started it has ended, or that the server named. It
+    /// is watched already.
+    MainFound {
+        server: ServerId,
+        start_number: u64,
+        process: Identity,
+        group: i32,
+    },
+    /// There is none yet, and why.
+    MainMissing {
+        server: ServerId,
+        start_number: u64,
+        text: String,
+    },
     /// The child of a task is there, and waits at its gate.
     TaskSpawned {
         server: ServerId,
@@ -317,6 +332,12 @@ pub enum Action {
         server: ServerId,
         start_number: u64,
         check: checks::Check,
+    },
+    /// Look for the process that stays after `starter`.
+    FindMain {
+        server: ServerId,
+        start_number: u64,
+        starter: Identity,
     },
     /// Fork the child of a task, which waits at its gate.
     SpawnTask {
@@ -471,6 +492,8 @@ pub enum Note {
         server: ServerId,
         is_enabled: bool,
     },
+    /// Another process is its main one now.
+    MainFound(ServerId),
     /// A command beside it has ended.
     Task {
         server: ServerId,

@@ -49,6 +49,7 @@ impl Server {
             | Phase::Locking { .. }
             | Phase::Settling { .. }
             | Phase::Unready { .. }
+            | Phase::Seeking { .. }
             | Phase::Up { .. } => {}
             // The wish alone decides what follows these.
             Phase::Reaping { .. }
@@ -106,6 +107,7 @@ impl Server {
             | Phase::Settling { .. }
             | Phase::Unready { .. }
             | Phase::Up { .. }
+            | Phase::Seeking { .. }
             | Phase::Draining { .. }
             | Phase::Reaping { .. }
             | Phase::Stopping { .. }
@@ -216,6 +218,17 @@ impl Server {
                 }
             },
             Phase::Closing { why } => self.bring_close_down(now, why, new_why, kill, steps),
+            // What is there to stop is found in a moment.
+            Phase::Seeking { .. } if !kill => {
+                steps.push(Step::Save);
+            }
+            Phase::Seeking { starter: process, .. } => {
+                let (why, until) = (new_why, now.after(KILL_AGAIN_MS));
+                let (leader_dead, killed) = (true, true);
+                self.enter(Phase::Stopping { process, why, leader_dead, killed, until }, steps);
+                self.signal(process, SIGKILL, Scope::Group, steps);
+                self.probe_group(process, steps);
+            }
             Phase::Reaping { process, .. } => {
                 let ran_ms = self.rec.started_at.map_or(0, |at| now.since(at));
                 let exit = Exit::Unknown;

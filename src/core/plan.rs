@@ -47,6 +47,8 @@ pub struct ServerPlan {
 pub enum Kind {
     /// Its first process is the server.
     Simple,
+    /// Its first process ends well once another one is up, which is the server.
+    Forking,
     /// It does its work and ends.
     Oneshot,
 }

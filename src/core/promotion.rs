@@ -214,6 +214,7 @@ fn add_survivors(record: &mut ServerRecord, survivors: &[&Survivor], incomplete:
 /// and which definition this one has is not known.
 fn forget_orders(record: &mut ServerRecord) {
     (record.held, record.revision, record.stop_with) = (None, None, None);
+    record.main_group = None;
     record.removed = false;
 }
 
@@ -252,6 +253,7 @@ pub fn new_life(old: ServerRecord, auto_start: bool) -> ServerRecord {
             Phase::Reaping { .. }
                 | Phase::Stopping { .. }
                 | Phase::Closing { .. }
+                | Phase::Seeking { .. }
                 | Phase::Waiting { .. }
         );
     let phase = match old.phase {
@@ -265,6 +267,7 @@ pub fn new_life(old: ServerRecord, auto_start: bool) -> ServerRecord {
     };
     ServerRecord {
         task: old.task.filter(|_| keeps_process),
+        main_group: old.main_group.filter(|_| keeps_process),
         phase,
         start_number: old.start_number,
         started_at: old.started_at.filter(|_| keeps_process),

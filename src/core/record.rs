@@ -82,6 +82,8 @@ pub enum Phase {
     Settling { process: Identity, until: Ms },
     /// It runs, and has to show until then that it is ready; a oneshot has to end well until then.
     Unready { process: Identity, until: Ms },
+    /// Its first process has ended well; the one that stays is looked for, again then.
+    Seeking { starter: Identity, again: Ms, until: Ms },
     /// It runs and is ready.
     Up { process: Identity },
     /// The leader is dead; its exit status is still asked for.
@@ -220,6 +222,9 @@ pub struct ServerRecord {
     /// The command that runs beside it.
     #[serde(default)]
     pub task: Option<Task>,
+    /// The process group of its main process, where that is not the child that was forked for it.
+    #[serde(default)]
+    pub main_group: Option<i32>,
 }
 
 /// A place in a log.

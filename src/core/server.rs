@@ -92,6 +92,7 @@ impl Phase {
             | Phase::Queued
             | Phase::Preparing
             | Phase::Spawning { .. }
+            | Phase::Seeking { .. }
             | Phase::Reaping { .. }
             | Phase::Stopping { leader_dead: true, .. }
             | Phase::Closing { .. }
@@ -124,6 +125,7 @@ impl Phase {
                 | Phase::AtGate { .. }
                 | Phase::Execing { .. }
                 | Phase::Unready { .. }
+                | Phase::Seeking { .. }
         )
     }
 }
@@ -155,6 +157,7 @@ impl ServerRecord {
             stop_with: None,
             removed: false,
             task: None,
+            main_group: None,
         }
     }
 }
@@ -169,6 +172,7 @@ impl Server {
             | Phase::Locking { until, .. }
             | Phase::Settling { until, .. }
             | Phase::Unready { until, .. }
+            | Phase::Seeking { again: until, .. }
             | Phase::Reaping { until, .. }
             | Phase::Stopping { until, .. }
             | Phase::Draining { until, .. }
@@ -200,6 +204,7 @@ impl Server {
             Phase::Locking { process, .. } => self.lock_was_not_free(now, process, steps),
             Phase::Settling { process, .. } => self.become_up(now, process, steps),
             Phase::Unready { .. } => self.on_start_timeout(now, steps),
+            Phase::Seeking { .. } => self.seek_again(now, steps),
             Phase::Up { .. } => {
                 self.rec.failures.clear();
                 self.rec.failures_in_row = 0;
@@ -386,7 +391,7 @@ impl Server {
 
     /// It is ready: its postStart hook comes first.
     pub(super) fn become_up(&mut self, now: Ms, process: Identity, steps: &mut Steps) {
-        if self.runs(TaskKind::PostStart) {
+        if self.runs(TaskKind::PostStart) || self.awaits_main() {
             return;
         }
         if !self.begin_task(now, TaskKind::PostStart, steps) {
@@ -435,6 +440,7 @@ impl Server {
         self.rec.ready_at = None;
         self.rec.status_text = None;
         self.rec.output_at = None;
+        self.rec.main_group = None;
         self.note_revision();
         self.rec.phase = Phase::Spawning { until: now.after(SPAWN_TIMEOUT_MS) };
         let start_number = self.rec.start_number;

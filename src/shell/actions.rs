@@ -7,6 +7,7 @@ use super::token::Source;
 use super::{Door, Shell, cgroups, control, lock_path, log_path, log_watch, notes, twins};
 use crate::config::{LogTarget, Readiness};
 use crate::core::node::Role;
+use crate::core::plan::Kind;
 use crate::core::{Action, Event, Phase, Record, Recovered, ServerId};
 use crate::sys::lock::{Attempt, Lock};
 use crate::sys::{self, pidfd, pulse};
@@ -31,16 +32,22 @@ impl Shell {
                 self.servers.open_gate(ctx, server, start_number);
             }
             Action::Signal { server, process, signal, scope } => {
+                self.servers.set_forked(server, forked(&self.node, server, process.pid));
                 let cgroup = cgroup_of(&self.node, server);
                 self.servers.signal(server, process, signal, scope, cgroup.as_deref());
             }
             Action::Reap { server, process } => self.servers.reap(ctx, server, process),
             Action::ProbeGroup { server, process } => {
+                self.servers.set_forked(server, forked(&self.node, server, process.pid));
                 let cgroup = cgroup_of(&self.node, server);
                 self.servers.probe_group(ctx, server, process, cgroup.as_deref());
             }
             Action::Probe { server, start_number, check } => {
                 self.probes.ask(ctx, &self.servers, server, start_number, check);
+            }
+            Action::FindMain { server, start_number, starter } => {
+                let keeper = self.keeper.keeper().map(|seen| seen.pid);
+                self.servers.find_main(ctx, server, start_number, starter, keeper);
             }
             Action::SpawnTask { server, number, kind } => {
                 if let Some(one) = self.node.servers.get(server.0) {
@@ -65,7 +72,7 @@ impl Shell {
             }
             Action::OpenJournal { entries } => {
                 let names = self.node.servers.iter().map(|one| one.rec.name.clone()).collect();
-                self.servers.begin(names);
+                self.servers.begin(&ctx.config.node.name, names);
                 self.store.open(entries);
                 // Before the standby is started, which inherits them.
                 self.begin_endpoints();
@@ -378,6 +385,13 @@ fn may_be_at_gate(node: &crate::core::Node, server: ServerId) -> bool {
         Some(Phase::Verifying { was, .. }) => was.is_before_exec(),
         _ => false,
     }
+}
+
+/// The process group of a server whose main process is not the one that was forked; that of its starter
+/// until there is one.
+fn forked(node: &crate::core::Node, server: ServerId, pid: i32) -> Option<i32> {
+    let one = node.servers.get(server.0)?;
+    one.rec.main_group.or((one.plan.kind == Kind::Forking).then_some(pid))
 }
 
 /// The directory of a server's cgroup, by its record.

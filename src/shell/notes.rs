@@ -170,6 +170,7 @@ impl Shell {
             Note::Ended => info!(target: "0133", "ends, PID {}", self.own.pid),
             Note::NeedLost { .. }
             | Note::Enabling { .. }
+            | Note::MainFound(_)
             | Note::Task { .. }
             | Note::Drained { .. }
             | Note::EssentialFailed(_) => self.note_beside(note),

@@ -8,6 +8,7 @@ mod cgroups;
 mod deaths;
 mod failures;
 mod groups;
+mod main_process;
 
 use super::ctx::Ctx;
 use super::spec;
@@ -40,6 +41,8 @@ struct Child {
     /// The gate is to be opened, and could not be yet.
     opens: bool,
     start_number: u64,
+    /// It forks, and its main process is in this group.
+    forked: Option<i32>,
     /// Why its start could not be prepared.
     unprepared: Option<String>,
     /// One living member of the group, or the cgroup, of the dead leader.
@@ -62,6 +65,8 @@ struct Ask {
 /// All servers' processes.
 #[derive(Default)]
 pub struct Servers {
+    /// The node's name, which is a part of marks.
+    node: String,
     names: Vec<String>,
     children: Vec<Child>,
     /// Held by a standby for the takeover.
@@ -75,7 +80,8 @@ pub struct Servers {
 
 impl Servers {
     /// This process is the active now, with these servers.
-    pub fn begin(&mut self, names: Vec<String>) {
+    pub fn begin(&mut self, node: &str, names: Vec<String>) {
+        self.node = node.to_string();
         self.children = names.iter().map(|_| Child::default()).collect();
         self.names = names;
     }

@@ -195,6 +195,7 @@ pub fn state_of(phase: &Phase) -> State {
         | Phase::AtGate { .. }
         | Phase::Execing { .. }
         | Phase::Settling { .. }
+        | Phase::Seeking { .. }
         | Phase::Unready { .. } => State::Starting,
         Phase::Draining { .. } => State::Draining,
         Phase::Up { .. } => State::Running,

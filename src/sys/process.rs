@@ -52,6 +52,7 @@ pub struct Stat {
     pub comm: String,
     /// A letter; see the head of this file.
     pub state: u8,
+    pub parent: i32,
     pub group: i32,
     pub session: i32,
     /// User and kernel mode together.
@@ -122,6 +123,14 @@ pub fn comm(pid: i32) -> io::Result<String> {
 /// NotFound or ESRCH when there is none.
 pub fn session(pid: i32) -> io::Result<i32> {
     Ok(stat(pid)?.session)
+}
+
+/// The parent of the process.
+///
+/// # Errors
+/// NotFound or ESRCH when there is none.
+pub fn parent(pid: i32) -> io::Result<i32> {
+    Ok(stat(pid)?.parent)
 }
 
 /// The process group that the process is in.
@@ -340,6 +349,7 @@ pub fn parse_stat(line: &[u8]) -> Option<Stat> {
     Some(Stat {
         comm: name.replace(char::is_control, "?"),
         state: *field(3)?.as_bytes().first()?,
+        parent: field(4)?.parse().ok()?,
         group: field(5)?.parse().ok()?,
         session: field(6)?.parse().ok()?,
         cpu_ticks: count(14)?.saturating_add(count(15)?),

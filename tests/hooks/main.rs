@@ -7,6 +7,7 @@
 mod support;
 
 mod draining;
+mod forking;
 mod takeover;
 
 use serde_json::Value;

@@ -58,8 +58,9 @@ impl World {
                 self.probe(uid, server, start_number, check);
             }
             Action::Verify { server, process, .. } => self.verify(uid, server, process),
-            // No server of these worlds has hooks.
-            Action::SpawnTask { .. }
+            // No server of these worlds forks, or has hooks.
+            Action::FindMain { .. }
+            | Action::SpawnTask { .. }
             | Action::OpenTaskGate { .. }
             | Action::KillTask { .. }
             | Action::WatchTask { .. } => {}

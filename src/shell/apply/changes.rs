@@ -172,6 +172,7 @@ pub fn differing(old: &ServerConfig, new: &ServerConfig) -> Differing {
         restart,
         stop,
         reload,
+        pid_file,
         hooks,
         drain,
         output,
@@ -186,6 +187,7 @@ pub fn differing(old: &ServerConfig, new: &ServerConfig) -> Differing {
         "env": *env, new.env;
         "passEnv": *pass_env, new.pass_env;
         "type": *kind, new.kind;
+        "pidFile": *pid_file, new.pid_file;
         "socket": *sockets, new.sockets;
         "cgroup": *cgroup, new.cgroup;
     }

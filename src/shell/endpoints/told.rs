@@ -98,10 +98,14 @@ impl Shell {
 
     fn tell_notice(&mut self, number: usize, name: &str, leader: Identity, notice: Notice) {
         if let Some(pid) = notice.main_pid.filter(|pid| *pid != leader.pid) {
-            let own = leader.pid;
-            self.say_in_vain(&format!(
-                "{name}: says MAINPID={pid}, which is not supported: PID {own} stays the server"
-            ));
+            let server = ServerId(number);
+            let start_number = self.node.servers.get(number).map_or(0, |one| one.rec.start_number);
+            let keeper = self.keeper.keeper().map(|seen| seen.pid);
+            let named = (pid, leader);
+            let ctx = &mut self.ctx;
+            if let Err(text) = self.servers.name_main(ctx, server, start_number, named, keeper) {
+                self.say_in_vain(&format!("{name}: says MAINPID={pid}: {text}"));
+            }
         }
         self.tell_core(number, notice.told);
     }

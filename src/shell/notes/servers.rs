@@ -22,6 +22,12 @@ impl Shell {
                     false => info!(target: "0320", "{name} is disabled: nothing starts it"),
                 }
             }
+            Note::MainFound(server) => {
+                let (name, one) = (self.servers.name(server), self.node.servers.get(server.0));
+                let process = one.and_then(|one| one.rec.phase.process());
+                let pid = process.map_or(0, |process| process.pid);
+                info!(target: "0329", "{name}: PID {pid} is its main process now");
+            }
             Note::Task { server, kind, failed } => {
                 let (name, title) = (self.servers.name(server), kind.title());
                 match failed {
@@ -63,6 +69,10 @@ impl Shell {
             }
             Phase::Draining { process, .. } => {
                 info!(target: "0326", "{name}: DRAINING, PID {}", process.pid);
+            }
+            Phase::Seeking { starter, .. } => {
+                let pid = starter.pid;
+                info!(target: "0328", "{name}: PID {pid}, which started it, has ended; its main process is looked for");
             }
             Phase::Unready { process, .. } => {
                 info!(target: "0318", "{name}: runs, PID {}; not ready yet", process.pid);

@@ -31,6 +31,10 @@ impl Servers {
             _ if scope == Scope::LeftGroup => return,
             Some(fd) if child.process == Some(process) => match scope {
                 Scope::Leader => pidfd::signal(fd, signal),
+                Scope::Group if child.forked.is_some() => {
+                    let all = self.signal_members(server, process, signal);
+                    pidfd::signal(fd, signal).and(all)
+                }
                 Scope::Group | Scope::LeftGroup => signal_group(fd, process, signal, child.is_ours),
             },
             // Nobody holds a pidfd of this dead leader: member by member.
@@ -45,8 +49,10 @@ impl Servers {
     }
 
     fn signal_members(&self, server: ServerId, process: Identity, signal: i32) -> io::Result<()> {
-        for (_, fd) in self.own_members(server, process)? {
-            pidfd::signal(&fd, signal)?;
+        for (pid, fd) in self.own_members(server, process)? {
+            if pid != process.pid {
+                pidfd::signal(&fd, signal)?;
+            }
         }
         Ok(())
     }
@@ -54,6 +60,9 @@ impl Servers {
     /// The living members of a dead leader's group. Without a pidfd that was opened in its life,
     /// the group's number alone proves nothing: only members with the server's mark count.
     fn own_members(&self, server: ServerId, process: Identity) -> io::Result<Vec<(i32, OwnedFd)>> {
+        if let Some(group) = self.children.get(server.0).and_then(|child| child.forked) {
+            return self.forked_members(server, process, group);
+        }
         let mut members = process::live_group_members(process.pid)?;
         let is_held = self
             .children
@@ -104,7 +113,7 @@ impl Servers {
         process: Identity,
     ) -> io::Result<Option<(i32, OwnedFd)>> {
         let child = self.children.get(server.0);
-        if let Some(Child { pidfd: Some(fd), is_ours, process: own, .. }) = child
+        if let Some(Child { pidfd: Some(fd), is_ours, process: own, forked: None, .. }) = child
             && *own == Some(process)
             && let Err(error) = signal_group(fd, process, 0, *is_ours)
             && error.raw_os_error() == Some(libc::ESRCH)

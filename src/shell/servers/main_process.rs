@@ -1,0 +1,175 @@
+//! The process that stays, where it is not the one that was forked: found by its PID file, or named by
+//! the server itself (MAINPID).
+//!
+//! Must not believe a number: a PID file can be old, or written by somebody who wants a stranger
+//! signalled. A process counts when it carries the mark of this start, or when it is younger than
+//! the process that started it and landed with the keeper or this active, as orphans of a server do.
+
+use super::{Child, Servers};
+use crate::core::{Event, Identity, ServerId};
+use crate::shell::ctx::Ctx;
+use crate::shell::spec;
+use crate::shell::token::Source;
+use crate::sys::{pidfd, process};
+use std::fs::OpenOptions;
+use std::io::{self, Read};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+/// A number with blanks around it is not longer.
+const FILE_MAX: u64 = 64;
+
+impl Servers {
+    /// Reads the PID file of a server whose starter has ended.
+    pub fn find_main(
+        &mut self,
+        ctx: &mut Ctx,
+        server: ServerId,
+        start_number: u64,
+        starter: Identity,
+        keeper: Option<i32>,
+    ) {
+        let name = self.name(server).to_string();
+        let path = ctx.server_or_retired(&name).and_then(|config| config.pid_file.clone());
+        let found = path
+            .ok_or_else(|| "it has no pidFile any more".to_string())
+            .and_then(|path| read(&path))
+            .and_then(|pid| prove(ctx, &name, start_number, pid, &starter, keeper));
+        match found {
+            Ok(found) => self.take_main(ctx, server, start_number, found),
+            Err(text) => ctx.tell(Event::MainMissing { server, start_number, text }),
+        }
+    }
+
+    /// The server says that this process is its main one from now on.
+    ///
+    /// # Errors
+    /// It is not proven to be one of the server's.
+    pub fn name_main(
+        &mut self,
+        ctx: &mut Ctx,
+        server: ServerId,
+        start_number: u64,
+        (pid, leader): (i32, Identity),
+        keeper: Option<i32>,
+    ) -> Result<(), String> {
+        let name = self.name(server).to_string();
+        let found = prove(ctx, &name, start_number, pid, &leader, keeper)?;
+        self.take_main(ctx, server, start_number, found);
+        Ok(())
+    }
+
+    /// From here on it is watched in place of the one before, which is only reaped.
+    fn take_main(
+        &mut self,
+        ctx: &mut Ctx,
+        server: ServerId,
+        start_number: u64,
+        (process, group, fd): (Identity, i32, OwnedFd),
+    ) {
+        if let Err(error) = ctx.watch(&fd, Source::Leader(server.0)) {
+            let text = format!("cannot watch PID {}: {error}", process.pid);
+            return ctx.tell(Event::MainMissing { server, start_number, text });
+        }
+        let Some(slot) = self.children.get_mut(server.0) else { return };
+        let new = Child {
+            process: Some(process),
+            pidfd: Some(fd),
+            start_number,
+            forked: Some(group),
+            ..Child::default()
+        };
+        let old = std::mem::replace(slot, new);
+        for fd in [old.gate, old.witness].into_iter().flatten() {
+            ctx.close(fd);
+        }
+        if let Some(pidfd) = old.pidfd {
+            // One that is dead and reaped already is closed by that.
+            self.discard(ctx, pidfd);
+        }
+        ctx.tell(Event::MainFound { server, start_number, process, group });
+    }
+
+    /// The process group of a main process, where a server has one; `None` for one that forked nothing.
+    pub fn set_forked(&mut self, server: ServerId, group: Option<i32>) {
+        if let Some(child) = self.children.get_mut(server.0) {
+            child.forked = group;
+        }
+    }
+
+    /// The living processes of a forking server: the group of its main process, and who carries its
+    /// mark anywhere.
+    pub(super) fn forked_members(
+        &self,
+        server: ServerId,
+        of: Identity,
+        group: i32,
+    ) -> io::Result<Vec<(i32, OwnedFd)>> {
+        let mut members = Vec::new();
+        // A process that has the group's number, and is another one, leads a group of its own.
+        let is_strange = group != of.pid
+            && process::start_ticks(group).is_ok_and(|ticks| ticks > of.start_ticks);
+        if !is_strange {
+            members = process::live_group_members(group)?;
+        }
+        let name = self.name(server);
+        for one in process::survivors(&self.node)? {
+            let is_new = members.iter().all(|(pid, _)| *pid != one.identity.pid);
+            if one.name == name
+                && is_new
+                && let pidfd::Verified::Alive(fd) = pidfd::open_verified(&one.identity)?
+            {
+                members.push((one.identity.pid, fd));
+            }
+        }
+        Ok(members)
+    }
+}
+
+/// A file of another kind could stop the loop.
+fn read(path: &Path) -> Result<i32, String> {
+    let cannot = |error: io::Error| format!("cannot read {}: {error}", path.display());
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path);
+    let file = file.map_err(cannot)?;
+    if !file.metadata().map_err(cannot)?.is_file() {
+        return Err(format!("{} is no regular file", path.display()));
+    }
+    let mut text = String::new();
+    file.take(FILE_MAX).read_to_string(&mut text).map_err(cannot)?;
+    let number = text.split_ascii_whitespace().next().unwrap_or_default();
+    match number.parse() {
+        Ok(pid) if pid > 1 => Ok(pid),
+        _ => Err(format!("{} holds no PID", path.display())),
+    }
+}
+
+fn prove(
+    ctx: &Ctx,
+    name: &str,
+    start_number: u64,
+    pid: i32,
+    before: &Identity,
+    keeper: Option<i32>,
+) -> Result<(Identity, i32, OwnedFd), String> {
+    let cannot = |error: io::Error| match error.raw_os_error() {
+        Some(libc::ESRCH) => format!("PID {pid} is not alive"),
+        _ => format!("cannot look at PID {pid}: {error}"),
+    };
+    let fd = pidfd::open(pid).map_err(cannot)?;
+    let process = pidfd::identify(pid, &fd).map_err(cannot)?;
+    let mark = spec::mark(&ctx.config.node.name, name, start_number);
+    let is_marked = process::mark_of(pid).ok().flatten() == Some(mark);
+    let parent = process::parent(pid).map_err(cannot)?;
+    let own = i32::try_from(std::process::id()).ok();
+    let is_orphan = Some(parent) == keeper || Some(parent) == own || parent == before.pid;
+    let is_younger = process.start_ticks >= before.start_ticks;
+    let group = process::group(pid).map_err(cannot)?;
+    if pidfd::is_dead(&fd) {
+        return Err(format!("PID {pid} is not alive"));
+    }
+    match is_marked || is_orphan && is_younger {
+        true => Ok((process, group, fd)),
+        false => Err(format!("PID {pid} is not one of its processes")),
+    }
+}
