@@ -23,17 +23,19 @@ fn stat(data: &[u8]) {
     let mut bytes = Bytes(data);
     let numbers: [u64; 4] = std::array::from_fn(|_| bytes.long());
     let (group, session) = (bytes.short() as i32, -(bytes.short() as i32));
+    let parent = bytes.short() as i32;
     let [user, system, start_ticks, rss_pages] = numbers;
     let name: Vec<u8> = bytes.0.iter().copied().filter(|byte| *byte != 0).take(64).collect();
     let mut line = b"7 (".to_vec();
     line.extend_from_slice(&name);
     let fields = format!(
-        ") S 1 {group} {session} 0 -1 0 0 0 0 0 {user} {system} 0 0 20 0 1 0 {start_ticks} 99 {rss_pages} 0\n"
+        ") S {parent} {group} {session} 0 -1 0 0 0 0 0 {user} {system} 0 0 20 0 1 0 {start_ticks} 99 {rss_pages} 0\n"
     );
     line.extend_from_slice(fields.as_bytes());
     let comm = String::from_utf8_lossy(&name).replace(char::is_control, "?");
     let cpu_ticks = user.saturating_add(system);
-    let expected = Stat { comm, state: b'S', group, session, cpu_ticks, start_ticks, rss_pages };
+    let state = b'S';
+    let expected = Stat { comm, state, parent, group, session, cpu_ticks, start_ticks, rss_pages };
     assert_eq!(parse_stat(&line), Some(expected));
     // A line that was cut is no stat with other numbers.
     let cut = line.len() - fields.len() + bytes.short() % fields.len();
