@@ -91,7 +91,8 @@ pub fn hooks(server: &Reader<'_>, kind: Kind) -> Hooks {
         on_failure: hook("onFailure"),
     };
     if kind == Kind::Oneshot && hooks.post_start.is_some() {
-        let text = "can't be with type = \"oneshot\", which is ready when it has ended: use postStop";
+        let text =
+            "can't be with type = \"oneshot\", which is ready when it has ended: use postStop";
         keys.error("postStart", text.to_owned());
     }
     hooks
@@ -131,7 +132,8 @@ pub fn stop(server: &Reader<'_>) -> Stop {
 
 /// As people switch a command off: an empty array is none.
 fn optional_command(keys: &Reader<'_>, key: &'static str) -> Option<Vec<String>> {
-    let is_empty = |value: &toml::de::DeValue<'_>| value.as_array().is_some_and(|all| all.is_empty());
+    let is_empty =
+        |value: &toml::de::DeValue<'_>| value.as_array().is_some_and(|all| all.is_empty());
     match keys.value(key)?.get_ref() {
         value if is_empty(value) => None,
         _ => reader::command(keys, key),

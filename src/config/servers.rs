@@ -11,7 +11,9 @@ use super::policy::policy;
 use super::reader::{self, Reader, Refused};
 use super::sections::{OUTPUT_KEYS, RESTART_KEYS, SERVER_KEYS, is_name, name};
 use super::units::{is_signal, parse_signal, quoted};
-use super::{AutoStart, Hooks, OutputTo, Program, Readiness, ServerConfig, commands, output, sockets};
+use super::{
+    AutoStart, Hooks, OutputTo, Program, Readiness, ServerConfig, commands, output, sockets,
+};
 use crate::core::plan::Kind;
 use crate::core::restart::Policy;
 use std::collections::{BTreeMap, BTreeSet};

@@ -26,6 +26,8 @@ impl Server {
                 let why = Why::Asked;
                 self.enter(Phase::Draining { process, until, why, quiesced, keeps }, steps);
             }
+            // Told apart first: else the look would end in a stop.
+            (Phase::Verifying { .. }, Some(_)) => self.hold(Held::Drain, steps),
             _ => self.stop(now, steps),
         }
     }
@@ -50,7 +52,8 @@ impl Server {
         let Some(Drain { timeout_ms, .. }) = self.plan.drain else { return };
         self.cancel_task(steps);
         self.rec.reason = None;
-        let (until, quiesced) = (now.after(timeout_ms), !self.begin_task(now, TaskKind::Drain, steps));
+        let (until, quiesced) =
+            (now.after(timeout_ms), !self.begin_task(now, TaskKind::Drain, steps));
         self.enter(Phase::Draining { process, until, why, quiesced, keeps }, steps);
         if quiesced {
             self.begin_drain_checks(now, steps);

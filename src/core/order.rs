@@ -314,7 +314,8 @@ impl Node {
     pub(super) fn reach(&self, ask: &Ask) -> Result<Vec<ServerId>, Vec<Outcome>> {
         let mut servers: Vec<ServerId> =
             ask.servers.iter().copied().filter(|id| id.0 < self.servers.len()).collect();
-        if !matches!(ask.verb, Verb::Stop | Verb::Restart | Verb::Drain) || ask.reach == Reach::Only {
+        if !matches!(ask.verb, Verb::Stop | Verb::Restart | Verb::Drain) || ask.reach == Reach::Only
+        {
             return Ok(servers);
         }
         if ask.reach == Reach::Dependants {

@@ -217,6 +217,9 @@ pub struct ServerRecord {
     /// The command that runs beside it.
     #[serde(default)]
     pub task: Option<Task>,
+    /// Its preStart hook ended well for the next child, which is not on record yet.
+    #[serde(default)]
+    pub prepared: bool,
 }
 
 /// A place in a log.

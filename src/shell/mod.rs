@@ -53,7 +53,6 @@ use outputs::Outputs;
 use peer::Peers;
 pub use plan::plans;
 use probes::Probes;
-use tasks::Tasks;
 use servers::Servers;
 use signals::Signals;
 use std::collections::BTreeMap;
@@ -62,6 +61,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::Duration;
 use store::Store;
+use tasks::Tasks;
 use token::Source;
 
 /// Readiness events of one wait.

@@ -113,8 +113,14 @@ impl Tasks {
     /// Watches the task that an earlier active started.
     pub fn watch(&mut self, ctx: &mut Ctx, server: ServerId, number: u64, process: Identity) {
         let until = Some(ctx.now().after(ASK_MS));
-        let mut one =
-            Running { number, process, pidfd: None, gate: None, is_ours: false, asked_until: until };
+        let mut one = Running {
+            number,
+            process,
+            pidfd: None,
+            gate: None,
+            is_ours: false,
+            asked_until: until,
+        };
         if let Ok(Verified::Alive(fd)) = pidfd::open_verified(&process) {
             // One that can't be watched is looked at as if it were dead, until its time is over.
             one.asked_until = ctx.watch(&fd, Source::Task(server.0)).err().and(until);
