@@ -77,6 +77,12 @@ impl Server {
         self.rec.task.as_ref().filter(|task| !task.is_over)
     }
 
+    /// What its task with this number is, as long as it is waited for.
+    pub fn waits_for(&self, number: u64) -> Option<TaskKind> {
+        let task = self.running_task().filter(|_| self.task_run.number == number)?;
+        (self.task_run.stage != Stage::None).then_some(task.kind)
+    }
+
     pub(super) fn runs(&self, kind: TaskKind) -> bool {
         self.running_task().is_some_and(|task| task.kind == kind)
     }
@@ -122,7 +128,7 @@ impl Server {
     /// Its child has ended, or there is none.
     pub fn on_task_ended(&mut self, now: Ms, number: u64, end: TaskEnd, steps: &mut Steps) {
         let Some(task) = self.running_task().copied() else { return };
-        if self.task_run.number != number {
+        if self.waits_for(number).is_none() {
             return;
         }
         // Its gate may never have been opened: then nothing of it was done.
