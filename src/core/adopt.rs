@@ -73,6 +73,7 @@ impl Server {
             Found::AtGate => {
                 let (why, until) = (Why::NeverRan, now.after(KILL_AGAIN_MS));
                 let leader_dead = false;
+                self.cancel_task(steps);
                 self.enter(
                     Phase::Stopping { process, why, leader_dead, killed: true, until },
                     steps,
