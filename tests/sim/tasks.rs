@@ -63,13 +63,6 @@ impl World {
         running.filter_map(|(uid, one)| Some((*uid, kind_of(one.what)?, one.id))).collect()
     }
 
-    fn may_be_ended_for(&mut self, server: usize) {
-        self.guard.bad_ends[server] += 1;
-        for one in self.os.procs.values_mut().filter(|one| one.server() == Some(server)) {
-            one.may_be_ended = true;
-        }
-    }
-
     pub fn spawn_task(&mut self, uid: Uid, server: ServerId, number: u64, kind: TaskKind) {
         self.kill_task_of(uid, server.0, None);
         let node = self.twins.get(&uid).and_then(|twin| twin.node.as_ref());
@@ -80,7 +73,7 @@ impl World {
             false => self.os.fork(&mut self.rng, now, uid, what),
         };
         let Some(child) = child else {
-            self.may_be_ended_for(server.0);
+            self.may_be_ended(server);
             let end = TaskEnd::NotBegun("cannot fork".to_string());
             let event = Event::TaskEnded { server, number, end };
             return self.tell(uid, Stream::Servers, event);
@@ -116,7 +109,7 @@ impl World {
     }
 
     pub fn kill_task(&mut self, uid: Uid, server: ServerId, number: u64) {
-        self.may_be_ended_for(server.0);
+        self.may_be_ended(server);
         self.kill_task_of(uid, server.0, Some(number));
     }
 
@@ -236,7 +229,7 @@ impl World {
                 self.stops_by_command(server);
             }
         } else {
-            self.may_be_ended_for(server);
+            self.may_be_ended(ServerId(server));
         }
         let watchers: Vec<(Uid, u64)> = self
             .twins
