@@ -19,6 +19,11 @@ impl Server {
             self.adopt_task(now, steps);
         }
         match self.rec.phase.clone() {
+            Phase::Preparing if self.rec.wanted == Wanted::Down || self.plan.left_over => {
+                self.cancel_task(steps);
+                self.rec.wanted = Wanted::Down;
+                self.enter(Phase::Down, steps);
+            }
             Phase::Preparing if self.rec.task.is_some() => {}
             Phase::Preparing => self.begin_start(),
             Phase::Closing { .. } if self.running_task().is_some() => {}
@@ -66,7 +71,7 @@ impl Server {
         if was.process() != Some(process) {
             return;
         }
-        if matches!(found, Found::Alive | Found::Gone) {
+        if !matches!(found, Found::Unclear(_)) {
             self.adopt_task(now, steps);
         }
         match found {
@@ -74,6 +79,7 @@ impl Server {
             Found::AtGate => {
                 let (why, until) = (Why::NeverRan, now.after(KILL_AGAIN_MS));
                 let leader_dead = false;
+                self.cancel_task(steps);
                 self.enter(
                     Phase::Stopping { process, why, leader_dead, killed: true, until },
                     steps,
@@ -112,7 +118,7 @@ impl Server {
                     Some(Task { kind: TaskKind::PreStop | TaskKind::Stop, .. })
                 );
                 if is_told && !killed {
-                    return;
+                    return self.make_room_for_task();
                 }
                 // The signal may have been sent or not: the record comes before it.
                 let signal = if killed { SIGKILL } else { self.stop_signal() };
@@ -123,6 +129,7 @@ impl Server {
             Phase::Unready { process, until } => {
                 let until = until.max(now.after(HEAR_FIRST_MS));
                 self.rec.phase = Phase::Unready { process, until };
+                self.make_room_for_task();
                 self.begin_checks_again(now, steps);
             }
             other => {

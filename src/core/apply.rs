@@ -23,6 +23,8 @@ pub(super) fn under(old: ServerRecord, plan: &ServerPlan, goes_on: bool) -> Serv
         false => old,
     };
     let before = record.revision.replace(plan.revision);
+    // A hook that was not this one.
+    record.prepared &= before == Some(plan.revision);
     if !goes_on || before.is_none_or(|before| before == plan.revision) {
         record.stop_with = None;
         return record;
@@ -39,10 +41,8 @@ pub(super) fn under(old: ServerRecord, plan: &ServerPlan, goes_on: bool) -> Serv
             record.reason = None;
         }
         // The next start has the new definition anyway.
-        Phase::Spawning { .. }
-        | Phase::Waiting { .. }
-        | Phase::Reaping { .. }
-        | Phase::Closing { .. } => {}
+        Phase::Spawning { .. } => record.prepared = false,
+        Phase::Waiting { .. } | Phase::Reaping { .. } | Phase::Closing { .. } => {}
         // Its hook is run again, as it is now.
         Phase::Preparing => record.task.iter_mut().for_each(|task| task.is_over = true),
         Phase::AtGate { .. }

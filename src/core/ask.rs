@@ -92,6 +92,8 @@ pub struct Goal {
     pub verb: Verb,
     /// The server's start number when it was asked for.
     pub since: u64,
+    /// The request's id.
+    pub id: String,
 }
 
 impl Server {
@@ -119,7 +121,7 @@ impl Server {
             Verb::Stop | Verb::Kill => self.outcome_of_stop(),
             Verb::Drain => self.outcome_of_drain(),
             Verb::Reload if self.runs(TaskKind::Reload) => None,
-            Verb::Reload => Some(self.outcome_of_reload()),
+            Verb::Reload => Some(self.outcome_of_reload(&goal.id)),
             Verb::Reset
             | Verb::Signal(_)
             | Verb::Enable
@@ -210,10 +212,15 @@ impl Server {
         }
     }
 
-    fn outcome_of_reload(&self) -> Outcome {
-        match self.rec.marks.iter().rev().find_map(|mark| mark.failed.as_ref()) {
-            Some(failed) => self.badly(failed),
-            None => self.well("its reload command ended well"),
+    /// What became of a reload command that runs no more.
+    pub fn outcome_of_reload(&self, id: &str) -> Outcome {
+        match self.mark(id) {
+            Some(Mark { failed: Some(failed), .. }) => self.badly(failed),
+            Some(Mark { done: true, .. }) => self.well("its reload command ended well"),
+            _ => {
+                let text = "may have been run: the active died in between";
+                self.outcome_now(Ended::MaybeSent, text)
+            }
         }
     }
 

@@ -212,8 +212,8 @@ impl Server {
         let Some(process) = self.rec.phase.process() else { return };
         self.rec.lost = true;
         self.bring_to_stop(now, process, Why::Failing, steps);
+        // Saved with what is entered there: a record is written when the steps are through.
         self.rec.reason = Some(reason);
-        steps.push(Step::Save);
     }
 
     /// The time in which it had to become ready is over.

@@ -62,7 +62,7 @@ impl Node {
         let verb = ask.verb;
         let server = &mut self.servers[id.0];
         if let Some(mark) = server.mark(&ask.id) {
-            let goal = Goal { verb, since: mark.start_number };
+            let goal = Goal { verb, since: mark.start_number, id: ask.id.clone() };
             return match (verb, mark.done) {
                 (Verb::Reload, true) if mark.failed.is_some() => {
                     let text = mark.failed.clone().unwrap_or_default();
@@ -80,7 +80,7 @@ impl Node {
             };
         }
         if matches!(verb, Verb::WaitUp | Verb::WaitReady | Verb::WaitDown) {
-            return Ok(Goal { verb, since: server.rec.start_number });
+            return Ok(Goal { verb, since: server.rec.start_number, id: ask.id.clone() });
         }
         if matches!(verb, Verb::Enable | Verb::Disable) {
             return Err(server.outcome_of_enabling(verb == Verb::Enable));
@@ -135,7 +135,7 @@ impl Node {
             | Verb::WaitDown
             | Verb::Shutdown { .. } => {}
         }
-        Ok(Goal { verb, since })
+        Ok(Goal { verb, since, id: ask.id.clone() })
     }
 
     /// Runs its reload command, which is on record as long as it runs.
@@ -149,12 +149,12 @@ impl Node {
             return Err(server.outcome_now(Ended::Later, &text));
         }
         self.with_server(id, |server, steps| {
-            server.rec.marks.iter_mut().for_each(|mark| mark.failed = None);
             server.add_mark(&ask.id, false);
             server.begin_task(now, TaskKind::Reload, steps);
             steps.push(Step::Save);
         });
-        Ok(Goal { verb: Verb::Reload, since: self.servers[id.0].rec.start_number })
+        let since = self.servers[id.0].rec.start_number;
+        Ok(Goal { verb: Verb::Reload, since, id: ask.id.clone() })
     }
 
     /// The intent is on record before the signal, its doing after: in between nobody can know.

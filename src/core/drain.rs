@@ -26,6 +26,8 @@ impl Server {
                 let why = Why::Asked;
                 self.enter(Phase::Draining { process, until, why, quiesced, keeps }, steps);
             }
+            // Told apart first: else the look would end in a stop.
+            (Phase::Verifying { .. }, Some(_)) => self.hold(Held::Drain, steps),
             _ => self.stop(now, steps),
         }
     }

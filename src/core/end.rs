@@ -47,6 +47,18 @@ impl Server {
                 }
                 self.reap_and_probe(process, steps);
             }
+            // It is stopped already, and what is left of its group is told now.
+            Phase::Draining { process: own, why, .. } if own == process => {
+                self.cancel_task(steps);
+                self.status_due = exit.is_none().then(|| now.after(STOP_STATUS_WAIT_MS));
+                self.note_exit(now, process, exit.unwrap_or(Exit::Unknown));
+                self.rec.reason = None;
+                let (leader_dead, killed) = (true, false);
+                let until = now.after(self.stop_timeout_ms());
+                self.enter(Phase::Stopping { process, why, leader_dead, killed, until }, steps);
+                self.signal(process, self.stop_signal(), Scope::Group, steps);
+                self.reap_and_probe(process, steps);
+            }
             Phase::Verifying { was, .. } if was.process() == Some(process) => {
                 if was.is_before_exec() {
                     // A child of the dead active: it may have ended at its gate, with its parent.
@@ -97,7 +109,7 @@ impl Server {
             phase => (phase, false),
         };
         if phase.process() == Some(process) {
-            let is_stopping = matches!(phase, Phase::Stopping { .. });
+            let is_stopping = matches!(phase, Phase::Stopping { .. } | Phase::Draining { .. });
             if matches!(self.rec.phase, Phase::Verifying { .. }) {
                 self.rec.phase = phase.clone();
                 self.adopt_task(now, steps);

@@ -246,12 +246,14 @@ impl Server {
                 let escalate = kill && !killed;
                 let until = if escalate { now.after(KILL_AGAIN_MS) } else { until };
                 let killed = killed || kill;
+                if kill {
+                    self.cancel_task(steps);
+                }
                 self.enter(
                     Phase::Stopping { process, why: new_why, leader_dead, killed, until },
                     steps,
                 );
                 if escalate {
-                    self.cancel_task(steps);
                     self.signal(process, SIGKILL, Scope::Group, steps);
                 }
             }

@@ -203,7 +203,8 @@ fn add_survivors(record: &mut ServerRecord, survivors: &[&Survivor], incomplete:
         return;
     }
     // What has a process is looked after: others with its mark are its own children.
-    let has_none = record.phase.is_gone() || matches!(record.phase, Phase::Spawning { .. });
+    let has_none =
+        record.phase.is_gone() || matches!(record.phase, Phase::Spawning { .. } | Phase::Preparing);
     if let (true, true, Some(stray)) = (incomplete, has_none, survivors.first()) {
         record.start_number = record.start_number.max(stray.start_number);
         record.phase = Phase::Waiting { until: Ms(0), pid: stray.process.pid };
@@ -215,7 +216,7 @@ fn add_survivors(record: &mut ServerRecord, survivors: &[&Survivor], incomplete:
 fn forget_orders(record: &mut ServerRecord) {
     (record.held, record.revision, record.stop_with) = (None, None, None);
     record.main_group = None;
-    record.removed = false;
+    (record.removed, record.prepared) = (false, false);
 }
 
 /// The process that the record is about, also when it says that it is dead: what is newer was started
@@ -255,13 +256,18 @@ pub fn new_life(old: ServerRecord, auto_start: bool) -> ServerRecord {
                 | Phase::Closing { .. }
                 | Phase::Seeking { .. }
                 | Phase::Waiting { .. }
-        );
+        )
+        // Its hook runs: it goes on, or is ended.
+        || old.phase == Phase::Preparing;
     let phase = match old.phase {
         // Whatever it was stopped for, it is stopped; then the new wish counts.
         Phase::Stopping { process, leader_dead, killed, until, .. } => {
             Phase::Stopping { process, why: Why::Asked, leader_dead, killed, until }
         }
         Phase::Closing { .. } => Phase::Closing { why: Why::Asked },
+        Phase::Draining { process, until, quiesced, .. } => {
+            Phase::Draining { process, until, why: Why::Asked, quiesced, keeps: false }
+        }
         phase if keeps_process => phase,
         _ => Phase::Down,
     };

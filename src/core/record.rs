@@ -225,6 +225,9 @@ pub struct ServerRecord {
     /// The process group of its main process, where that is not the child that was forked for it.
     #[serde(default)]
     pub main_group: Option<i32>,
+    /// Its preStart hook ended well for the next child, which is not on record yet.
+    #[serde(default)]
+    pub prepared: bool,
 }
 
 /// A place in a log.

@@ -158,6 +158,7 @@ impl ServerRecord {
             removed: false,
             task: None,
             main_group: None,
+            prepared: false,
         }
     }
 }
@@ -255,6 +256,7 @@ impl Server {
             && self.rec.start_number == start_number;
         if is_expected && self.rec.wanted == Wanted::Up {
             self.rec.started_at = Some(now);
+            self.rec.prepared = false;
             self.rec.phase = Phase::AtGate { process, until: now.after(GATE_RETRY_MS) };
             steps.push(Step::SaveForGate);
             steps.push(Step::Do(Action::Note(Note::Server(self.id))));
@@ -422,9 +424,12 @@ impl Server {
         if self.rec.phase != Phase::Queued {
             return;
         }
-        if self.rec.disabled {
+        if self.rec.disabled || self.plan.left_over {
             self.rec.wanted = Wanted::Down;
             return self.enter(Phase::Down, steps);
+        }
+        if self.rec.prepared {
+            return self.ask_for_child(now, steps);
         }
         match self.begin_task(now, TaskKind::PreStart, steps) {
             true => self.enter(Phase::Preparing, steps),
@@ -449,6 +454,7 @@ impl Server {
 
     pub(super) fn enter(&mut self, phase: Phase, steps: &mut Steps) {
         self.rec.phase = phase;
+        self.rec.prepared = false;
         steps.push(Step::Save);
         steps.push(Step::Do(Action::Note(Note::Server(self.id))));
     }

@@ -60,9 +60,14 @@ impl Server {
 
     /// Nobody waits for it any more. Saved by the caller, after the signal.
     pub(super) fn cancel_task(&mut self, steps: &mut Steps) {
-        if self.rec.task.take().is_some_and(|task| !task.is_over) {
+        if let Some(task) = self.rec.task.take().filter(|task| !task.is_over) {
             let number = self.task_run.number;
             steps.push(Step::Do(Action::KillTask { server: self.id, number }));
+            if task.kind == TaskKind::Reload {
+                self.note_reload(Some(
+                    "reload command: ended, because the server ends".to_string(),
+                ));
+            }
         }
         self.task_run.stage = Stage::None;
     }
@@ -70,6 +75,12 @@ impl Server {
     /// The task that runs, or is about to.
     pub fn running_task(&self) -> Option<&Task> {
         self.rec.task.as_ref().filter(|task| !task.is_over)
+    }
+
+    /// What its task with this number is, as long as it is waited for.
+    pub fn waits_for(&self, number: u64) -> Option<TaskKind> {
+        let task = self.running_task().filter(|_| self.task_run.number == number)?;
+        (self.task_run.stage != Stage::None).then_some(task.kind)
     }
 
     pub(super) fn runs(&self, kind: TaskKind) -> bool {
@@ -117,7 +128,7 @@ impl Server {
     /// Its child has ended, or there is none.
     pub fn on_task_ended(&mut self, now: Ms, number: u64, end: TaskEnd, steps: &mut Steps) {
         let Some(task) = self.running_task().copied() else { return };
-        if self.task_run.number != number {
+        if self.waits_for(number).is_none() {
             return;
         }
         // Its gate may never have been opened: then nothing of it was done.
@@ -126,7 +137,7 @@ impl Server {
         if may_not_have_run {
             self.rec.task = None;
             if self.begin_task(now, task.kind, steps) {
-                return;
+                return self.make_room_for_task();
             }
         }
         let result = match end {
@@ -142,7 +153,15 @@ impl Server {
         let Some(task) = self.running_task().copied() else { return };
         let result = match self.task_run.stage {
             Stage::None => return,
-            Stage::Forking { .. } if self.plan.task_timeout_ms(task.kind).is_none() => Ok(()),
+            Stage::Forking { .. } if self.plan.task_timeout_ms(task.kind).is_none() => {
+                // A hook that is gone has nothing to do. What was asked for was not done.
+                match task.kind {
+                    TaskKind::Stop | TaskKind::Reload => {
+                        Err("it is not configured any more".to_string())
+                    }
+                    _ => Ok(()),
+                }
+            }
             Stage::Forking { .. } => Err("there was no answer to the fork".to_string()),
             // A start waits for its record, as long as it takes.
             Stage::AtGate { .. } if now < task.until || task.kind == TaskKind::PreStart => {
@@ -160,25 +179,49 @@ impl Server {
     /// A new active has this record. What runs is waited for; what never passed its gate is run.
     pub(super) fn adopt_task(&mut self, now: Ms, steps: &mut Steps) {
         let Some(task) = self.rec.task else { return };
-        let is_stale = task.is_over && self.rec.phase == Phase::Preparing;
+        let is_stale = task.is_over && task.kind == TaskKind::PreStart;
         if task.is_over && !is_stale {
             return;
         }
+        let phase = match &self.rec.phase {
+            Phase::Verifying { was, .. } => was,
+            phase => phase,
+        };
+        // The record may be older than what was found alive.
+        let fits = fits(task.kind, phase);
         if let Some(process) = task.process {
             self.task_run.number += 1;
             self.task_run.stage = Stage::Running { is_adopted: true };
             let number = self.task_run.number;
             steps.push(Step::Do(Action::WatchTask { server: self.id, number, process }));
-            if !is_stale {
+            if fits && !is_stale {
                 return;
             }
             steps.push(Step::Do(Action::KillTask { server: self.id, number }));
         }
-        self.rec.task = None;
+        (self.rec.task, self.task_run.stage) = (None, Stage::None);
+        if !fits {
+            return steps.push(Step::Save);
+        }
         if !self.begin_task(now, task.kind, steps) {
             // It is not configured any more: as if it were done, in the next step.
             self.rec.task = Some(Task { process: None, is_over: false, ..task });
             self.task_run.stage = Stage::Forking { until: now };
+        }
+    }
+
+    /// A task that is run again has its whole time.
+    pub(super) fn make_room_for_task(&mut self) {
+        let Some(task) = self.running_task() else { return };
+        let room = match task.kind {
+            TaskKind::PreStop | TaskKind::PostStart => task.until.after(SPAWN_TIMEOUT_MS),
+            TaskKind::Stop => task.until,
+            _ => return,
+        };
+        if let Phase::Unready { until, .. } | Phase::Stopping { until, killed: false, .. } =
+            &mut self.rec.phase
+        {
+            *until = (*until).max(room);
         }
     }
 
@@ -195,6 +238,15 @@ impl Server {
         let failed = result.clone().err();
         steps.push(Step::Do(Action::Note(Note::Task { server: self.id, kind, failed })));
         let reason = result.err().map(|text| format!("{}: {text}", kind.title()));
+        let before = steps.len();
+        self.go_on_after(now, kind, reason, steps);
+        // How it ended is on record, whatever follows: it is not run again.
+        if !steps[before..].iter().any(|step| matches!(step, Step::Save)) {
+            steps.push(Step::Save);
+        }
+    }
+
+    fn go_on_after(&mut self, now: Ms, kind: TaskKind, reason: Option<String>, steps: &mut Steps) {
         match (kind, self.rec.phase.clone()) {
             (TaskKind::PreStart, Phase::Preparing) => self.is_prepared(now, reason, steps),
             (TaskKind::PostStart, Phase::Unready { process, .. }) => match reason {
@@ -212,6 +264,16 @@ impl Server {
                 TaskKind::Stop,
                 Phase::Stopping { process, killed: false, leader_dead: false, .. },
             ) => self.stop_command_is_over(now, process, reason, steps),
+            // Its leader went while that ran; what is left of its group has not been told yet.
+            (
+                TaskKind::PreStop | TaskKind::Stop,
+                Phase::Stopping { process, why, killed: false, leader_dead: true, .. },
+            ) if kind == TaskKind::PreStop || reason.is_some() => {
+                let (leader_dead, killed) = (true, false);
+                let until = now.after(self.stop_timeout_ms());
+                self.enter(Phase::Stopping { process, why, leader_dead, killed, until }, steps);
+                self.signal(process, self.stop_signal(), super::Scope::Group, steps);
+            }
             (TaskKind::PreStop | TaskKind::Stop, Phase::Closing { why }) => {
                 self.gone(now, why, steps);
             }
@@ -221,8 +283,8 @@ impl Server {
                 None => self.is_quiesced(now, steps),
                 Some(reason) => self.drain_failed(now, reason, steps),
             },
-            (TaskKind::Reload, _) => self.is_reloaded(reason, steps),
-            _ => steps.push(Step::Save),
+            (TaskKind::Reload, _) => self.note_reload(reason),
+            _ => {}
         }
     }
 
@@ -232,7 +294,10 @@ impl Server {
                 self.rec.reason = None;
                 self.enter(Phase::Down, steps);
             }
-            (None, Wanted::Up) => self.ask_for_child(now, steps),
+            (None, Wanted::Up) => {
+                self.rec.prepared = true;
+                self.ask_for_child(now, steps);
+            }
             (Some(reason), Wanted::Up) => {
                 self.rec.reason = Some(reason);
                 self.conclude(now, Why::Failing, steps);
@@ -259,11 +324,23 @@ impl Server {
         steps.push(Step::Save);
     }
 
-    fn is_reloaded(&mut self, reason: Option<String>, steps: &mut Steps) {
+    fn note_reload(&mut self, failed: Option<String>) {
         if let Some(mark) = self.rec.marks.iter_mut().rev().find(|mark| !mark.done) {
-            mark.done = true;
-            mark.failed = reason;
+            (mark.done, mark.failed) = (true, failed);
         }
-        steps.push(Step::Save);
+    }
+}
+
+/// A server in this phase may have such a task.
+fn fits(kind: TaskKind, phase: &Phase) -> bool {
+    match kind {
+        TaskKind::PreStart => matches!(phase, Phase::Preparing),
+        TaskKind::PostStart => matches!(phase, Phase::Unready { .. }),
+        TaskKind::PreStop | TaskKind::Stop => {
+            matches!(phase, Phase::Stopping { .. } | Phase::Closing { .. })
+        }
+        TaskKind::PostStop | TaskKind::OnFailure => matches!(phase, Phase::Closing { .. }),
+        TaskKind::Reload => matches!(phase, Phase::Up { .. }),
+        TaskKind::Drain => matches!(phase, Phase::Draining { .. }),
     }
 }

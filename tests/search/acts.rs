@@ -24,6 +24,10 @@ pub fn act(pair: &mut Pair, generation: i32, action: Action) {
         | Action::ProbeStrays { .. }
         | Action::Probe { .. }
         | Action::Verify { .. } => act_on_server(pair, generation, action),
+        Action::SpawnTask { .. }
+        | Action::OpenTaskGate { .. }
+        | Action::KillTask { .. }
+        | Action::WatchTask { .. } => crate::commands::act(pair, generation, action),
         Action::OpenJournal { entries } => {
             pair.disk_is_whole = true;
             entries.into_iter().for_each(|entry| save(pair, entry));
@@ -154,8 +158,10 @@ fn act_on_server(pair: &mut Pair, generation: i32, action: Action) {
             let is_it = |p: &&mut Process| p.parent == generation && p.start_number == start_number;
             let Some(process) = pair.processes.iter_mut().find(is_it) else { return };
             let was_recorded = process.was_recorded;
-            if process.life == (Life::AtGate { discarded: false }) {
+            let passes = process.life == (Life::AtGate { discarded: false });
+            if passes {
                 process.life = Life::Passing;
+                crate::commands::check_start(pair);
             }
             if !was_recorded {
                 pair.fail(format!("the gate of start {start_number} opened without a record"));
@@ -255,6 +261,10 @@ pub fn note_end(pair: &mut Pair, entry: &Entry) {
 /// The process that this record is about is known to somebody who may outlive the active.
 pub fn note_record<'a>(pair: &'a mut Pair, entry: &Entry) -> Option<&'a mut Process> {
     let Record::Server(server) = &entry.record else { return None };
+    let command = server.task.and_then(|task| task.process).map(|process| process.pid);
+    for known in pair.commands.iter_mut().filter(|known| Some(known.pid) == command) {
+        known.was_recorded = true;
+    }
     let process = server.phase.process().and_then(|identity| pair.process(identity.pid))?;
     process.was_recorded = true;
     Some(process)

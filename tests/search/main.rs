@@ -7,6 +7,7 @@
 
 mod acts;
 mod budget;
+mod commands;
 mod explore;
 mod links;
 mod rules;
@@ -21,15 +22,22 @@ use world::{LinkPace, Pair, Setting};
 const STATES_MAX: usize = 20_000_000;
 
 /// No standby: the servers' part alone, and the return after the death of all.
-const ALONE: Setting = Setting { has_standby: false, link: LinkPace::AtOnce, is_checked: false };
-const PAIR: Setting = Setting { has_standby: true, link: LinkPace::AtOnce, is_checked: false };
-const LATE: Setting = Setting { has_standby: true, link: LinkPace::Late, is_checked: false };
+const ALONE: Setting =
+    Setting { has_standby: false, link: LinkPace::AtOnce, is_checked: false, has_commands: false };
+const PAIR: Setting =
+    Setting { has_standby: true, link: LinkPace::AtOnce, is_checked: false, has_commands: false };
+const LATE: Setting =
+    Setting { has_standby: true, link: LinkPace::Late, is_checked: false, has_commands: false };
 const ONE_BY_ONE: Setting =
-    Setting { has_standby: true, link: LinkPace::OneByOne, is_checked: false };
+    Setting { has_standby: true, link: LinkPace::OneByOne, is_checked: false, has_commands: false };
 
 /// The server is asked whether it is ready, and well.
 const CHECKED: Setting = Setting { is_checked: true, ..ALONE };
 const CHECKED_PAIR: Setting = Setting { is_checked: true, ..PAIR };
+
+/// The server has a preStart hook and a stop command.
+const WITH_COMMANDS: Setting = Setting { has_commands: true, ..ALONE };
+const PAIR_WITH_COMMANDS: Setting = Setting { has_commands: true, ..PAIR };
 
 /// How deep a run goes.
 fn depth() -> u8 {
@@ -94,6 +102,18 @@ fn checks_that_are_answered_badly_or_never_end_in_a_server_that_is_well_or_given
     let budget = Budget { bad_answers: 1, kills: 1, ..NOTHING };
     let sights = ["the server is not ready yet", "the server fails a check", "one takeover"];
     search("checks in a pair", CHECKED_PAIR, budget, &sights);
+}
+
+#[test]
+fn commands_beside_the_server_run_once_and_before_what_waits_for_them() {
+    let budget = Budget { asks: 1, exits: 1, ..NOTHING };
+    let sights = ["a hook before the start", "a stop command", "the server was restarted"];
+    search("commands", WITH_COMMANDS, budget, &sights);
+    let budget = Budget { kills: 1, asks: 1, ..NOTHING };
+    let sights = ["a hook before the start", "a stop command", "the server was adopted"];
+    search("commands and a death", WITH_COMMANDS, budget, &sights);
+    let sights = ["a hook before the start", "one takeover", "the server was adopted"];
+    search("commands in a pair", PAIR_WITH_COMMANDS, Budget { kills: 1, ..NOTHING }, &sights);
 }
 
 #[test]

@@ -1,9 +1,10 @@
 //! What must hold in every state of the search, what a good end is, and what must be seen.
 
+use crate::commands::Command;
 use crate::world::{Life, Pair, Process, Twin};
 use nodemanager::core::node::{Role, Timer};
 use nodemanager::core::promotion::Step;
-use nodemanager::core::record::Why;
+use nodemanager::core::record::{TaskKind, Why};
 use nodemanager::core::{Exit, Phase, Record, ServerRecord, Wanted};
 use std::rc::Rc;
 
@@ -71,7 +72,11 @@ fn who_waits_has_a_timer(twin: &Twin) -> Result<(), String> {
                     server.rec.phase,
                     Phase::Up { .. } | Phase::Down | Phase::Failed | Phase::Exited
                 );
-                needs(!rests, Timer::Server(server.id))?;
+                let timer = match server.rec.phase {
+                    Phase::Preparing | Phase::Closing { .. } => Timer::Task(server.id),
+                    _ => Timer::Server(server.id),
+                };
+                needs(!rests, timer)?;
             }
             let standby = &twin.node.standby;
             needs(standby.process().is_some() && !standby.is_watching(), Timer::Standby)?;
@@ -127,6 +132,7 @@ pub fn is_good(pair: &Pair) -> bool {
     pair.twins.iter().all(|twin| twin.is_quiet())
         && (active.node.standby.is_watching() || !pair.setting.has_standby)
         && pair.server_is_well(active)
+        && !pair.commands.iter().any(|command| command.runs())
         && pair.requests.iter().all(|request| request.is_answered)
 }
 
@@ -163,6 +169,9 @@ pub fn sights(pair: &Pair) -> Vec<&'static str> {
     let is_up = matches!(server.rec.phase, Phase::Up { .. });
     see(is_up, "the server is up");
     see(matches!(server.rec.phase, Phase::Locking { .. }), "the server waits for a lock");
+    see(server.rec.phase == Phase::Preparing, "a hook before the start");
+    let is_stop = |command: &Command| command.runs() && command.kind == TaskKind::Stop;
+    see(pair.commands.iter().any(is_stop), "a stop command");
     see(matches!(server.rec.phase, Phase::Unready { .. }), "the server is not ready yet");
     let is_failing = matches!(server.rec.phase, Phase::Stopping { why: Why::Failing, .. });
     see(is_failing, "the server fails a check");

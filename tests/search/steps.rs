@@ -60,6 +60,7 @@ fn steps(pair: &Pair, tells: bool) -> Vec<Next<Pair>> {
         }
     }
     live(pair, &mut ways);
+    crate::commands::live(pair, &mut ways);
     break_or_deliver(pair, &mut ways);
     people(pair, &mut ways);
     ways.all
@@ -126,7 +127,7 @@ fn meaning(pair: &Pair, twin: &Twin, timer: Timer) -> Firing {
         }
         // Asked for again while it is held, the lock makes nothing but longer delays.
         Timer::Promotion if awaits_lock(twin) && pair.lock.is_some() => Firing::Idle,
-        Timer::Standby | Timer::Promotion | Timer::Connect | Timer::Task(_) => Firing::Plain,
+        Timer::Standby | Timer::Promotion | Timer::Connect => Firing::Plain,
         Timer::Ending => unless_early(is_calm),
         Timer::Server(id) => match twin.node.servers.get(id.0).map(|server| &server.rec.phase) {
             Some(Phase::Spawning { .. } | Phase::Execing { .. } | Phase::Unready { .. }) => {
@@ -138,6 +139,8 @@ fn meaning(pair: &Pair, twin: &Twin, timer: Timer) -> Firing {
         },
         Timer::Checks(_) => unless_early(!twin.has(|event| matches!(event, Event::Probed { .. }))),
         Timer::Status(_) => Firing::Plain,
+        // Every command ends in the end.
+        Timer::Task(_) => Firing::Early,
     }
 }
 
@@ -243,6 +246,12 @@ fn carry_out(pair: &Pair, generation: i32, action: &Action, ways: &mut Ways) {
             if budget.no_answers > 0 {
                 plain(", and no answer comes", true, &|next, _| next.budget.no_answers -= 1);
             }
+        }
+        Action::WatchTask { number, process, .. } => {
+            let (number, process) = (*number, *process);
+            plain(", and nobody knows how it ended", true, &move |next, _| {
+                crate::commands::watch(next, generation, number, process, false);
+            });
         }
         Action::SpawnStandby if budget.fork_fails > 0 => {
             plain(", but fork fails", true, &|next, _| {

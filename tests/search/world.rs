@@ -8,6 +8,7 @@ use crate::explore::hash;
 use nodemanager::core::ask::Verb;
 use nodemanager::core::node::{Node, Role};
 use nodemanager::core::plan::{Health, Ready};
+use nodemanager::core::record::TaskKind;
 use nodemanager::core::restart::{Policy, Then, When};
 use nodemanager::core::{
     Action, EndAsked, Entry, Event, Exit, Identity, Ms, PairPlan, Phase, Record, ServerPlan, Wanted,
@@ -35,6 +36,8 @@ pub struct Setting {
     pub link: LinkPace,
     /// The server is asked whether it is ready, and well.
     pub is_checked: bool,
+    /// It has a preStart hook and a stop command.
+    pub has_commands: bool,
 }
 
 /// A message on a link.
@@ -141,6 +144,9 @@ pub struct Pair {
     pub lock: Option<i32>,
     pub disk: Rc<BTreeMap<String, Entry>>,
     pub processes: Vec<Process>,
+    pub commands: Vec<crate::commands::Command>,
+    /// The preStart hook ended well, and no child passed its gate since.
+    pub is_prepared: bool,
     /// What the keeper reaped and no twin has read.
     pub statuses: Vec<(i32, Exit)>,
     pub requests: Vec<Request>,
@@ -165,7 +171,9 @@ fn pair_plan(has_standby: bool) -> PairPlan {
     }
 }
 
-fn server_plan(is_checked: bool) -> ServerPlan {
+fn server_plan(setting: &Setting) -> ServerPlan {
+    let is_checked = setting.is_checked;
+    let commands = vec![(TaskKind::PreStart, 1), (TaskKind::Stop, 1)];
     let (interval_ms, timeout_ms) = (1, 1);
     let health = Health::Asked { interval_ms, timeout_ms, failures: 1, for_ms: 0 };
     ServerPlan {
@@ -185,6 +193,7 @@ fn server_plan(is_checked: bool) -> ServerPlan {
         },
         stop_signal: 15,
         stop_timeout_ms: 1,
+        tasks: if setting.has_commands { commands } else { Vec::new() },
         ..ServerPlan::new("web")
     }
 }
@@ -200,6 +209,8 @@ impl Pair {
             lock: None,
             disk: Rc::default(),
             processes: Vec::new(),
+            commands: Vec::new(),
+            is_prepared: false,
             statuses: Vec::new(),
             requests: Vec::new(),
             has_ended: false,
@@ -215,7 +226,7 @@ impl Pair {
         let node = Node::first(
             NOW,
             pair_plan(self.setting.has_standby),
-            vec![server_plan(self.setting.is_checked)],
+            vec![server_plan(&self.setting)],
             revives,
         );
         self.add_twin(node, None);
@@ -225,7 +236,7 @@ impl Pair {
         let node = Node::standby(
             NOW,
             pair_plan(self.setting.has_standby),
-            vec![server_plan(self.setting.is_checked)],
+            vec![server_plan(&self.setting)],
         );
         self.add_twin(node, Some(parent))
     }
@@ -395,6 +406,7 @@ impl Twin {
                 !self.has(|e| matches!(e, Event::ChildWaits { .. }))
             }
             Event::Died { process, .. } => !spawned(process.pid),
+            Event::TaskEnded { .. } => !self.has(|e| matches!(e, Event::TaskSpawned { .. })),
             Event::StandbyLinkLost | Event::StandbyDied { .. } => {
                 !self.has(|e| matches!(e, Event::StandbySpawned { .. }))
             }

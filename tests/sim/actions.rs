@@ -58,12 +58,16 @@ impl World {
                 self.probe(uid, server, start_number, check);
             }
             Action::Verify { server, process, .. } => self.verify(uid, server, process),
-            // No server of these worlds forks, or has hooks.
-            Action::FindMain { .. }
-            | Action::SpawnTask { .. }
-            | Action::OpenTaskGate { .. }
-            | Action::KillTask { .. }
-            | Action::WatchTask { .. } => {}
+            // No server of these worlds forks.
+            Action::FindMain { .. } => {}
+            Action::SpawnTask { server, number, kind } => {
+                self.spawn_task(uid, server, number, kind)
+            }
+            Action::OpenTaskGate { server, number } => self.open_task_gate(uid, server, number),
+            Action::KillTask { server, number } => self.kill_task(uid, server, number),
+            Action::WatchTask { server, number, process } => {
+                self.watch_task(uid, server, number, process);
+            }
             Action::OpenJournal { entries } => {
                 self.disk.replace(entries);
             }
@@ -188,7 +192,7 @@ impl World {
     }
 
     fn save(&mut self, uid: Uid, entry: Entry, answer: bool) {
-        let (seq, process) = (entry.seq, saved_process(&entry));
+        let (seq, process) = (entry.seq, saved_processes(&entry));
         if let Record::Node(node) = &entry.record {
             let asked = node.ending.as_ref().map(|ending| ending.asked());
             self.end_asked = asked.or(self.end_asked);
@@ -198,8 +202,14 @@ impl World {
         if !is_saved {
             self.guard.disk_troubles += 1;
         }
-        if let (true, Some(process)) = (is_saved, process) {
-            self.guard.on_record.insert(process);
+        if is_saved {
+            self.guard.on_record.extend(process);
+        }
+        if let Record::Server(server) = &entry.record
+            && let Some(at) = self.plan.servers.iter().position(|plan| plan.name == server.name)
+        {
+            let task = server.task.and_then(|task| task.process);
+            self.task_is_saved(uid, at, task, is_saved);
         }
         if answer {
             let event = match is_saved {
@@ -347,10 +357,13 @@ impl World {
     }
 }
 
-/// The process that an entry puts on record.
-pub fn saved_process(entry: &Entry) -> Option<Identity> {
+/// The processes that an entry puts on record: its server's, and that of the command beside it.
+pub fn saved_processes(entry: &Entry) -> Vec<Identity> {
     match &entry.record {
-        Record::Server(server) => server.phase.process(),
-        Record::Node(_) => None,
+        Record::Server(server) => {
+            let task = server.task.and_then(|task| task.process);
+            server.phase.process().into_iter().chain(task).collect()
+        }
+        Record::Node(_) => Vec::new(),
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Must not decide anything about a twin. In calm weather every running server is ready and well.
 
+use crate::guard::Guard;
 use crate::os::{Uid, What};
 use crate::world::{Due, Stream, World};
 use nodemanager::core::checks::{Check, Told};
@@ -37,12 +38,14 @@ impl World {
         }
     }
 
-    /// It has answered badly.
-    fn may_be_ended(&mut self, server: ServerId) {
+    /// It has answered badly, or a command beside it failed: it may be stopped for that, and those
+    /// that need it with it.
+    pub fn may_be_ended(&mut self, server: ServerId) {
         self.guard.bad_ends[server.0] += 1;
         for one in self.os.procs.values_mut().filter(|one| one.server() == Some(server.0)) {
             one.may_be_ended = true;
         }
+        Guard::need_ended(&mut self.os, &self.plan.servers, server);
     }
 
     /// Some answers are bad, and a few never come.

@@ -141,6 +141,7 @@ impl World {
         let record = &node.servers.get(server)?.rec;
         let (phase, record_id) = (&record.phase, ServerId(server));
         let alive: Vec<_> = self.os.running(server).collect();
+        let has_losses = self.guard.disk_troubles > 0;
         let leader = phase.process().and_then(|process| self.os.by_identity(process));
         if record.disabled != self.disabled.contains(&record.name) {
             return Some(format!("server {server}: the list says {:?}", self.disabled));
@@ -150,6 +151,9 @@ impl World {
             matches!(self.os.get(uid).map(|one| one.what),
                 Some(What::Member { leader: of, .. }) if Some(of) == leader)
         };
+        if let Some(problem) = self.forgotten_task(server).filter(|_| !has_losses) {
+            return Some(problem);
+        }
         if phase.is_gone() && !alive.is_empty() {
             return why("has orphans");
         }
@@ -179,6 +183,7 @@ impl World {
             Phase::Down
             | Phase::Verifying { .. }
             | Phase::AtGate { .. }
+            | Phase::Draining { .. }
             | Phase::Waiting { .. } => why("is stuck"),
             _ => None,
         }

@@ -7,7 +7,7 @@ use crate::world::World;
 use nodemanager::core::node::{Role, Timer};
 use nodemanager::core::promotion::Step;
 use nodemanager::core::standby::State;
-use nodemanager::core::{Exit, Node, Phase, ServerId};
+use nodemanager::core::{Exit, Node, Phase};
 
 impl World {
     /// After a step of this twin (it may have died in it).
@@ -68,7 +68,11 @@ fn waits_are_armed(node: &Node) -> Option<String> {
                 server.rec.phase,
                 Phase::Queued | Phase::Down | Phase::Failed | Phase::Exited | Phase::Up { .. }
             );
-            if waits && !is_armed(Timer::Server(ServerId(server.id.0))) {
+            let timer = match server.rec.phase {
+                Phase::Preparing | Phase::Closing { .. } => Timer::Task(server.id),
+                _ => Timer::Server(server.id),
+            };
+            if waits && !is_armed(timer) {
                 return Some(format!("{:?} waits without a timer", server.rec.phase));
             }
         }

@@ -86,7 +86,7 @@ impl Clients {
         let is_remembered =
             request.since.is_some_and(|(at, troubles)| taken < at + 7 && troubles == self.troubles);
         let is_twice = match request.verb {
-            Verb::Signal(_) => request.signalled.len() > 1,
+            Verb::Signal(_) | Verb::Reload => request.signalled.len() > 1,
             Verb::Restart => request.signalled.iter().any(|one| *one != leader),
             _ => false,
         };
@@ -148,6 +148,8 @@ impl World {
             Verb::Restart,
             Verb::Restart,
             Verb::Reset,
+            Verb::Drain,
+            Verb::Reload,
             Verb::Signal(1),
             Verb::Signal(10),
             Verb::WaitUp,
@@ -221,7 +223,7 @@ impl World {
                 // It asks again.
                 return;
             }
-            let is_stop = matches!(verb, Verb::Stop | Verb::Kill | Verb::WaitDown);
+            let is_stop = matches!(verb, Verb::Stop | Verb::Kill | Verb::Drain | Verb::WaitDown);
             if is_stop && wait && outcome.result == Ended::Well {
                 guard::stop_is_true(self, outcome.server.0);
             }

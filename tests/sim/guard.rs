@@ -21,6 +21,7 @@ pub struct Guard {
     pub bad_ends: Vec<u64>,
     /// A stop or kill was asked for, so it may be wanted down.
     pub asked_down: Vec<bool>,
+    pub tasks: crate::tasks::TaskTruth,
 }
 
 impl Guard {
@@ -30,6 +31,7 @@ impl Guard {
             disk_troubles: 0,
             bad_ends: vec![0; servers],
             asked_down: vec![false; servers],
+            tasks: crate::tasks::TaskTruth::default(),
         }
     }
 
@@ -47,7 +49,7 @@ impl Guard {
     /// A request reaches the active: from here on it may end what runs now.
     pub fn asked(&mut self, os: &mut Os, ask: &Ask) {
         let is_all = matches!(ask.verb, Verb::Shutdown { stop_servers: true, .. });
-        if !is_all && !matches!(ask.verb, Verb::Stop | Verb::Kill | Verb::Restart) {
+        if !is_all && !matches!(ask.verb, Verb::Stop | Verb::Kill | Verb::Restart | Verb::Drain) {
             return;
         }
         let named = |server: usize| is_all || ask.servers.iter().any(|id| id.0 == server);
@@ -69,6 +71,10 @@ fn needs_lock(action: &Action) -> bool {
         Action::Spawn { .. }
             | Action::Discard { .. }
             | Action::OpenGate { .. }
+            | Action::SpawnTask { .. }
+            | Action::OpenTaskGate { .. }
+            | Action::KillTask { .. }
+            | Action::WatchTask { .. }
             | Action::Signal { .. }
             | Action::Reap { .. }
             | Action::Verify { .. }
@@ -159,9 +165,7 @@ fn acknowledged(world: &mut World, uid: Uid) {
     let Some(twin) = world.twins.get(&uid) else { return };
     let Some(node) = &twin.node else { return };
     for entry in node.watch.copy.values() {
-        if let Some(process) = crate::actions::saved_process(entry) {
-            world.guard.on_record.insert(process);
-        }
+        world.guard.on_record.extend(crate::actions::saved_processes(entry));
     }
 }
 
@@ -212,6 +216,7 @@ fn fence_is_due(world: &mut World, uid: Uid) {
 
 /// One of each: nothing of an earlier copy may live when a server passes its gate.
 pub fn at_exec(world: &mut World, uid: Uid, server: usize) {
+    world.start_is_prepared(server);
     let Some(other) = world.os.running(server).next().map(|(other, one)| (other, one.what)) else {
         return;
     };
@@ -226,6 +231,10 @@ pub fn stop_is_true(world: &mut World, server: usize) {
             && one.gate != crate::os::Gate::Shut
     });
     let living = world.os.running(server).next().map(|(uid, _)| uid);
+    let task = world.running_tasks(server).first().copied();
+    if let Some(task) = task.filter(|_| world.guard.disk_troubles == 0) {
+        world.fail(|| format!("10: a stop of {server} was answered, but {task:?} runs"));
+    }
     if living.is_some() || at_gate_open {
         world.fail(|| format!("10: a stop of {server} was answered, but {living:?} lives"));
     }

@@ -20,6 +20,7 @@ mod plan;
 mod processes;
 mod rng;
 mod scenarios;
+mod tasks;
 mod twin;
 mod world;
 

@@ -4,6 +4,7 @@
 //! names a process for ever, so that the checks see through reused PIDs.
 
 use crate::rng::Rng;
+use nodemanager::core::record::TaskKind;
 use nodemanager::core::{Exit, Identity, Ms};
 use std::collections::BTreeMap;
 
@@ -31,6 +32,12 @@ pub enum What {
         group: i32,
         /// The start number in its mark.
         number: u64,
+    },
+    /// A command beside a server, and the start that it belongs to.
+    Task {
+        server: usize,
+        kind: TaskKind,
+        start: u64,
     },
     /// Somebody else's process, that got a PID that was ours.
     Stranger,
@@ -127,7 +134,7 @@ impl Os {
         let inode = if self.has_inodes { uid + 5_000 } else { 0 };
         let id = Identity { pid, start_ticks: ticks, inode };
         let state = match what {
-            What::Leader { .. } => State::AtGate,
+            What::Leader { .. } | What::Task { .. } => State::AtGate,
             _ => State::Running,
         };
         if let What::Leader { server, .. } = what {

@@ -3,6 +3,7 @@
 //! Must not hold anything that changes during the run.
 
 use crate::rng::Rng;
+use crate::tasks::add_tasks;
 use nodemanager::core::plan::{Health, Need, OnFailure, Ready};
 use nodemanager::core::restart::{Policy, Then, When};
 use nodemanager::core::{PairPlan, ServerId, ServerPlan};
@@ -134,6 +135,9 @@ impl Plan {
         let behaviours: Vec<_> = (0..count).map(|_| behaviour(rng)).collect();
         let mut servers: Vec<_> = (0..count).map(|n| server(rng, n)).collect();
         servers.iter_mut().enumerate().for_each(|(n, one)| add_checks_and_needs(rng, n, one));
+        if rng.per_mille(400) {
+            servers.iter_mut().for_each(|one| add_tasks(rng, one));
+        }
         let heartbeat_interval_ms = rng.pick(&[50, 100, 200]);
         let heartbeat_timeout_ms = heartbeat_interval_ms * rng.range(4, 10);
         Plan {

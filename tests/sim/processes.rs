@@ -10,6 +10,9 @@ use nodemanager::core::{Event, Exit, ServerId};
 impl World {
     pub fn child_goes_on(&mut self, uid: Uid) {
         let Some(child) = self.os.get(uid) else { return };
+        if let What::Task { .. } = child.what {
+            return self.task_goes_on(uid);
+        }
         let What::Leader { server, number } = child.what else { return };
         if child.state != State::AtGate {
             return;
@@ -145,6 +148,7 @@ impl World {
                     }
                 }
             }
+            What::Task { .. } => self.task_ended(uid, what, id, exit, !was_at_gate),
             What::Twin => self.twin_dies(uid, exit),
             What::Keeper => self.keeper_dies(uid),
         }

@@ -7,6 +7,7 @@ use crate::os::{Uid, What};
 use crate::world::{Slot, World};
 use nodemanager::core::keeper::TwinRole;
 use nodemanager::core::node::Role;
+use nodemanager::core::task::TaskEnd;
 use nodemanager::core::{Action, Entry, Event, Exit, Node};
 use std::collections::{BTreeMap, VecDeque};
 
@@ -31,6 +32,8 @@ pub struct Twin {
     pub link: Option<u64>,
     /// Servers' processes it holds a watched pidfd of, besides its children.
     pub watched: Vec<Uid>,
+    /// The command beside each server: its number, and its process.
+    pub tasks: BTreeMap<usize, (u64, Uid)>,
     pub serves: bool,
     /// Its last two heartbeats.
     pub beats: [u64; 2],
@@ -60,6 +63,7 @@ impl World {
                 standby: None,
                 link: None,
                 watched: Vec::new(),
+                tasks: BTreeMap::new(),
                 serves: false,
                 beats: [self.now; 2],
                 read: None,
@@ -101,7 +105,7 @@ impl World {
         let Some(node) = &mut twin.node else { return };
         let is_due = node.deadline().is_some_and(|at| at <= now);
         let mut out = Vec::new();
-        let mut cause = None;
+        let (mut cause, mut told) = (None, None);
         if twin.inbox.is_empty() || (is_due && self.rng.per_mille(500)) {
             node.tick(now, &mut out);
             if node.deadline().is_some_and(|at| at <= now) {
@@ -130,9 +134,18 @@ impl World {
                 }
                 trace.push_back(format!("{:>7} twin {} <- {event:?}", self.now, twin.uid));
             }
+            if let Event::TaskEnded { server, number, end: TaskEnd::Exited(exit) } = &event
+                && !matches!(exit, Exit::Unknown | Exit::Signal(9))
+            {
+                let one = &node.servers[server.0];
+                told = one.waits_for(*number).map(|kind| (*server, kind, one.rec.start_number));
+            }
             node.handle(now, event, &mut out);
         }
         twin.todo.extend(out.into_iter().map(|action| (action, cause)));
+        if let Some((server, kind, start)) = told {
+            self.task_is_told(twin.uid, server, kind, start);
+        }
     }
 
     /// What the twin says of itself in the pulse.

@@ -16,6 +16,7 @@ mod requests;
 mod server;
 mod standby;
 mod table;
+mod tasks;
 mod watch;
 
 use super::node::Role;
@@ -51,6 +52,28 @@ pub fn plan() -> ServerPlan {
         stop_signal: 15,
         stop_timeout_ms: 5_000,
         ..ServerPlan::new("web")
+    }
+}
+
+/// All hooks, a stop and a reload command, and a drain with both of its commands.
+pub fn plan_with_tasks() -> ServerPlan {
+    use super::plan::{Drain, Reload};
+    use super::record::TaskKind::*;
+    let drain = Drain {
+        has_command: true,
+        has_check: true,
+        interval_ms: 200,
+        timeout_ms: 5_000,
+        keeps: false,
+        on_stop: false,
+        on_restart: false,
+    };
+    let kinds = [PreStart, PostStart, PreStop, PostStop, OnFailure, Stop];
+    ServerPlan {
+        tasks: kinds.map(|kind| (kind, 3_000)).to_vec(),
+        reload: Some(Reload::Command { timeout_ms: 3_000 }),
+        drain: Some(drain),
+        ..plan()
     }
 }
 

@@ -1,9 +1,13 @@
 //! Every phase against every event and order: what must hold whatever comes when.
 
+mod tasks;
+
+use self::tasks::*;
 use super::*;
 use crate::core::checks::{Check, Told};
 use crate::core::plan::{Health, Ready};
-use crate::core::record::Why;
+use crate::core::record::{TaskKind, Why};
+use crate::core::task::TaskEnd;
 
 type Work = Box<dyn Fn(&mut Server, &mut Steps)>;
 
@@ -42,6 +46,11 @@ fn phases() -> Vec<Phase> {
             all.push(Phase::Stopping { process, why, leader_dead, killed, until });
         }
     }
+    for (quiesced, keeps) in [(false, false), (false, true), (true, false), (true, true)] {
+        for why in [Why::Asked, Why::Restart] {
+            all.push(Phase::Draining { process, until, why, quiesced, keeps });
+        }
+    }
     let seen_again: Vec<Phase> = all.iter().filter(|p| p.process().is_some()).cloned().collect();
     for was in seen_again {
         all.push(Phase::Verifying { was: Box::new(was), until });
@@ -78,7 +87,18 @@ fn news(pid: i32, number: u64) -> Vec<(String, Work)> {
         all.push(("status", Box::new(status)));
     }
     all.push(("died", Box::new(move |s, out| s.on_died(NOW, process, None, out))));
-    for check in [Check::Ready, Check::Health(0)] {
+    // The first task of a server has the number 1.
+    let task = number - 3;
+    let its = super::process(pid + 11);
+    all.push(("task spawned", Box::new(move |s, out| s.on_task_spawned(NOW, task, its, out))));
+    all.push(("task recorded", Box::new(move |s, out| s.on_task_recorded(task, out))));
+    let ends = exits.into_iter().chain([Exit::Unknown]).map(TaskEnd::Exited);
+    for end in ends.chain([TaskEnd::NotBegun("no such file".to_string())]) {
+        let ended =
+            move |s: &mut Server, out: &mut Steps| s.on_task_ended(NOW, task, end.clone(), out);
+        all.push(("task ended", Box::new(ended)));
+    }
+    for check in [Check::Ready, Check::Health(0), Check::Drain] {
         for answer in [Ok(()), Err("refused".to_string())] {
             let probed = move |s: &mut Server, out: &mut Steps| {
                 s.on_probed(NOW, number, check, answer.clone(), out);
@@ -98,6 +118,9 @@ fn everything() -> Vec<(String, Work)> {
     let mut all = news(OWN, 4);
     let more: Vec<(&str, Work)> = vec![
         ("deadline", Box::new(|s, out| s.on_deadline(NOW, out))),
+        ("task deadline", Box::new(|s, out| s.on_task_deadline(NOW, out))),
+        ("drain", Box::new(|s, out| s.drain(NOW, out))),
+        ("disable", Box::new(|s, out| s.disable(NOW, out))),
         ("check due", Box::new(|s, out| s.on_check_due(NOW, out))),
         ("need lost", Box::new(|s, out| s.lose_need(NOW, "db ended".into(), out))),
         ("strays", Box::new(|s, out| s.on_strays(Some(78), out))),
@@ -137,7 +160,7 @@ fn servers_in(phase: &Phase) -> Vec<Server> {
 }
 
 fn cases() -> Vec<Case> {
-    let mut all = Vec::new();
+    let mut all = cases_with_tasks();
     for phase in phases() {
         // A stop leads out of these at once.
         let is_wanted =
@@ -163,11 +186,23 @@ fn cases() -> Vec<Case> {
 }
 
 impl Case {
+    /// A command is asked for, waits at its gate, or runs, and this process looks after it.
+    fn has_task(&self) -> bool {
+        self.before.task_deadline().is_some()
+    }
+
     fn tell(&self) -> String {
         let (from, to) = (&self.before.rec, &self.after.rec);
         format!(
-            "{:?} ({:?}) --{}--> {:?} ({:?}): {:#?}",
-            from.phase, from.wanted, self.event, to.phase, to.wanted, self.steps
+            "{:?} ({:?}, {:?}) --{}--> {:?} ({:?}, {:?}): {:#?}",
+            from.phase,
+            from.wanted,
+            from.task,
+            self.event,
+            to.phase,
+            to.wanted,
+            to.task,
+            self.steps
         )
     }
 
@@ -176,7 +211,8 @@ impl Case {
     }
 
     fn first_save(&self) -> usize {
-        let saves = |step: &Step| matches!(step, Step::Save | Step::SaveForGate);
+        let saves =
+            |step: &Step| matches!(step, Step::Save | Step::SaveForGate | Step::SaveForTask(_));
         self.steps.iter().position(saves).unwrap_or(usize::MAX)
     }
 }
@@ -189,8 +225,11 @@ fn whoever_waits_has_a_deadline_that_is_still_to_come() {
             after.rec.phase,
             Phase::Up { .. } | Phase::Down | Phase::Queued | Phase::Failed | Phase::Exited
         );
-        assert!(rests || after.deadline().is_some(), "{}", case.tell());
-        assert!(after.deadline().is_none_or(|at| at >= NOW), "{}", case.tell());
+        let waits_for_task = matches!(after.rec.phase, Phase::Preparing | Phase::Closing { .. });
+        let deadline = if waits_for_task { after.task_deadline() } else { after.deadline() };
+        assert!(rests || deadline.is_some(), "{}", case.tell());
+        assert!(deadline.is_none_or(|at| at >= NOW), "{}", case.tell());
+        assert!(after.task_deadline().is_none_or(|at| at >= NOW), "{}", case.tell());
     }
 }
 
@@ -205,6 +244,7 @@ fn nothing_is_started_while_the_copy_before_it_may_live() {
             (Phase::Spawning { .. }, "deadline" | "adopt") => true,
             (Phase::Stopping { leader_dead: true, .. }, "group empty") => true,
             (Phase::Waiting { .. }, "no strays") => true,
+            (Phase::Preparing, "task ended") => true,
             _ => false,
         };
         assert!(is_proven, "{}", case.tell());
@@ -226,6 +266,11 @@ fn a_start_number_rises_with_a_start_and_never_else() {
 #[test]
 fn only_a_record_opens_a_gate() {
     for case in cases() {
+        if case.place(|action| matches!(action, Action::OpenTaskGate { .. })).is_some() {
+            assert_eq!(case.event, "task recorded", "{}", case.tell());
+            let process = case.before.rec.task.and_then(|task| task.process);
+            assert_eq!(process, Some(process_of_task()), "{}", case.tell());
+        }
         if case.place(|action| matches!(action, Action::OpenGate { .. })).is_some() {
             assert_eq!(case.event, "recorded", "{}", case.tell());
             assert!(matches!(case.before.rec.phase, Phase::AtGate { .. }), "{}", case.tell());
@@ -271,9 +316,16 @@ fn a_signal_is_for_the_own_process_and_is_on_record_before_it_is_sent() {
 fn what_can_not_be_told_apart_is_not_touched() {
     for case in cases() {
         let is_unclear = matches!(case.before.rec.phase, Phase::Verifying { .. })
-            && !matches!(case.event.as_str(), "verified" | "died" | "status");
+            && !matches!(case.event.as_str(), "verified" | "died" | "status" | "task spawned");
         let is_act = |action: &Action| {
-            matches!(action, Action::Signal { .. } | Action::Spawn { .. } | Action::Reap { .. })
+            matches!(
+                action,
+                Action::Signal { .. }
+                    | Action::Spawn { .. }
+                    | Action::Reap { .. }
+                    | Action::SpawnTask { .. }
+                    | Action::KillTask { .. }
+            )
         };
         assert!(!is_unclear || case.place(is_act).is_none(), "{}", case.tell());
     }
@@ -282,7 +334,16 @@ fn what_can_not_be_told_apart_is_not_touched() {
 #[test]
 fn only_orders_change_what_is_wanted() {
     for case in cases() {
-        let is_order = matches!(case.event.as_str(), "start" | "stop" | "kill" | "restart");
+        let is_order =
+            matches!(case.event.as_str(), "start" | "stop" | "kill" | "restart" | "drain");
+        // What is disabled and does not run, or waits only to be started, is not wanted any more.
+        let is_disabled = case.after.rec.disabled && case.after.rec.wanted == Wanted::Down;
+        // What was not drained in time may go on running.
+        let goes_on = matches!(case.before.rec.phase, Phase::Draining { keeps: true, .. })
+            && matches!(case.after.rec.phase, Phase::Up { .. });
+        if is_disabled || goes_on {
+            continue;
+        }
         let is_same = case.before.rec.wanted == case.after.rec.wanted;
         assert!(is_order || is_same, "{}", case.tell());
         if is_order {
@@ -322,12 +383,18 @@ fn old_news_changes_nothing() {
     let of_others = [news(OTHER, 3), news(OTHER, 5)].into_iter().flatten();
     for (event, work) in of_others {
         // What is queued is admitted in the same step, whatever came.
-        for phase in phases().into_iter().filter(|phase| *phase != Phase::Queued) {
-            let before = server_in(phase);
+        let phases = phases().into_iter().chain(phases_of_tasks());
+        let with = phases.filter(|phase| *phase != Phase::Queued);
+        for before in with.flat_map(|phase| {
+            let plain = server_in(phase.clone());
+            std::iter::once(plain).chain(servers_with_tasks(&phase))
+        }) {
             let mut after = before.clone();
             let steps = steps_of(&mut after, |server, steps| work(server, steps));
             assert_eq!(after, before, "{event}");
-            let discards = |step: &Step| matches!(step, Step::Do(Action::Discard { .. }));
+            let discards = |step: &Step| {
+                matches!(step, Step::Do(Action::Discard { .. } | Action::KillTask { .. }))
+            };
             assert!(steps.iter().all(discards), "{event}: {steps:?}");
         }
     }
