@@ -188,13 +188,13 @@ impl Server {
         self.reap_and_probe(process, steps);
     }
 
-    fn note_exit(&mut self, now: Ms, process: Identity, exit: Exit) {
+    pub(super) fn note_exit(&mut self, now: Ms, process: Identity, exit: Exit) {
         let ran_ms = self.rec.started_at.map_or(0, |at| now.since(at));
         self.rec.last_exit = Some(LastExit { process, exit, at: now, ran_ms });
     }
 
     /// After the save: once reaped, the kernel has forgotten the status.
-    fn reap_and_probe(&mut self, process: Identity, steps: &mut Steps) {
+    pub(super) fn reap_and_probe(&mut self, process: Identity, steps: &mut Steps) {
         steps.push(Step::Do(Action::Reap { server: self.id, process }));
         self.probe_group(process, steps);
     }

@@ -16,6 +16,7 @@ pub mod ending;
 pub mod forking;
 pub mod keeper;
 pub mod node;
+pub mod note;
 pub mod order;
 pub mod orders;
 pub mod plan;
@@ -25,6 +26,8 @@ pub mod restart;
 pub mod server;
 pub mod silence;
 pub mod standby;
+pub mod start;
+pub mod stop;
 pub mod task;
 #[cfg(test)]
 mod tests;
@@ -32,6 +35,7 @@ pub mod time;
 pub mod watch;
 
 pub use node::Node;
+pub use note::Note;
 pub use plan::{PairPlan, ServerPlan};
 pub use record::{Cause, Entry, Exit, Identity, NodeRecord, Phase, Record, ServerRecord, Wanted};
 pub use time::Ms;
@@ -435,82 +439,4 @@ pub enum Scope {
     Group,
     /// Those of its cgroup that are in no process group of the leader's.
     LeftGroup,
-}
-
-/// What people are told.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Note {
-    /// A server's record changed its phase.
-    Server(ServerId),
-    Adopted(ServerId),
-    /// How it ended was unknown, and is known now.
-    ExitLearned(ServerId),
-    StandbyUp {
-        process: Identity,
-    },
-    StandbyDown {
-        reason: String,
-        retry_ms: u64,
-    },
-    StandbyHung {
-        process: Identity,
-    },
-    LinkRebuilt,
-    LinkLost,
-    LinkUp,
-    ActiveDead,
-    ActiveHung {
-        silent_ms: u64,
-    },
-    WaitsForDeath {
-        since_ms: u64,
-    },
-    WaitsForLock {
-        pid: i32,
-        error: Option<String>,
-    },
-    TookOver {
-        cause: Cause,
-        took_ms: u64,
-    },
-    HangsRepeat {
-        times: usize,
-        timeout_ms: u64,
-    },
-    NewLife,
-    SameLife,
-    LeftOver {
-        name: String,
-    },
-    /// It was stopped, or is restarted, because a server that it needs ended.
-    NeedLost {
-        server: ServerId,
-        need: ServerId,
-    },
-    /// It was disabled or enabled.
-    Enabling {
-        server: ServerId,
-        is_enabled: bool,
-    },
-    /// Another process is its main one now.
-    MainFound(ServerId),
-    /// A command beside it has ended.
-    Task {
-        server: ServerId,
-        kind: record::TaskKind,
-        failed: Option<String>,
-    },
-    /// No work is left, or it could not be drained.
-    Drained {
-        server: ServerId,
-        failed: Option<String>,
-    },
-    /// An essential server was given up, so the pair ends.
-    EssentialFailed(ServerId),
-    Ending {
-        stop_servers: bool,
-    },
-    StandbyKilledAtStop,
-    ShutdownTimeout,
-    Ended,
 }

@@ -24,6 +24,8 @@ fn phases() -> Vec<Phase> {
         Phase::Locking { process, until },
         Phase::Settling { process, until },
         Phase::Unready { process, until },
+        Phase::Seeking { starter: process, again: until, until: Ms(NOW.0 + 60_000) },
+        Phase::Seeking { starter: process, again: until, until },
         Phase::Queued,
         Phase::Up { process },
         Phase::Reaping { process, until, at_gate: true },
