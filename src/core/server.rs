@@ -21,7 +21,7 @@
 //! * Verifying: a new active looks at the process on record before anything else is done to it.
 
 use super::checks::Checks;
-use super::record::{Exit, Identity, Phase, ServerRecord, TaskKind, Wanted, Why};
+use super::record::{Exit, Held, Identity, Phase, ServerRecord, TaskKind, Wanted, Why};
 use super::task::TaskRun;
 use super::time::Ms;
 use super::{Action, Note, Scope, ServerId, ServerPlan};
@@ -439,6 +439,8 @@ impl Server {
         self.rec.ready_at = None;
         self.rec.status_text = None;
         self.rec.output_at = None;
+        // A restart that waits is fulfilled by this child.
+        self.rec.held = self.rec.held.filter(|order| *order != Held::Restart);
         self.note_revision();
         self.rec.phase = Phase::Spawning { until: now.after(SPAWN_TIMEOUT_MS) };
         let start_number = self.rec.start_number;
