@@ -4,7 +4,7 @@
 //! Only a record that is safe opens a gate.
 
 use super::checks::Checks;
-use super::record::{Identity, Phase, TaskKind, Wanted, Why};
+use super::record::{Held, Identity, Phase, TaskKind, Wanted, Why};
 use super::server::{
     EXEC_SLOW_MS, FORK_RETRY_MS, GATE_RETRY_MS, KILL_AGAIN_MS, SPAWN_TIMEOUT_MS, Server, Step,
     Steps,
@@ -211,6 +211,8 @@ impl Server {
         self.rec.status_text = None;
         self.rec.output_at = None;
         self.rec.main_group = None;
+        // A restart that waits is fulfilled by this child.
+        self.rec.held = self.rec.held.filter(|order| *order != Held::Restart);
         self.note_revision();
         self.rec.phase = Phase::Spawning { until: now.after(SPAWN_TIMEOUT_MS) };
         let start_number = self.rec.start_number;

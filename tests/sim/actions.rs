@@ -123,7 +123,9 @@ impl World {
             );
         };
         let needs = &self.plan.servers[server.0].needs;
-        let has_needs = needs.iter().all(|one| self.os.running(one.server.0).next().is_some());
+        let leads =
+            |of: usize| self.os.running(of).any(|(_, one)| matches!(one.what, What::Leader { .. }));
+        let has_needs = needs.iter().all(|one| leads(one.server.0));
         if let Some(child) = self.os.procs.get_mut(&child) {
             // One that it needs has just ended, and the twin does not know yet.
             child.may_be_ended = !has_needs;

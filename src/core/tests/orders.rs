@@ -131,3 +131,12 @@ fn a_stop_does_not_wait_for_a_status() {
     assert!(in_order(&steps, &[Step::Save, reap]));
     assert_eq!(server.rec.last_exit, ended(9, Exit::Unknown));
 }
+
+#[test]
+fn a_restart_that_waits_is_fulfilled_by_a_start_that_comes_first() {
+    let mut server = server_in(Phase::Backoff { until: NOW });
+    server.hold(record::Held::Restart, &mut Steps::new());
+    steps_of(&mut server, |server, steps| server.on_deadline(NOW, steps));
+    assert!(matches!(server.rec.phase, Phase::Spawning { .. }));
+    assert_eq!(server.rec.held, None, "the child is newer than the order");
+}
