@@ -81,7 +81,8 @@ pub enum Command {
     Restart {
         #[command(flatten)]
         down: Down,
-        /// One after the other, each RUNNING again before the next; stops at the first that fails
+        /// One after the other, each RUNNING again before the next; stops at the first that fails.
+        /// Those that need them are left as they are, unless --dependants is given
         #[arg(long)]
         rolling: bool,
     },

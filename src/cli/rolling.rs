@@ -6,7 +6,7 @@
 use super::client::Client;
 use super::control::{Action, Options, ask, show};
 use super::{Failure, exit, status};
-use crate::api::{Answer, ServerResult, ServerStatus};
+use crate::api::{Answer, Dependants, ServerResult, ServerStatus};
 use crate::names;
 use std::io::Write;
 use std::time::Instant;
@@ -25,6 +25,9 @@ pub fn restart(
         return Failure::new(exit::USAGE, text).print(err);
     }
     let deadline = options.timeout.map(status::after);
+    // Those that need the servers keep what they need: that is what it is for.
+    let dependants = options.dependants.or(Some(Dependants::Leave));
+    let options = Options { dependants, ..options };
     let chosen = match choose(client, names, options) {
         Ok(chosen) => chosen,
         Err(failure) => return failure.print(err),

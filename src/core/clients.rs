@@ -7,7 +7,7 @@ use super::ask::{Ask, Ended, Goal, Outcome, Verb};
 use super::node::{Node, Pending};
 use super::plan::Reload;
 use super::record::{Held, Phase, TaskKind};
-use super::server::Step;
+use super::server::{Step, signal_text};
 use super::time::Ms;
 use super::{Action, ClientId, Scope, ServerId};
 use std::collections::BTreeSet;
@@ -179,7 +179,7 @@ impl Node {
             }
             steps.push(Step::Save);
         });
-        let text = format!("signal {signal} sent to PID {}", process.pid);
+        let text = format!("{} sent to PID {}", signal_text(signal), process.pid);
         self.servers[id.0].outcome_now(Ended::Well, &text)
     }
 

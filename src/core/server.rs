@@ -302,14 +302,16 @@ fn signal_name(signal: i32) -> Option<&'static str> {
     })
 }
 
+/// A signal as people know it: `SIGHUP`, `signal 40`.
+pub fn signal_text(signal: i32) -> String {
+    signal_name(signal).map_or_else(|| format!("signal {signal}"), str::to_string)
+}
+
 /// How an end reads: `exit 1`, `killed by SIGKILL`, `exit status unknown`.
 pub fn exit_text(exit: Exit) -> String {
     match exit {
         Exit::Code(code) => format!("exit {code}"),
-        Exit::Signal(signal) => match signal_name(signal) {
-            Some(name) => format!("killed by {name}"),
-            None => format!("killed by signal {signal}"),
-        },
+        Exit::Signal(signal) => format!("killed by {}", signal_text(signal)),
         Exit::Unknown => "exit status unknown".to_string(),
     }
 }

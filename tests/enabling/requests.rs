@@ -23,10 +23,10 @@ fn a_reload_sends_the_signal_once_and_is_refused_where_none_is_set() {
     let pair = Pair::new("", &(listens + &sleeper("mute", "")));
     pair.start();
     let first = pid_in(&pair.home.join("ready"));
-    has(&exits(&pair, &["reload", "web"], 0).0, &["web: signal 1 sent to PID", &first.to_string()]);
+    has(&exits(&pair, &["reload", "web"], 0).0, &["web: SIGHUP sent to PID", &first.to_string()]);
     wait_until("the reload", || reloads(&pair) == 1);
     let (out, err) = exits(&pair, &["reload", "all"], 1);
-    has(&out, &["web: signal 1 sent"]);
+    has(&out, &["web: SIGHUP sent"]);
     has(&err, &["mute: ", "reload = { signal"]);
     wait_until("the reload", || reloads(&pair) == 2);
     // With the active killed at that moment, it was sent, or nobody knows; never twice.

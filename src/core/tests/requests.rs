@@ -115,7 +115,7 @@ fn a_request_asked_again_of_the_next_active_acts_once() {
 fn a_signal_whose_result_is_not_on_record_may_have_been_sent() {
     let mut node = active_with_server_up(9);
     let out = tell(&mut node, ask(1, "hup", Verb::Signal(1), true));
-    assert_eq!(outcome(&out, 1), (Ended::Well, "signal 1 sent to PID 9".to_string()));
+    assert_eq!(outcome(&out, 1), (Ended::Well, "SIGHUP sent to PID 9".to_string()));
     let sent = place(&out, is_signal);
     let save = |action: &Action| matches!(action, Action::Save { .. });
     assert!(place(&out, save) < sent && counts(&out[sent..], save) == 1, "{out:#?}");
