@@ -27,7 +27,7 @@ impl Server {
             Phase::Preparing if self.rec.task.is_some() => {}
             Phase::Preparing => self.begin_start(),
             Phase::Closing { .. } if self.running_task().is_some() => {}
-            Phase::Closing { why } => self.conclude(now, why, steps),
+            Phase::Closing { why } => self.gone(now, why, steps),
             Phase::Down | Phase::Queued if self.rec.wanted == Wanted::Up => self.begin_start(),
             Phase::Queued => self.enter(Phase::Down, steps),
             Phase::Down | Phase::Failed | Phase::Exited | Phase::Backoff { .. } => {}

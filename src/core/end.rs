@@ -84,8 +84,8 @@ impl Server {
     ) {
         // Whether it is started again may depend on the status, which comes a moment later when
         // it was not our child. Where nothing depends on it, nothing waits.
-        let depends =
-            self.rec.wanted == Wanted::Up && (at_gate || self.plan.policy.depends_on_status());
+        let depends = self.tells_its_end()
+            || self.rec.wanted == Wanted::Up && (at_gate || self.plan.policy.depends_on_status());
         if !self.runs_a_stop() {
             self.cancel_task(steps);
         }
@@ -133,9 +133,9 @@ impl Server {
             return;
         }
         last.exit = exit;
-        self.status_due = None;
         steps.push(Step::Save);
         steps.push(Step::Do(Action::Note(Note::ExitLearned(self.id))));
+        self.on_status_settled(now, steps);
         // It had been taken for a failure, and was none. (A wait without a failure is for a fork
         // that was refused; one with another reason is for a check that failed. Whether a server with
         // a readiness check was ready is forgotten by now: then it stays a failure.)
@@ -249,10 +249,28 @@ impl Server {
             return self.enter(Phase::Closing { why }, steps);
         }
         self.rec.task = None;
+        if self.status_due.is_some() && self.tells_its_end() {
+            // Its hooks are told how it ended, which is known in a moment: see `on_status_settled`.
+            return self.enter(Phase::Closing { why }, steps);
+        }
         if why != Why::NeverRan && self.begin_task(now, TaskKind::PostStop, steps) {
             return self.enter(Phase::Closing { why }, steps);
         }
         self.conclude(now, why, steps);
+    }
+
+    /// A hook is told how it ended.
+    fn tells_its_end(&self) -> bool {
+        let has = |kind| self.plan.task_timeout_ms(kind).is_some();
+        has(TaskKind::PostStop) || has(TaskKind::OnFailure)
+    }
+
+    /// How it ended is known, or was asked for long enough.
+    pub(super) fn on_status_settled(&mut self, now: Ms, steps: &mut Steps) {
+        self.status_due = None;
+        if let (Phase::Closing { why }, None) = (&self.rec.phase, self.running_task()) {
+            self.gone(now, *why, steps);
+        }
     }
 
     /// Nothing of it is left: was it a failure?

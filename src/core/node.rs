@@ -223,7 +223,9 @@ impl Node {
             Timer::Checks(id) => {
                 self.with_server(id, |server, steps| server.on_check_due(now, steps));
             }
-            Timer::Status(id) => self.with_server(id, |server, _| server.status_due = None),
+            Timer::Status(id) => {
+                self.with_server(id, |server, steps| server.on_status_settled(now, steps));
+            }
             Timer::Task(id) => {
                 self.with_server(id, |server, steps| server.on_task_deadline(now, steps));
             }

@@ -111,3 +111,23 @@ fn the_pair_ends_in_the_middle_of_a_hook() {
     pair.start();
     pair.wait_state("web", "RUNNING");
 }
+
+#[test]
+fn hooks_know_how_a_server_ended_that_an_earlier_active_started() {
+    let says = "echo $$NM_TASK $$NM_EXIT_CODE $$NM_EXIT_SIGNAL >> {home}/ran";
+    let hook = |key: &str| format!("{key} = [\"/bin/sh\", \"-c\", '{says}']");
+    let more = format!(
+        "hooks = {{ {}, {} }}\nrestart = {{ tries = 0, then = \"fail\" }}",
+        hook("postStop"),
+        hook("onFailure")
+    );
+    let script = "trap 'exit 4' USR1; touch {home}/up; while :; do sleep 0.02; done";
+    let pair = Pair::new("", &(server("web", script, &more) + &lives("asked", &more)));
+    pair.start();
+    wait_until("its trap", || pair.home.join("up").exists());
+    take_over(&pair);
+    signal(pair.server("web")["pid"].as_i64().unwrap() as i32, 10);
+    pair.wait_state("web", "FAILED");
+    pair.ok(&["stop", "asked"]);
+    assert_eq!(ran(&pair), ["started", "postStop 4", "onFailure 4", "postStop SIGTERM"]);
+}

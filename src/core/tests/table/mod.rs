@@ -228,7 +228,10 @@ fn whoever_waits_has_a_deadline_that_is_still_to_come() {
             Phase::Up { .. } | Phase::Down | Phase::Queued | Phase::Failed | Phase::Exited
         );
         let waits_for_task = matches!(after.rec.phase, Phase::Preparing | Phase::Closing { .. });
-        let deadline = if waits_for_task { after.task_deadline() } else { after.deadline() };
+        let deadline = match waits_for_task {
+            true => after.task_deadline().or(after.status_due),
+            false => after.deadline(),
+        };
         assert!(rests || deadline.is_some(), "{}", case.tell());
         assert!(deadline.is_none_or(|at| at >= NOW), "{}", case.tell());
         assert!(after.task_deadline().is_none_or(|at| at >= NOW), "{}", case.tell());

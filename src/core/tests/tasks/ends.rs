@@ -249,3 +249,25 @@ fn an_end_of_post_stop_that_leads_to_a_start_at_once_is_on_record() {
     let next = world.taken_over(only(&[PostStop]));
     assert_eq!((next.times(PostStop), next.count(is_watch), next.starts()), (0, 0, 1));
 }
+
+#[test]
+fn post_stop_waits_a_moment_for_the_exit_status_and_no_longer() {
+    for is_told in [true, false] {
+        let mut world = up_with(&[PostStop]);
+        world.ask("a", Verb::Stop);
+        let process = process(9);
+        world.tell(Event::Died { server: WEB, process, exit: None });
+        world.group(9, None);
+        assert!(matches!(world.phase(), Phase::Closing { .. }));
+        assert_eq!(world.times(PostStop), 0, "how it ended is still asked for");
+        match is_told {
+            true => {
+                let (pid, start_ticks, exit) = (process.pid, process.start_ticks, Exit::Code(3));
+                world.tell(Event::Status { pid, start_ticks, exit });
+            }
+            false => world.fire(Timer::Status(WEB), NOW),
+        }
+        world.runs_well(PostStop);
+        assert_eq!(world.phase(), Phase::Down);
+    }
+}
