@@ -321,7 +321,12 @@ impl Scenario {
     /// Who is traced is slow, on a busy machine very slow. Only where a hang is waited for the
     /// timeout has to be short.
     pub fn heartbeat_timeout(&self) -> &'static str {
-        if self.name.contains("hung") { "1s" } else { "8s" }
+        if self.may_be_taken_for_hung() { "1s" } else { "8s" }
+    }
+
+    /// A hang is to be seen soon.
+    pub fn may_be_taken_for_hung(&self) -> bool {
+        self.name.contains("hung")
     }
 
     /// Is the pair started by the point itself?

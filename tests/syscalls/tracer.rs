@@ -64,6 +64,13 @@ pub struct Seen {
     pub was_killed: bool,
 }
 
+impl Seen {
+    /// Neither it nor the fault ended it.
+    pub fn was_killed_by_another(&self) -> bool {
+        !self.was_killed && self.ended.as_deref() == Some("signal SIGKILL")
+    }
+}
+
 /// A running trace.
 pub struct Trace {
     stop: Arc<AtomicBool>,
