@@ -106,7 +106,7 @@ impl Shell {
             Action::TellStandbyToStop => self.peers.send(&Message::Stop),
             Action::DropStandbyLink | Action::CloseLink => self.peers.close_main(&mut self.ctx),
             Action::Connect => {
-                if let Some(port) = self.ctx.config.node.standby_port {
+                if let Some(port) = self.peers.port() {
                     self.peers.connect(&mut self.ctx, port);
                 }
             }
@@ -278,7 +278,7 @@ impl Shell {
         // The port first: it is the one that can be taken, and it leaves no file behind.
         if let Some(port) = node.standby_port {
             let listener = twins::bind_port(&self.ctx.config, port)?;
-            self.peers.set_listener(listener);
+            self.peers.set_listener(self.ctx.poll.registry(), listener);
         }
         let path = node.control_socket();
         let listener = control::bind(&path, node)

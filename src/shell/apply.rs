@@ -12,7 +12,7 @@ use super::bequest::{self, Bequest, at};
 use super::helpers::end_of;
 use super::requests::Refused;
 use super::token::Source;
-use super::{Shell, in_force};
+use super::{Door, Shell, in_force, twins};
 use crate::api::{ApplyAnswer, ApplyAsk, What};
 use crate::config::Config;
 use crate::core::node::Role;
@@ -208,6 +208,7 @@ impl Shell {
 
     /// From here on a keeper that has to start the pair again takes the new configuration.
     fn begin_apply(&mut self, config: Config) -> Result<(), Refused> {
+        self.move_link(&config).map_err(|text| (409, 1, format!("{text}; nothing was changed")))?;
         in_force::write(&config).map_err(|error| {
             let dir = config.node.run_dir.display();
             (500, 1, format!("cannot write config.json in {dir}: {error}; nothing was changed"))
@@ -217,6 +218,20 @@ impl Shell {
         let until = self.ctx.now().after(STANDBY_LIMIT_MS);
         self.apply.pending = Some(Pending { config, standby: None, until });
         self.replace_standby();
+        Ok(())
+    }
+
+    /// Listens at another standbyPort, if it is another one: the next standby connects there.
+    fn move_link(&mut self, config: &Config) -> Result<(), String> {
+        let (Some(old), Some(new)) = (self.peers.port(), config.node.standby_port) else {
+            return Ok(());
+        };
+        if old != new {
+            let listener = twins::bind_port(config, new)?;
+            self.peers.set_listener(self.ctx.poll.registry(), listener);
+            self.open_new_door(Door::Link);
+            info!(target: "0108", "listening on 127.0.0.1:{new} for the standby");
+        }
         Ok(())
     }
 
@@ -267,6 +282,10 @@ impl Shell {
             true => "the pair is ending",
             false => "no standby got ready with it",
         });
+        let config = self.ctx.config.clone();
+        if let Err(error) = self.move_link(&config) {
+            warn!(target: "0148", "{error}; the new port stays");
+        }
         self.write_in_force();
         if !is_ending && pending.standby.is_some() {
             self.replace_standby();

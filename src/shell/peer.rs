@@ -141,8 +141,17 @@ impl Peers {
         watched
     }
 
-    pub fn set_listener(&mut self, listener: TcpListener) {
-        self.listener = Some(listener);
+    /// The one before is closed; a standby may still hold a copy of it.
+    pub fn set_listener(&mut self, registry: &Registry, listener: TcpListener) {
+        if let Some(mut old) = self.listener.replace(listener) {
+            let _ = registry.deregister(&mut old);
+        }
+    }
+
+    /// Where a standby connects: the port that this listener has, whatever the configuration says by
+    /// now.
+    pub fn port(&self) -> Option<u16> {
+        Some(self.listener.as_ref()?.local_addr().ok()?.port())
     }
 
     /// Connections are waiting.

@@ -255,3 +255,28 @@ fn the_environment_that_counts_is_that_of_the_pair() {
     assert_eq!(pair.pids(), before);
     let _ = wait_for("the tag", || Some(pair.server("a")).filter(|one| one["tags"] != Value::Null));
 }
+
+#[test]
+fn another_standby_port_replaces_the_standby_and_one_that_is_taken_changes_nothing() {
+    let pair = Pair::new("", &sleeper("a", ""));
+    pair.start();
+    let (pids, active) = (pair.pids(), pair.pid_of("active"));
+    let other = std::net::TcpListener::bind(("127.0.0.1", support::free_port())).unwrap();
+    let taken = other.local_addr().unwrap().port();
+    pair.configure(&format!("standbyPort = {taken}"), &sleeper("a", ""));
+    let refused = pair.run(&["apply"]);
+    assert_eq!(refused.status.code(), Some(1), "{}", support::both(&refused));
+    let said = support::both(&refused);
+    assert!(said.contains(&format!("cannot bind standbyPort {taken}: in use by PID")), "{said}");
+    assert!(said.contains("nothing was changed"), "{said}");
+    assert_eq!((pair.pid_of("active"), pair.pids()), (active, pids.clone()));
+    pair.wait_whole();
+    drop(other);
+    assert_eq!(lines(&pair.ok(&["apply"])), ["change [nodeManager] standbyPort"]);
+    pair.wait_whole();
+    signal(pair.pid_of("active"), support::SIGKILL);
+    pair.wait_whole();
+    assert_eq!(pair.pids(), pids);
+    assert!(std::net::TcpListener::bind(("127.0.0.1", taken)).is_err(), "the pair listens there");
+    assert!(std::net::TcpListener::bind(("127.0.0.1", pair.port)).is_ok(), "and not here any more");
+}

@@ -327,9 +327,13 @@ pub fn node_keys(old: &NodeConfig, new: &NodeConfig) -> (Vec<&'static str>, Vec<
     fn group(group: &Option<ControlGroup>) -> Option<Option<u32>> {
         group.as_ref().map(|group| group.gid)
     }
+    // Another port is bound before anything else is done; with or without a standby is another pair.
+    if *standby_port != new.standby_port {
+        let is_moved = standby_port.is_some() && new.standby_port.is_some();
+        if is_moved { &mut in_place } else { &mut refused }.push("standbyPort");
+    }
     keys_that_differ! { refused,
         "name": *name, new.name;
-        "standbyPort": *standby_port, new.standby_port;
         "runDir": *run_dir, new.run_dir;
         "stateDir": *state_dir, new.state_dir;
         "logDir": *log_dir, new.log_dir;
