@@ -96,7 +96,7 @@ fn is_out_of_the_way(phase: &Phase) -> bool {
 
 /// What is being told apart, or is just beginning, is not brought down yet.
 fn can_be_brought_down(phase: &Phase) -> bool {
-    !matches!(phase, Phase::Verifying { .. } | Phase::Spawning { .. })
+    !matches!(phase, Phase::Verifying { .. } | Phase::Spawning { .. } | Phase::Seeking { .. })
 }
 
 impl Node {
