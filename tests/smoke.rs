@@ -34,3 +34,13 @@ fn a_shutdown_that_stops_the_servers_leaves_no_process_behind() {
     pair.ok(&["shutdown", "--stop-servers"]);
     wait_until("no process to be left", || pair.processes().is_empty());
 }
+
+#[test]
+fn a_standby_is_let_in_when_it_comes_for_the_first_time() {
+    let pair = Pair::new("", TWO_SLEEPERS);
+    pair.start();
+    pair.wait_whole();
+    signal(pair.pid_of("active"), SIGKILL);
+    pair.wait_whole();
+    assert!(!pair.log(false).contains("refused a connection"), "{}", pair.log(false));
+}

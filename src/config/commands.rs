@@ -106,7 +106,7 @@ fn hook(keys: &Reader<'_>, key: &'static str) -> Option<Hook> {
     }
     let table = keys.inner(key, HOOK_KEYS);
     if table.value("command").is_none() {
-        table.error_here("has no command: { command = [\"/srv/web/bin/migrate\"] }".to_owned());
+        keys.error(key, "has no command: { command = [\"/srv/web/bin/migrate\"] }".to_owned());
     }
     Some(Hook {
         command: reader::command(&table, "command")?,
@@ -142,7 +142,7 @@ fn optional_command(keys: &Reader<'_>, key: &'static str) -> Option<Vec<String>>
 
 /// The `reload` table. There is no default: SIGHUP ends a program that does not know it.
 pub fn reload(server: &Reader<'_>) -> Option<Reload> {
-    server.value("reload")?;
+    let is_table = server.value("reload")?.get_ref().is_table();
     let keys = server.inner("reload", RELOAD_KEYS);
     match (keys.value("signal"), keys.value("command")) {
         (Some(_), Some(_)) => {
@@ -157,11 +157,18 @@ pub fn reload(server: &Reader<'_>) -> Option<Reload> {
             if keys.value("timeout").is_some() {
                 keys.error("timeout", "is for a command; a signal is only sent".to_owned());
             }
-            keys.get("signal", "a signal such as \"SIGHUP\"", signal).map(Reload::Signal)
+            let number = keys.get("signal", "a signal such as \"SIGHUP\"", signal)?;
+            if [libc::SIGKILL, libc::SIGSTOP].contains(&number) {
+                let text = "can't be SIGKILL or SIGSTOP, which no program can answer";
+                keys.error("signal", text.to_owned());
+            }
+            Some(Reload::Signal(number))
         }
         (None, None) => {
-            let text = "has no signal and no command: reload = { signal = \"SIGHUP\" }";
-            server.error("reload", text.to_owned());
+            if is_table {
+                let text = "has no signal and no command: reload = { signal = \"SIGHUP\" }";
+                server.error("reload", text.to_owned());
+            }
             None
         }
     }
@@ -172,7 +179,7 @@ const ON: [&str; 3] = ["drain", "stop", "restart"];
 
 /// The `drain` table.
 pub fn drain(server: &Reader<'_>) -> Option<Drain> {
-    server.value("drain")?;
+    let is_table = server.value("drain")?.get_ref().is_table();
     let keys = server.inner("drain", DRAIN_KEYS);
     let drain = Drain {
         command: optional_command(&keys, "command"),
@@ -184,8 +191,9 @@ pub fn drain(server: &Reader<'_>) -> Option<Drain> {
         on_restart: false,
     };
     keys.at_least("interval", drain.interval_ms, 10, "10ms");
-    if drain.command.is_none() && drain.check.is_none() {
-        keys.error_here("has no command and no check: it needs one of them, or both".to_owned());
+    if is_table && drain.command.is_none() && drain.check.is_none() {
+        let text = "has no command and no check: it needs one of them, or both";
+        server.error("drain", text.to_owned());
     }
     let on = keys.strings("on", "an array of \"drain\", \"stop\" and \"restart\"");
     let on = on.unwrap_or_else(|| vec!["drain".to_owned()]);
@@ -195,4 +203,42 @@ pub fn drain(server: &Reader<'_>) -> Option<Drain> {
     }
     let has = |what: &str| on.iter().any(|one| one == what);
     Some(Drain { on_stop: has("stop"), on_restart: has("restart"), ..drain })
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::parse;
+    use std::path::Path;
+
+    fn errors(server: &str) -> String {
+        let text = format!(
+            "[nodeManager]\nstandbyPort = 7731\n[[server]]\nname = \"a\"\ncommand = \"x\"\n{server}\n"
+        );
+        let config = parse(&text, Path::new("/c.toml"), Path::new("/h"));
+        config.map(|_| String::new()).unwrap_or_else(|errors| errors.to_string())
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_command_is_said_once_and_with_its_line() {
+        for (wrong, text) in [
+            ("hooks = { preStart = {} }", "has no command"),
+            ("reload = true", "must be a table"),
+            ("reload = {}", "has no signal and no command"),
+            ("reload = { signal = \"SIGKILL\" }", "can't be SIGKILL"),
+            ("drain = {}", "has no command and no check"),
+            ("drain = 5", "must be a table"),
+        ] {
+            let errors = errors(wrong);
+            let is_said = errors.contains("c.toml:6") && errors.contains(text);
+            assert!(is_said && errors.lines().count() == 1, "{wrong}: {errors}");
+        }
+    }
+
+    #[test]
+    fn a_pid_file_belongs_to_one_server() {
+        let shared = "type = \"forking\"\npidFile = \"/x\"\ninstances = 3";
+        let errors = errors(shared);
+        assert!(errors.contains("c.toml:3") && errors.contains("a@1, too: /x"), "{errors}");
+        assert_eq!(self::errors(&shared.replace("/x", "/x-${instance}")), "");
+    }
 }

@@ -117,12 +117,31 @@ pub fn servers(
         });
     }
     output::refuse_same_fifos(&servers, &origins);
+    refuse_same_pid_files(&servers, &origins);
     sockets::check(&servers, &origins, run_dir);
     // what could not be read is not unknown
     if is_whole && !instances.is_cut_short() {
         dependencies::resolve(&mut servers, &origins);
     }
     servers
+}
+
+/// Two that write one file can't be told apart.
+fn refuse_same_pid_files(servers: &[ServerConfig], origins: &[Origin<'_>]) {
+    let mut seen = BTreeMap::new();
+    for (server, origin) in servers.iter().zip(origins) {
+        let Some(file) = &server.pid_file else { continue };
+        let Some(other) = seen.insert(file, &server.name) else { continue };
+        let text = format!(
+            "pidFile of {} is the file of {other}, too: {}; each needs one of its own (of \
+             instances, with ${{instance}} in its name)",
+            origin.title,
+            file.display()
+        );
+        origin.document.error(Some(server.line), text);
+        // Once is enough for a thousand instances.
+        return;
+    }
 }
 
 /// The text as in quotes, without them.

@@ -4,7 +4,7 @@
 //! the pair is to be down is on record before anything else, so that whoever takes over or comes
 //! back in the middle goes on with the ending instead of reviving the pair.
 
-use super::ask::{Ask, Ended, Outcome};
+use super::ask::{Ask, Ended, Outcome, Verb};
 use super::node::{Node, Role, Timer};
 use super::record::{Ending, Held, Phase};
 use super::time::Ms;
@@ -137,9 +137,10 @@ impl Node {
         self.out.push(Action::Exit { code: 0 });
     }
 
-    /// While the pair ends nothing is started any more.
+    /// While the pair ends nothing is started any more. Killed may be what keeps it from ending.
     pub(super) fn refuses_while_ending(&mut self, ask: &Ask) -> bool {
-        if self.record.ending.is_none() {
+        let Some(ending) = &self.record.ending else { return false };
+        if ending.stop_servers && !ending.done && ask.verb == Verb::Kill {
             return false;
         }
         let outcomes = ask

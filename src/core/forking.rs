@@ -6,9 +6,9 @@
 
 use super::plan::Kind;
 use super::record::{Exit, Identity, Phase, Wanted, Why};
-use super::server::{KILL_AGAIN_MS, Server, Step, Steps};
+use super::server::{Server, Step, Steps};
 use super::time::Ms;
-use super::{Action, Note};
+use super::{Action, Note, Scope};
 
 /// How often the main process is looked for: many daemons write their number a moment later.
 const SEEK_AGAIN_MS: u64 = 50;
@@ -50,8 +50,11 @@ impl Server {
         let what = self.rec.reason.take().unwrap_or_else(|| "no answer".to_string());
         self.rec.reason = Some(format!("its starter has ended, and pidFile names nobody: {what}"));
         let (why, leader_dead, killed) = (Why::Failing, true, false);
-        let until = now.after(KILL_AGAIN_MS);
+        let until = now.after(self.stop_timeout_ms());
         self.enter(Phase::Stopping { process: starter, why, leader_dead, killed, until }, steps);
+        // It may be at work already, with a pidFile that is wrong.
+        self.signal(starter, self.stop_signal(), Scope::Group, steps);
+        self.signal_who_left(starter, steps);
         self.probe_group(starter, steps);
     }
 
@@ -79,7 +82,8 @@ impl Server {
             Phase::Seeking { until, .. } => {
                 self.rec.main_group = Some(group);
                 self.rec.reason = None;
-                if self.rec.wanted == Wanted::Down {
+                // An order that waits for others is carried out when they are through.
+                if self.rec.wanted == Wanted::Down && self.rec.held.is_none() {
                     return self.bring_to_stop(now, process, Why::Asked, steps);
                 }
                 match self.plan.ready {

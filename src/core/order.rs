@@ -96,7 +96,7 @@ fn is_out_of_the_way(phase: &Phase) -> bool {
 
 /// What is being told apart, or is just beginning, is not brought down yet.
 fn can_be_brought_down(phase: &Phase) -> bool {
-    !matches!(phase, Phase::Verifying { .. } | Phase::Spawning { .. })
+    !matches!(phase, Phase::Verifying { .. } | Phase::Spawning { .. } | Phase::Seeking { .. })
 }
 
 impl Node {
@@ -320,17 +320,21 @@ impl Node {
         }
         if ask.reach == Reach::Dependants {
             servers.extend(self.running_dependants(&servers));
-            return Ok(servers);
         }
+        // Asked for, and goes on running all the same.
+        let stays =
+            |id: &ServerId| ask.verb == Verb::Drain && self.servers[id.0].plan.drain.is_none();
         let refusal = |id: &ServerId| {
             let mut others = self.running_dependants(&[*id]);
-            others.retain(|other| !servers.contains(other));
+            others.retain(|other| !servers.contains(other) || stays(other));
             let names: Vec<&str> =
                 others.iter().map(|id| self.servers[id.0].rec.name.as_str()).collect();
-            let text = format!(
-                "needed by {}; --dependants: these too, --only: leave them as they are",
-                names.join(", ")
-            );
+            let what = match others.iter().any(stays) {
+                true => "a drain does not end all of them: stop them first",
+                false => "--dependants: these too",
+            };
+            let names_text = names.join(", ");
+            let text = format!("needed by {names_text}; {what}, --only: leave them as they are");
             let was_asked = self.servers[id.0].mark(&ask.id).is_some();
             (!names.is_empty() && !was_asked)
                 .then(|| self.servers[id.0].outcome_now(Ended::Badly, &text))

@@ -77,9 +77,13 @@ impl Server {
         if self.rec.phase.is_gone() {
             return self.start(steps);
         }
+        self.forget_failures();
+        // The process that is to be stopped is not known yet.
+        if matches!(self.rec.phase, Phase::Seeking { .. }) {
+            return self.hold(Held::Restart, steps);
+        }
         self.rec.wanted = Wanted::Up;
         self.rec.held = None;
-        self.forget_failures();
         self.bring_down(now, Why::Restart, false, steps);
     }
 

@@ -44,8 +44,10 @@ impl Server {
                 self.bring_runner_down(now, process, new_why, kill, steps);
             }
             Phase::Closing { why } => self.bring_close_down(now, why, new_why, kill, steps),
-            // What is there to stop is found in a moment.
-            Phase::Seeking { .. } if !kill => {
+            // What is there to stop is found in a moment, or is what carries its mark.
+            Phase::Seeking { starter, again, until } if !kill => {
+                let until = until.min(now.after(self.stop_timeout_ms()));
+                self.rec.phase = Phase::Seeking { starter, again: again.min(until), until };
                 steps.push(Step::Save);
             }
             Phase::Seeking { starter: process, .. } => {

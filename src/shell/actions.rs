@@ -3,6 +3,7 @@
 //! Must not change the order, and must not skip: an action that fails becomes an event or a log
 //! line, and the next one is carried out.
 
+use super::servers::PairPids;
 use super::token::Source;
 use super::{Door, Shell, cgroups, control, lock_path, log_path, log_watch, notes, twins};
 use crate::config::{LogTarget, Readiness};
@@ -46,8 +47,9 @@ impl Shell {
                 self.probes.ask(ctx, &self.servers, server, start_number, check);
             }
             Action::FindMain { server, start_number, starter } => {
-                let keeper = self.keeper.keeper().map(|seen| seen.pid);
-                self.servers.find_main(ctx, server, start_number, starter, keeper);
+                let (keeper, standby) = (self.keeper.keeper(), self.node.standby.process());
+                let pair = PairPids::of(keeper, standby);
+                self.servers.find_main(ctx, server, start_number, starter, pair);
             }
             Action::SpawnTask { server, number, kind } => {
                 if let Some(one) = self.node.servers.get(server.0) {

@@ -334,13 +334,15 @@ impl Peers {
     pub fn send(&mut self, message: &Message) {
         let Some(number) = self.main else { return };
         let Some(conn) = self.conns.get_mut(&number) else { return };
+        // Hello comes first: a beat before it would be refused.
+        if conn.is_connecting {
+            return;
+        }
         if let Err(error) = wire::encode(message, &mut conn.out) {
             warn!(target: "0199", "cannot send a record over the link: {error}");
         }
-        if !conn.is_connecting {
-            // A failure shows at the next event of this connection.
-            let _ = self.flush(number);
-        }
+        // A failure shows at the next event of this connection.
+        let _ = self.flush(number);
     }
 
     pub fn send_entry(&mut self, entry: &Entry) {

@@ -10,6 +10,8 @@ mod failures;
 mod groups;
 mod main_process;
 
+pub use main_process::PairPids;
+
 use super::ctx::Ctx;
 use super::spec;
 use super::token::Source;

@@ -252,6 +252,7 @@ fn detail(rec: &ServerRecord, now: Ms, tries: u32) -> String {
             format!("waits for the end of PID {pid}, which carries its mark")
         }
         Phase::Locking { .. } => format!("waits for {reason}"),
+        Phase::Seeking { .. } => format!("its main process is looked for: {reason}"),
         Phase::Exited | Phase::Down if reason.is_empty() => {
             rec.last_exit.as_ref().map(|last| exit_text(last.exit)).unwrap_or_default()
         }

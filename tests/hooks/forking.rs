@@ -105,6 +105,42 @@ fn a_pid_file_that_names_a_stranger_is_not_believed_and_what_was_started_is_ende
     stranger.wait().unwrap();
 }
 
+#[test]
+fn a_pid_file_that_names_another_server_or_the_standby_is_not_believed() {
+    let more = "startTimeout = \"2s\"\nstop = { timeout = \"1s\" }\nautoStart = false";
+    let late = "while ! test -e {home}/go; do sleep 0.02; done; exit 0;";
+    let text = daemon(late, more).replace("delay = \"50ms\"", "tries = 0, then = \"fail\"");
+    let pair = Pair::new("", &format!("{text}{}", lives("other", "")));
+    pair.start();
+    for role in ["other", "standby"] {
+        let _ = fs::remove_file(pair.home.join("go"));
+        pair.ok(&["start", "d", "--no-wait"]);
+        wait_ran(&pair, "start");
+        // Both are younger than the starter, and children of the active.
+        let named = match role {
+            "other" => {
+                pair.ok(&["restart", "other"]);
+                pair.server("other")["pid"].as_i64().unwrap() as i32
+            }
+            _ => {
+                let before = pair.pid_of("standby");
+                signal(before, SIGKILL);
+                wait_until("another standby", || {
+                    pair.twin("standby").is_some_and(|pid| pid != before)
+                });
+                pair.wait_whole();
+                pair.pid_of("standby")
+            }
+        };
+        fs::write(pair.home.join("d.pid"), named.to_string()).unwrap();
+        let_go(&pair);
+        let reason = text_of(&pair.wait_state("d", "FAILED"));
+        assert!(reason.contains("not one of its processes"), "{reason}");
+        assert!(is_alive(named), "{role} was touched");
+        fs::remove_file(pair.home.join("ran")).unwrap();
+    }
+}
+
 fn text_of(server: &Value) -> String {
     text(server, "reason")
 }

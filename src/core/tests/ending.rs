@@ -118,6 +118,27 @@ fn servers_that_are_to_stop_are_gone_before_the_standby_is_told() {
 }
 
 #[test]
+fn a_server_that_keeps_the_pair_from_ending_can_be_killed() {
+    let ask = |verb| {
+        let (client, id, servers) = (ClientId(2), format!("{verb:?}"), vec![ServerId(0)]);
+        Event::Asked(Ask { client, id, verb, servers, wait: true, reach: Reach::Refuse })
+    };
+    let mut node = pair();
+    tell(&mut node, end("a", true, false));
+    let out = tell(&mut node, ask(Verb::Restart));
+    assert!(!out.iter().any(|action| is_signal(action, SIGKILL)), "{out:?}");
+    let out = tell(&mut node, ask(Verb::Kill));
+    assert!(out.iter().any(|action| is_signal(action, SIGKILL)), "{out:?}");
+    let out = end_whole_group(&mut node, 0, 9, Exit::Signal(SIGKILL));
+    assert!(out.contains(&Action::TellStandbyToStop), "{out:?}");
+    // Its servers stay up: that ending waits for none of them.
+    let mut node = pair();
+    tell(&mut node, end("a", false, false));
+    let out = tell(&mut node, ask(Verb::Kill));
+    assert!(!out.iter().any(|action| is_signal(action, SIGKILL)), "{out:?}");
+}
+
+#[test]
 fn after_the_shutdown_timeout_what_is_left_is_killed_and_killed_again() {
     let mut node = pair();
     tell(&mut node, end("a", true, false));

@@ -118,6 +118,31 @@ fn a_stop_of_what_others_need_is_refused_with_their_names() {
 }
 
 #[test]
+fn a_drain_of_what_others_need_is_refused_while_one_of_them_can_not_be_drained() {
+    let mut all = plans(OnFailure::Keep);
+    all[DB].drain = plan_with_tasks().drain;
+    let up = |all: &[ServerPlan]| {
+        let (mut node, _) = active_after(all.to_vec(), Vec::new());
+        bring_up(&mut node, DB, 10);
+        bring_up(&mut node, WEB, 11);
+        node
+    };
+    for (servers, reach) in [(vec![DB, WEB], Reach::Refuse), (vec![DB], Reach::Dependants)] {
+        let mut node = up(&all);
+        let outcomes = answer(&asked(&mut node, Verb::Drain, &servers, reach)).unwrap();
+        assert!(
+            outcomes[0].text.starts_with("needed by web; a drain does not end"),
+            "{outcomes:?}"
+        );
+        assert_eq!(phases(&node), [super::up(10), super::up(11)]);
+    }
+    all[WEB].drain = all[DB].drain;
+    let mut node = up(&all);
+    asked(&mut node, Verb::Drain, &[DB], Reach::Dependants);
+    assert!(matches!(node.servers[WEB].rec.phase, Phase::Draining { .. }));
+}
+
+#[test]
 fn with_only_those_that_need_it_are_left_as_they_are() {
     let mut node = both_up(OnFailure::Stop);
     assert_eq!(signals(&asked(&mut node, Verb::Stop, &[DB], Reach::Only)), [DB]);

@@ -4,6 +4,7 @@
 //! finds it still there.
 
 use super::super::Shell;
+use super::super::servers::PairPids;
 use super::super::spec;
 use super::super::token::Source;
 use crate::core::checks::Told;
@@ -100,10 +101,10 @@ impl Shell {
         if let Some(pid) = notice.main_pid.filter(|pid| *pid != leader.pid) {
             let server = ServerId(number);
             let start_number = self.node.servers.get(number).map_or(0, |one| one.rec.start_number);
-            let keeper = self.keeper.keeper().map(|seen| seen.pid);
+            let pair = PairPids::of(self.keeper.keeper(), self.node.standby.process());
             let named = (pid, leader);
             let ctx = &mut self.ctx;
-            if let Err(text) = self.servers.name_main(ctx, server, start_number, named, keeper) {
+            if let Err(text) = self.servers.name_main(ctx, server, start_number, named, pair) {
                 self.say_in_vain(&format!("{name}: says MAINPID={pid}: {text}"));
             }
         }

@@ -35,7 +35,11 @@ pub fn add(
             crate::core::record::Held::Restart => "restarts",
             crate::core::record::Held::Drain => "is drained",
         };
-        status.detail = format!("{what} when those that need it are down");
+        let when = match server.rec.phase {
+            Phase::Seeking { .. } => "its main process is found",
+            _ => "those that need it are down",
+        };
+        status.detail = format!("{what} when {when}");
     }
     status.status_text.clone_from(&server.rec.status_text);
     if let (Some(text), true) = (&status.status_text, status.detail.is_empty()) {

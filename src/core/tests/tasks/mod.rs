@@ -2,6 +2,7 @@
 //! through a takeover.
 
 mod ends;
+mod forking;
 mod others;
 
 use super::*;
