@@ -4,7 +4,7 @@
 
 use crate::rng::Rng;
 use crate::world::World;
-use crate::{Held, adversary, faults, garbage, given, operator};
+use crate::{Held, adversary, beside, faults, garbage, given, operator};
 
 /// One thing that can happen.
 pub struct Act {
@@ -38,6 +38,8 @@ pub const ACTS: &[Act] = &[
     act(3, "given: disabled or enabled under fire", given::enabling_under_fire),
     act(2, "given: asked whether it is ready", given::ready),
     act(3, "given: stopped with those that need it", given::needs),
+    act(4, "given: reloaded, drained or restarted", beside::ask),
+    act(4, "given: reloaded, drained or restarted under fire", beside::ask_under_fire),
     act(10, "kill: active", adversary::kill_active),
     act(4, "kill: standby", adversary::kill_standby),
     act(4, "kill: both", adversary::kill_both),

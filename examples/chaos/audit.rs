@@ -41,6 +41,7 @@ impl World {
         self.one_active(&seen)?;
         self.one_of_each(&seen)?;
         self.none_touched()?;
+        self.commands_are_whole()?;
         let Some(status) = ask_status(&self.home, ANSWER_LIMIT) else {
             let may = self.faults.few_descriptors();
             return Ok(if may { vec![] } else { vec!["nobody answers".to_string()] });
@@ -84,7 +85,14 @@ impl World {
     fn one_of_each(&self, seen: &[Process]) -> Held {
         let mut leaders: BTreeMap<&str, Vec<&Process>> = BTreeMap::new();
         for one in seen.iter().filter(|one| !one.is_zombie && one.session == one.pid) {
-            if let Some(name) = &one.server {
+            // Who starts a daemon is there beside it for a moment.
+            let is_starter = || {
+                let comm = std::fs::read_to_string(format!("/proc/{}/comm", one.pid));
+                comm.is_ok_and(|comm| matches!(comm.trim_end(), "sh" | "setsid"))
+            };
+            if let Some(name) = &one.server
+                && !(name.starts_with("daemon-") && is_starter())
+            {
                 leaders.entry(name).or_default().push(one);
             }
         }

@@ -17,14 +17,14 @@ const INSTANCES_MAX: u64 = 5;
 
 impl World {
     /// Some servers of a kind, by chance.
-    fn draw_of(&mut self, kind: Kind) -> usize {
+    pub fn draw_of(&mut self, kind: Kind) -> usize {
         let all: Vec<usize> =
             (0..self.servers.len()).filter(|at| self.servers[*at].kind == kind).collect();
         self.rng.pick(&all)
     }
 
     /// Runs a command; under fire the active is killed, or both twins are, at some moment of it.
-    fn run_given(&mut self, words: &[&str], under_fire: bool) -> Held<Done> {
+    pub fn run_given(&mut self, words: &[&str], under_fire: bool) -> Held<Done> {
         self.say(&format!("  {}{}", words.join(" "), if under_fire { ", under fire" } else { "" }));
         let command = self.spawn(words)?;
         if under_fire {
@@ -38,7 +38,7 @@ impl World {
         command.finish()
     }
 
-    fn allow_given(&mut self, done: &Done, under_fire: bool) -> Held {
+    pub fn allow_given(&mut self, done: &Done, under_fire: bool) -> Held {
         let mut allowed = vec![0];
         if under_fire {
             allowed.push(75);

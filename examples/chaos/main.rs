@@ -8,6 +8,7 @@
 mod acts;
 mod adversary;
 mod audit;
+mod beside;
 mod chatter;
 mod faults;
 mod garbage;

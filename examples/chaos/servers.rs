@@ -1,7 +1,8 @@
-//! The sixty-five servers: what kinds there are, their configuration, and what may be seen of each.
+//! The seventy-three servers: what kinds there are, their configuration, and what may be seen of each.
 //!
 //! Must not look at anything: it says what is allowed, the audit asks.
 
+use crate::beside;
 use serde_json::Value;
 use std::path::Path;
 
@@ -33,11 +34,17 @@ pub enum Kind {
     Listed,
     /// Its definition is changed by `apply`.
     Changed,
+    /// Has hooks and a reload command.
+    Hooked,
+    /// The child of a process that ends, known by its PID file.
+    Daemon,
+    /// Its work is waited for before it is stopped.
+    Drained,
     /// The instances of one program, whose number is changed by `apply`.
     Instance,
 }
 
-const MANY: [(Kind, usize, &str); 13] = [
+const MANY: [(Kind, usize, &str); 16] = [
     (Kind::Quick, 14, "quick"),
     (Kind::Slow, 6, "slow"),
     (Kind::Deaf, 5, "deaf"),
@@ -51,6 +58,9 @@ const MANY: [(Kind, usize, &str); 13] = [
     (Kind::Dependent, 2, "dependent"),
     (Kind::Listed, 3, "listed"),
     (Kind::Changed, 3, "changed"),
+    (Kind::Hooked, 3, "hooked"),
+    (Kind::Daemon, 3, "daemon"),
+    (Kind::Drained, 2, "drained"),
 ];
 
 /// The program with several instances.
@@ -150,6 +160,7 @@ impl Server {
         };
         let restart = "restart = { delay = \"100ms\", delayMax = \"500ms\" }\n";
         let steady = &format!("stop = {{ timeout = \"2s\" }}\n{restart}");
+        let patient = steady.replace("delay =", "tries = 1000, delay =");
         let (options, keys) = match self.kind {
             Kind::Quick => ("", steady.to_string()),
             Kind::Slow => ("", format!("settleTime = \"900ms\"\n{steady}")),
@@ -184,17 +195,32 @@ impl Server {
                 ("", format!("dependsOn = [\"{}\"]\n{steady}", self.need().unwrap_or_default()))
             }
             Kind::Changed => ("", format!("env = {{ V = \"{}\" }}\n{steady}", self.version)),
+            // A command that can't be run (no descriptors) fails the start; it is tried again.
+            Kind::Hooked => ("", beside::hooks(&home.to_string(), name) + &patient),
+            Kind::Daemon => (
+                "",
+                format!(
+                    "type = \"forking\"\npidFile = \"{home}/starts/{name}.pid\"\nstartTimeout = \"3s\"\n{patient}"
+                ),
+            ),
+            Kind::Drained => ("", beside::drain(&home.to_string(), name) + steady),
             // Only the first of them has a table, with the number of all.
             Kind::Instance => ("", format!("instances = {instances}\n{steady}")),
             Kind::Needed | Kind::Listed => ("", steady.to_string()),
         };
         let settle = match self.kind {
-            Kind::Slow => String::new(),
+            Kind::Slow | Kind::Daemon => String::new(),
             _ => format!("settleTime = \"{settle_ms}ms\"\n"),
         };
+        let command = format!("{program} --starts {home}/starts/{file} --life {life_s} {options}");
+        let command = match self.kind {
+            Kind::Daemon => format!(
+                "[\"sh\", \"-c\", \"setsid {command} & echo $$! > {home}/starts/{name}.pid\"]"
+            ),
+            _ => format!("\"{command}\""),
+        };
         format!(
-            "[[server]]\nname = \"{name}\"\npassEnv = [\"PATH\"]\n{settle}{keys}\
-             command = \"{program} --starts {home}/starts/{file} --life {life_s} {options}\"\n"
+            "[[server]]\nname = \"{name}\"\npassEnv = [\"PATH\"]\n{settle}{keys}command = {command}\n"
         )
     }
 }

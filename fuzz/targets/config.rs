@@ -54,6 +54,20 @@ pub const WORDS: &[&str] = &[
     "\"027\"",
     "\"0:unlimited\"",
     "output = ",
+    "hooks = ",
+    "preStart = ",
+    "onFailure = { command = \"x\", timeout = \"1s\" }",
+    "reload = ",
+    "drain = ",
+    "check = ",
+    "onTimeout = \"keep\"",
+    "on = [\"drain\", \"stop\"]",
+    "type = \"forking\"\n",
+    "pidFile = ",
+    "startTimeout = ",
+    "cgroup = ",
+    "set = { \"a.b\" = 1 }",
+    "cgroupRoot = ",
     "stderr = ",
     "maxAge = ",
     "= ",
@@ -244,6 +258,20 @@ pub fn seeds() -> Vec<Vec<u8>> {
          instances = 2\nvars = { p = [1, 2] }\ntags = [\"t\"]\nessential = true\n\x0c[[server]]\n\
          name = \"b\"\ncommand = [\"${HOME}\", \"$$\"]\nenv = { A = \"${name}\" }\n\
          dependsOn = [\"a@1\", { name = \"tag:t\", onFailure = \"stop\" }]\n";
+    let beside = "[nodeManager]\ncgroupRoot = \"/c\"\n[[server]]\nname = \"a\"\ncommand = \"x\"\n\
+         hooks = { preStart = \"y 'z'\", preStop = [\"y\"], onFailure = { command = \"y\", timeout = \"3s\" } }\n\
+         stop = { command = [\"s\"], timeout = \"9s\" }\nreload = { command = \"r\" }\n\
+         drain = { command = \"q\", check = [\"t\"], interval = \"1s\", timeout = \"5m\", onTimeout = \"keep\", \
+         on = [\"drain\", \"stop\", \"restart\"] }\ncgroup = { memoryMax = \"1GiB\", set = { \"pids.max\" = 9 } }\n\
+         [[server]]\nname = \"d\"\ncommand = \"x\"\ntype = \"forking\"\npidFile = \"d.pid\"\n\
+         startTimeout = \"20s\"\nreload = { signal = \"SIGHUP\" }\n";
     let damaged = "[nodeManager\nname = \"n\n[[server]]\nnmae = 1\n\0";
-    vec![small.into(), full.into(), damaged.into(), b"# 1\n# \xe4\n".to_vec(), many.into()]
+    vec![
+        small.into(),
+        full.into(),
+        damaged.into(),
+        b"# 1\n# \xe4\n".to_vec(),
+        many.into(),
+        beside.into(),
+    ]
 }

@@ -7,12 +7,14 @@
 mod answers;
 mod bequest;
 mod config;
+mod disabled;
 mod env_file;
 mod journal;
 mod link;
 mod log_times;
 mod notices;
 mod pair_file;
+mod pid_file;
 mod process;
 mod reports;
 mod requests;
@@ -35,6 +37,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "answers", run: answers::run, words: answers::WORDS, seeds: answers::seeds },
     Target { name: "bequest", run: bequest::run, words: bequest::WORDS, seeds: bequest::seeds },
     Target { name: "config", run: config::run, words: config::WORDS, seeds: config::seeds },
+    Target { name: "disabled", run: disabled::run, words: disabled::WORDS, seeds: disabled::seeds },
     Target { name: "env_file", run: env_file::run, words: env_file::WORDS, seeds: env_file::seeds },
     Target { name: "journal", run: journal::run, words: journal::WORDS, seeds: journal::seeds },
     Target { name: "link", run: link::run, words: link::WORDS, seeds: link::seeds },
@@ -51,6 +54,7 @@ pub const TARGETS: &[Target] = &[
         words: pair_file::WORDS,
         seeds: pair_file::seeds,
     },
+    Target { name: "pid_file", run: pid_file::run, words: pid_file::WORDS, seeds: pid_file::seeds },
     Target { name: "process", run: process::run, words: process::WORDS, seeds: process::seeds },
     Target { name: "reports", run: reports::run, words: reports::WORDS, seeds: reports::seeds },
     Target { name: "requests", run: requests::run, words: requests::WORDS, seeds: requests::seeds },

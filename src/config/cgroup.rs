@@ -242,6 +242,7 @@ mod tests {
             ("memory = 7", "unknown key \"memory\" in cgroup of [[server]] a"),
             ("set = { \"cgroup.kill\" = \"1\" }", "is no file of a controller"),
             ("set = { \"../x.y\" = \"1\" }", "is no file of a controller"),
+            ("set = { \"io\\t.max\" = \"1\" }", "set.io\\t.max of [[server]] a is no file"),
             ("set = { \"io.max\" = [] }", "must be a string or a number"),
         ] {
             let error = read("", &format!("cgroup = {{ {wrong} }}")).unwrap_err();

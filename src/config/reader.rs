@@ -107,7 +107,9 @@ impl<'a> Reader<'a> {
             "[nodeManager]" => String::new(),
             title => format!(" of {title}"),
         };
-        self.document.error(self.line_of(key), format!("{inner}{key}{of} {text}"));
+        // Some keys are a user's own.
+        let shown = key.escape_debug();
+        self.document.error(self.line_of(key), format!("{inner}{shown}{of} {text}"));
     }
 
     /// Notes an error about this table as a whole.

@@ -365,7 +365,7 @@ impl Shell {
             Source::Output(number) => self.outputs.on_readable(number),
             Source::Probe(number) => self.probes.on_ready(&mut self.ctx, number),
             Source::Job(number) => self.probes.on_job(&mut self.ctx, number),
-            Source::Task(number) => self.tasks.on_ready(&mut self.ctx, &self.servers, number),
+            Source::Task(number) => self.tasks.on_ready(&mut self.ctx, &mut self.servers, number),
             Source::Told(number) => self.on_told(number),
             Source::Discarded(number) => self.servers.on_discarded(&mut self.ctx, number),
         }
@@ -388,7 +388,7 @@ impl Shell {
         }
         self.servers.ask_again(&mut self.ctx);
         self.probes.tick(&mut self.ctx);
-        self.tasks.tick(&mut self.ctx, &self.servers);
+        self.tasks.tick(&mut self.ctx, &mut self.servers);
         self.log_watch.tick(&mut self.ctx);
         self.outputs.turn(&mut self.ctx);
         self.compress_logs();

@@ -149,7 +149,7 @@ impl Tasks {
     }
 
     /// A task's pidfd is readable.
-    pub fn on_ready(&mut self, ctx: &mut Ctx, servers: &Servers, number: usize) {
+    pub fn on_ready(&mut self, ctx: &mut Ctx, servers: &mut Servers, number: usize) {
         let Some(one) = self.running.get_mut(&number) else { return };
         let Some(fd) = &one.pidfd else { return };
         let exit = match (pidfd::has_died(fd), one.is_ours) {
@@ -163,14 +163,16 @@ impl Tasks {
             },
         };
         match exit {
-            Some(exit) => self.end(ctx, number, exit),
+            Some(exit) => self.end(ctx, servers, number, exit),
             None => one.asked_until = one.asked_until.or(Some(ctx.now().after(ASK_MS))),
         }
     }
 
     /// What it left behind in its group has no task any more; it is ended before the leader is reaped,
-    /// for until then the number of the group is its own.
-    fn end(&mut self, ctx: &mut Ctx, server: usize, exit: Exit) {
+    /// for until then the number of the group is its own. The leader is reaped in a later turn, when its
+    /// end is on record: whoever takes over before that can still learn how it ended, and does not run
+    /// it again.
+    fn end(&mut self, ctx: &mut Ctx, servers: &mut Servers, server: usize, exit: Exit) {
         let Some(one) = self.running.remove(&server) else { return };
         let mut end = TaskEnd::Exited(exit);
         if let Some(text) = one.gate.as_ref().and_then(failure) {
@@ -178,8 +180,7 @@ impl Tasks {
         }
         if let Some(pidfd) = one.pidfd {
             kill_group(&pidfd, &one.process, one.is_ours);
-            let _ = pidfd::reap(&pidfd);
-            ctx.close(pidfd);
+            servers.discard(ctx, pidfd);
         }
         let number = one.number;
         ctx.tell(Event::TaskEnded { server: ServerId(server), number, end });
@@ -192,7 +193,7 @@ impl Tasks {
     }
 
     /// Asks for the statuses of those that are dead and were not our children.
-    pub fn tick(&mut self, ctx: &mut Ctx, servers: &Servers) {
+    pub fn tick(&mut self, ctx: &mut Ctx, servers: &mut Servers) {
         let now = ctx.now();
         let asked: Vec<usize> = self
             .running
@@ -210,8 +211,8 @@ impl Tasks {
             let exit = known.or_else(|| servers.reported(one.process));
             let is_over = one.asked_until.is_some_and(|until| until <= now);
             match (exit, is_over) {
-                (Some(exit), _) => self.end(ctx, server, exit),
-                (None, true) => self.end(ctx, server, Exit::Unknown),
+                (Some(exit), _) => self.end(ctx, servers, server, exit),
+                (None, true) => self.end(ctx, servers, server, Exit::Unknown),
                 (None, false) => {}
             }
         }

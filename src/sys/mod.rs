@@ -12,6 +12,7 @@ pub mod listening;
 pub mod lock;
 pub mod notify;
 pub mod output_mark;
+pub mod pid_file;
 pub mod pidfd;
 pub mod ports;
 pub mod process;

@@ -7,11 +7,9 @@
 mod support;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use support::cgroup_root::{Root, members, own_group};
 use support::*;
-
-/// A prepared directory for `cgroupRoot`, emptied and removed at the end.
-struct Root(PathBuf);
 
 /// A controller that was given to the groups below one, and is taken back at the end.
 struct Given(PathBuf, &'static str);
@@ -21,64 +19,6 @@ impl Drop for Given {
         // Another test's group may still have it; then it stays.
         let _ = fs::write(&self.0, format!("-{}", self.1));
     }
-}
-
-impl Root {
-    /// `None`: none can be made here; the test is skipped.
-    fn new(name: &str) -> Option<Root> {
-        let dir = own_group()?.join(format!("nm-test-{}-{name}", std::process::id()));
-        match fs::create_dir(&dir) {
-            Ok(()) => Some(Root(dir)),
-            Err(error) => {
-                println!("skipped: cannot make the cgroup {}: {error}", dir.display());
-                None
-            }
-        }
-    }
-
-    fn key(&self) -> String {
-        format!("cgroupRoot = \"{}\"", self.0.display())
-    }
-
-    /// The group of a server.
-    fn of(&self, pair: &Pair, server: &str) -> PathBuf {
-        self.0.join(format!("{}:{server}", pair.name()))
-    }
-}
-
-impl Drop for Root {
-    fn drop(&mut self) {
-        for _ in 0..200 {
-            let groups = fs::read_dir(&self.0).into_iter().flatten().flatten();
-            for group in groups.filter(|one| one.path().is_dir()) {
-                let _ = fs::write(group.path().join("cgroup.kill"), "1");
-                let _ = fs::remove_dir(group.path());
-            }
-            if fs::remove_dir(&self.0).is_ok() || !self.0.exists() {
-                return;
-            }
-            std::thread::sleep(std::time::Duration::from_millis(20));
-        }
-        println!("left behind: {}", self.0.display());
-    }
-}
-
-/// The directory of this process's cgroup v2.
-fn own_group() -> Option<PathBuf> {
-    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let point = mounts.lines().find(|line| line.contains(" - cgroup2 "));
-    let Some(point) = point.and_then(|line| line.split(' ').nth(4)) else {
-        println!("skipped: no cgroup v2 is mounted");
-        return None;
-    };
-    let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    let own = own.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/").to_owned();
-    Some(Path::new(point).join(own.trim_start_matches('/')))
-}
-
-fn members(group: &Path) -> Vec<i32> {
-    let text = fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
-    text.lines().filter_map(|line| line.parse().ok()).collect()
 }
 
 /// `more`: lines of its table.

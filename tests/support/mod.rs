@@ -4,6 +4,7 @@
 //! directory is removed when `Pair` is dropped. Waiting is always for a condition with a limit.
 #![allow(dead_code, reason = "every test file uses its own part of this")]
 
+pub mod cgroup_root;
 pub mod counted;
 
 use serde_json::Value;

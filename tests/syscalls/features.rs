@@ -12,7 +12,7 @@ use std::net::TcpStream;
 
 /// So often an operator asks again for a configuration that did not come into force.
 const ASKED_AGAIN_MAX: usize = 5;
-const QUICK: &str = "restart = { delay = \"20ms\", tries = 1000 }";
+pub const QUICK: &str = "restart = { delay = \"20ms\", tries = 1000 }";
 
 /// One to be changed, and one that must not notice.
 pub fn changeable() -> String {
@@ -141,7 +141,7 @@ fn is_disabled(pair: &Pair) -> (bool, bool) {
 }
 
 /// Asks again where a call failed: nothing, or all of it, was done.
-fn until_done(world: &World, words: &[&str]) -> String {
+pub fn until_done(world: &World, words: &[&str]) -> String {
     let mut said = String::new();
     for _ in 0..ASKED_AGAIN_MAX {
         let output = world.pair.run(words);

@@ -14,6 +14,7 @@
 #![cfg(target_arch = "x86_64")]
 
 mod audit;
+mod commands;
 mod errors;
 mod features;
 mod scenarios;
@@ -24,6 +25,8 @@ mod tracer;
 use audit::Before;
 use scenarios::{Scenario, Traced, World};
 use std::process::Child;
+use std::sync::atomic::{AtomicU32, Ordering};
+use support::cgroup_root::Root;
 use support::{Pair, SIGCONT, SIGKILL, signal};
 use tracer::{Fault, Seen, Trace};
 
@@ -49,6 +52,8 @@ fn number(name: &str) -> Option<usize> {
 struct Stage<'a> {
     scenario: &'a Scenario,
     pair: Pair,
+    /// Dropped behind the pair: its servers are in there.
+    _cgroups: Option<Root>,
     points: usize,
 }
 
@@ -57,9 +62,12 @@ impl<'a> Stage<'a> {
         let level = asked("NM_LOG").unwrap_or_else(|| "info".to_string());
         let timeout = scenario.heartbeat_timeout();
         let node = format!("heartbeatInterval = \"50ms\"\nheartbeatTimeout = \"{timeout}\"\n");
-        let pair = Pair::new(&format!("{node}logLevel = \"{level}\""), &(scenario.servers)());
+        let cgroups = scenario.is_in_cgroups().then(|| Root::new(&new_name())).flatten();
+        let root = cgroups.as_ref().map(Root::key).unwrap_or_default();
+        let node = format!("{node}logLevel = \"{level}\"\n{root}");
+        let pair = Pair::new(&node, &(scenario.servers)());
         pair.start();
-        Stage { scenario, pair, points: 0 }
+        Stage { scenario, pair, _cgroups: cgroups, points: 0 }
     }
 
     /// One point from beginning to end.
@@ -110,6 +118,12 @@ impl<'a> Stage<'a> {
         let _ = run.wait();
         self.pair.start();
     }
+}
+
+/// Of a directory of cgroups: several tests of this process have one at the same time.
+fn new_name() -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    format!("calls-{}", NEXT.fetch_add(1, Ordering::SeqCst))
 }
 
 fn pid_of_child(child: &Child) -> i32 {
@@ -192,7 +206,10 @@ fn run_all(what: &str, fault_at: &dyn Fn(usize, usize) -> Fault, kinds: usize) {
         only.as_ref().is_none_or(|only| only.split(',').any(|part| name.contains(part)))
     };
     let mut hits = 0;
-    for scenario in scenarios::ALL {
+    for scenario in scenarios::ALL.iter().chain(commands::ALL) {
+        if scenario.is_in_cgroups() && Root::new(&new_name()).is_none() {
+            continue;
+        }
         if is_asked(scenario.name) {
             hits += go_through(scenario, fault_at, kinds);
         }

@@ -112,11 +112,11 @@ fn fresh_active(pair: &Pair) {
     pair.wait_whole();
 }
 
-fn stop_t(pair: &Pair) {
+pub fn stop_t(pair: &Pair) {
     pair.ok(&["stop", "t"]);
 }
 
-fn start_t(pair: &Pair) {
+pub fn start_t(pair: &Pair) {
     pair.ok(&["start", "t"]);
 }
 
@@ -131,11 +131,11 @@ pub fn once_more(world: &World, name: &str, act: impl FnOnce()) {
     assert!(world.has_error || now == before + 1, "{} starts instead of one", now - before);
 }
 
-fn act_start(world: &World) {
+pub fn act_start(world: &World) {
     once_more(world, "t", || world.command(&["start", "t"]));
 }
 
-fn act_stop(world: &World) {
+pub fn act_stop(world: &World) {
     world.command(&["stop", "t"]);
     wait_down(world.pair, "t");
 }
@@ -182,7 +182,7 @@ fn act_compact(world: &World) {
 }
 
 /// Both twins are there, and they are not those of before.
-fn wait_twins(pair: &Pair, old: i32) {
+pub fn wait_twins(pair: &Pair, old: i32) {
     wait_until("an active and a WATCHING standby", || {
         let status = pair.status();
         let pid = |role: &str| status[role]["pid"].as_i64();
@@ -192,7 +192,7 @@ fn wait_twins(pair: &Pair, old: i32) {
     });
 }
 
-fn act_kill_active(world: &World) {
+pub fn act_kill_active(world: &World) {
     let active = world.pair.pid_of("active");
     signal(active, SIGKILL);
     wait_twins(world.pair, active);
@@ -329,6 +329,16 @@ impl Scenario {
         self.name.contains("hung")
     }
 
+    /// Does each server have a cgroup?
+    pub fn is_in_cgroups(&self) -> bool {
+        self.name.contains("cgroup")
+    }
+
+    /// Is its server the child of the process that was started?
+    pub fn is_forking(&self) -> bool {
+        self.name.contains("forking") || self.name.contains("daemon")
+    }
+
     /// Is the pair started by the point itself?
     pub fn starts_the_pair(&self) -> bool {
         use Traced::{StartingActive, StartingKeeper, StartingStandby};
@@ -353,7 +363,7 @@ impl Scenario {
     }
 }
 
-const fn scenario(
+pub const fn scenario(
     name: &'static str,
     traced: Traced,
     touched: &'static [&'static str],
@@ -363,7 +373,7 @@ const fn scenario(
     Scenario { name, traced, from: From::Beginning, servers: two, touched, prepare, act }
 }
 
-/// All of them. A later feature adds its line here.
+/// All of them, but for those of `commands`. A later feature adds its line here.
 pub const ALL: &[Scenario] = &[
     scenario("start a server", Traced::Active, &["t"], stop_t, act_start),
     scenario("stop a server", Traced::Active, &["t"], start_t, act_stop),

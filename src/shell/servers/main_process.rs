@@ -12,15 +12,9 @@ use crate::shell::ctx::Ctx;
 use crate::shell::spec;
 use crate::shell::token::Source;
 use crate::shell::view::KeeperSeen;
-use crate::sys::{pidfd, process};
-use std::fs::OpenOptions;
-use std::io::{self, Read};
+use crate::sys::{pid_file, pidfd, process};
+use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
-
-/// A number with blanks around it is not longer.
-const FILE_MAX: u64 = 64;
 
 /// The keeper and the standby, while they live.
 #[derive(Clone, Copy)]
@@ -50,7 +44,7 @@ impl Servers {
         let path = ctx.server_or_retired(&name).and_then(|config| config.pid_file.clone());
         let found = path
             .ok_or_else(|| "it has no pidFile any more".to_string())
-            .and_then(|path| read(&path))
+            .and_then(|path| pid_file::read(&path))
             .and_then(|pid| self.prove(ctx, server, start_number, pid, &starter, pair));
         match found {
             Ok(found) => self.take_main(ctx, server, start_number, found),
@@ -194,22 +188,5 @@ impl Servers {
             }
         }
         Ok(members)
-    }
-}
-
-/// A file of another kind could stop the loop.
-fn read(path: &Path) -> Result<i32, String> {
-    let cannot = |error: io::Error| format!("cannot read {}: {error}", path.display());
-    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path);
-    let file = file.map_err(cannot)?;
-    if !file.metadata().map_err(cannot)?.is_file() {
-        return Err(format!("{} is no regular file", path.display()));
-    }
-    let mut text = String::new();
-    file.take(FILE_MAX).read_to_string(&mut text).map_err(cannot)?;
-    let number = text.split_ascii_whitespace().next().unwrap_or_default();
-    match number.parse() {
-        Ok(pid) if pid > 1 => Ok(pid),
-        _ => Err(format!("{} holds no PID", path.display())),
     }
 }
