@@ -41,8 +41,10 @@ pub(super) fn under(old: ServerRecord, plan: &ServerPlan, goes_on: bool) -> Serv
             record.reason = None;
         }
         // The next start has the new definition anyway.
-        Phase::Spawning { .. } => record.prepared = false,
-        Phase::Waiting { .. } | Phase::Reaping { .. } | Phase::Closing { .. } => {}
+        Phase::Spawning { .. }
+        | Phase::Waiting { .. }
+        | Phase::Reaping { .. }
+        | Phase::Closing { .. } => {}
         // Its hook is run again, as it is now.
         Phase::Preparing => record.task.iter_mut().for_each(|task| task.is_over = true),
         Phase::AtGate { .. }

@@ -44,6 +44,20 @@ fn a_server_that_was_given_up_starts_anew_and_one_that_is_not_wanted_does_not() 
 }
 
 #[test]
+fn a_pre_start_hook_counts_for_the_definition_that_it_belongs_to() {
+    for phase in [Phase::Spawning { until: NOW }, Phase::Backoff { until: NOW }] {
+        for (revision, is_prepared) in [(Some(2), true), (Some(1), false), (None, false)] {
+            let old = ServerRecord { phase: phase.clone(), prepared: true, ..up(revision) };
+            assert_eq!(
+                under(old, &revised(), true).prepared,
+                is_prepared,
+                "{phase:?} {revision:?}"
+            );
+        }
+    }
+}
+
+#[test]
 fn a_server_taken_out_is_stopped_but_not_one_that_somebody_started_the_pair_without() {
     let record = unnamed(up(Some(1)), true);
     assert_eq!((record.wanted, record.held), (Wanted::Down, Some(Held::Stop)));
