@@ -32,8 +32,18 @@ struct Running {
     gate: Option<OwnedFd>,
     /// We forked it.
     is_ours: bool,
+    look: Look,
+}
+
+/// How its end is seen.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Look {
+    /// Its pidfd is watched.
+    Watched,
+    /// It could not be opened or watched, so it is looked at again and again.
+    Polled,
     /// It is dead, and its status is asked for until then.
-    asked_until: Option<Ms>,
+    Asked { until: Ms },
 }
 
 /// All tasks that run: at most one of each server.
@@ -90,7 +100,7 @@ impl Tasks {
         };
         self.kill_any(ctx, servers, server);
         let (pidfd, gate) = (Some(child.pidfd), Some(child.gate));
-        let one = Running { number, process, pidfd, gate, is_ours: true, asked_until: None };
+        let one = Running { number, process, pidfd, gate, is_ours: true, look: Look::Watched };
         self.running.insert(server.0, one);
         Ok(process)
     }
@@ -112,20 +122,9 @@ impl Tasks {
 
     /// Watches the task that an earlier active started.
     pub fn watch(&mut self, ctx: &mut Ctx, server: ServerId, number: u64, process: Identity) {
-        let until = Some(ctx.now().after(ASK_MS));
-        let mut one = Running {
-            number,
-            process,
-            pidfd: None,
-            gate: None,
-            is_ours: false,
-            asked_until: until,
-        };
-        if let Ok(Verified::Alive(fd)) = pidfd::open_verified(&process) {
-            // One that can't be watched is looked at as if it were dead, until its time is over.
-            one.asked_until = ctx.watch(&fd, Source::Task(server.0)).err().and(until);
-            one.pidfd = Some(fd);
-        }
+        let (pidfd, gate, is_ours, look) = (None, None, false, Look::Polled);
+        let mut one = Running { number, process, pidfd, gate, is_ours, look };
+        one.open(ctx, Source::Task(server.0));
         self.running.insert(server.0, one);
     }
 
@@ -138,7 +137,16 @@ impl Tasks {
 
     fn kill_any(&mut self, ctx: &mut Ctx, servers: &mut Servers, server: ServerId) {
         let Some(one) = self.running.remove(&server.0) else { return };
-        if let Some(pidfd) = one.pidfd {
+        let opened = || match pidfd::open_verified(&one.process) {
+            Ok(Verified::Alive(fd)) => Some(fd),
+            Ok(Verified::Gone) => None,
+            Err(error) => {
+                let pid = one.process.pid;
+                warn!(target: "0397", "cannot end the command with PID {pid}: {error}");
+                None
+            }
+        };
+        if let Some(pidfd) = one.pidfd.or_else(opened) {
             kill_group(&pidfd, &one.process, one.is_ours);
             let _ = pidfd::signal(&pidfd, libc::SIGKILL);
             servers.discard(ctx, pidfd);
@@ -164,7 +172,10 @@ impl Tasks {
         };
         match exit {
             Some(exit) => self.end(ctx, servers, number, exit),
-            None => one.asked_until = one.asked_until.or(Some(ctx.now().after(ASK_MS))),
+            None if one.look == Look::Watched => {
+                one.look = Look::Asked { until: ctx.now().after(ASK_MS) };
+            }
+            None => {}
         }
     }
 
@@ -188,34 +199,49 @@ impl Tasks {
 
     /// When `tick` is due.
     pub fn deadline(&self, now: Ms) -> Option<Ms> {
-        let is_asked = self.running.values().any(|one| one.asked_until.is_some());
-        is_asked.then(|| now.after(ASK_EVERY_MS))
+        let is_owed = self.running.values().any(|one| one.look != Look::Watched);
+        is_owed.then(|| now.after(ASK_EVERY_MS))
     }
 
-    /// Asks for the statuses of those that are dead and were not our children.
+    /// Looks at those that are not watched, and asks for the statuses of the dead that were not our
+    /// children.
     pub fn tick(&mut self, ctx: &mut Ctx, servers: &mut Servers) {
         let now = ctx.now();
-        let asked: Vec<usize> = self
-            .running
-            .iter()
-            .filter(|(_, one)| one.asked_until.is_some())
-            .map(|(server, _)| *server)
-            .collect();
-        for server in asked {
+        let owed = self.running.iter().filter(|(_, one)| one.look != Look::Watched);
+        for server in owed.map(|(server, _)| *server).collect::<Vec<_>>() {
             let Some(one) = self.running.get_mut(&server) else { continue };
-            // Alive after all: it could not be watched.
-            if one.pidfd.as_ref().is_some_and(|fd| matches!(pidfd::has_died(fd), Ok(false))) {
-                continue;
-            }
-            let known = one.pidfd.as_ref().and_then(pidfd::exit_info);
-            let exit = known.or_else(|| servers.reported(one.process));
-            let is_over = one.asked_until.is_some_and(|until| until <= now);
-            match (exit, is_over) {
-                (Some(exit), _) => self.end(ctx, servers, server, exit),
-                (None, true) => self.end(ctx, servers, server, Exit::Unknown),
-                (None, false) => {}
+            match one.look {
+                Look::Watched => {}
+                Look::Polled => one.open(ctx, Source::Task(server)),
+                Look::Asked { until } => {
+                    let known = one.pidfd.as_ref().and_then(pidfd::exit_info);
+                    let exit = known.or_else(|| servers.reported(one.process));
+                    let exit = exit.or_else(|| (until <= now).then_some(Exit::Unknown));
+                    exit.into_iter().for_each(|exit| self.end(ctx, servers, server, exit));
+                }
             }
         }
+    }
+}
+
+impl Running {
+    /// Opens and watches it. Only what is proven to be gone counts as dead: what can't be told may
+    /// live, and must not be run a second time.
+    fn open(&mut self, ctx: &Ctx, source: Source) {
+        let asked = Look::Asked { until: ctx.now().after(ASK_MS) };
+        let fd = match &self.pidfd {
+            Some(fd) => fd,
+            None => match pidfd::open_verified(&self.process) {
+                Ok(Verified::Alive(fd)) => self.pidfd.insert(fd),
+                Ok(Verified::Gone) => return self.look = asked,
+                Err(_) => return,
+            },
+        };
+        self.look = match (pidfd::has_died(fd), ctx.watch(fd, source)) {
+            (Ok(true), _) => asked,
+            (_, Ok(())) => Look::Watched,
+            _ => Look::Polled,
+        };
     }
 }
 
