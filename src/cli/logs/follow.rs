@@ -23,6 +23,9 @@ pub(super) struct Follower<'a> {
     label: &'a str,
     path: &'a Path,
     file: Option<File>,
+    /// It had a name when it was opened, so that its number can be found by its inode. What was
+    /// unpacked has none, and may have got the inode of a log that was removed.
+    has_name: bool,
     shown: u64,
     /// Rotated files up to this number are older than `file`, or were shown.
     seen_up_to: u64,
@@ -31,7 +34,7 @@ pub(super) struct Follower<'a> {
 impl<'a> Follower<'a> {
     /// A log of which nothing was shown, but whose rotated files up to `seen_up_to` are not wanted.
     pub(super) fn new(index: usize, label: &'a str, path: &'a Path, seen_up_to: u64) -> Self {
-        Follower { index, label, path, file: None, shown: 0, seen_up_to }
+        Follower { index, label, path, file: None, has_name: false, shown: 0, seen_up_to }
     }
 
     /// Shows a piece of the log and goes on from there. `whole`: also a last line that has no end
@@ -42,6 +45,7 @@ impl<'a> Follower<'a> {
         whole: bool,
         to: &mut Printer,
     ) -> io::Result<()> {
+        self.has_name = piece.file.metadata()?.nlink() > 0;
         self.file = Some(piece.file);
         self.shown = piece.start;
         self.copy(piece.end, whole, to)
@@ -61,18 +65,20 @@ impl<'a> Follower<'a> {
         {
             return Ok(false);
         }
-        let Some((next, seen_up_to)) = self.next_file()? else { return Ok(false) };
+        let Some((next, has_name, seen_up_to)) = self.next_file()? else { return Ok(false) };
         if let Some(file) = &self.file {
             // Its writer uses the next file by now, so this is its end.
             let size = file.metadata()?.size();
             self.copy(size, true, to)?;
         }
-        (self.file, self.shown, self.seen_up_to) = (Some(next), 0, seen_up_to);
+        (self.file, self.has_name) = (Some(next), has_name);
+        (self.shown, self.seen_up_to) = (0, seen_up_to);
         Ok(true)
     }
 
-    /// The file after the one that is open, and the number up to which all are older than it.
-    fn next_file(&self) -> io::Result<Option<(File, u64)>> {
+    /// The file after the one that is open, whether its number is still to be found by its inode, and
+    /// the number up to which all are older than it.
+    fn next_file(&self) -> io::Result<Option<(File, bool, u64)>> {
         for _ in 0..MAX_TRIES {
             let (mut seen, mut next) = self.first_unseen();
             if next.is_some_and(|number| number > seen.saturating_add(1)) {
@@ -83,7 +89,7 @@ impl<'a> Follower<'a> {
             }
             if let Some(number) = next {
                 match open_rotated(self.path, number)? {
-                    Some(file) => return Ok(Some((file, number))),
+                    Some(file) => return Ok(Some((file, false, number))),
                     None => continue,
                 }
             }
@@ -93,7 +99,7 @@ impl<'a> Follower<'a> {
             match rotated.iter().find(|(number, _)| *number > seen) {
                 // It can be this file itself, which was rotated just now.
                 Some((number, _)) if number_in(&rotated, &file) != Some(*number) => {}
-                _ => return Ok(Some((file, seen))),
+                _ => return Ok(Some((file, true, seen))),
             }
         }
         Ok(None)
@@ -102,7 +108,8 @@ impl<'a> Follower<'a> {
     /// The number up to which rotated files were shown, and the first one after that.
     fn first_unseen(&self) -> (u64, Option<u64>) {
         let rotated = rotated_files(self.path);
-        let own = self.file.as_ref().and_then(|file| number_in(&rotated, file));
+        let named = self.file.as_ref().filter(|_| self.has_name);
+        let own = named.and_then(|file| number_in(&rotated, file));
         let seen = own.unwrap_or(0).max(self.seen_up_to);
         (seen, rotated.into_iter().map(|(number, _)| number).find(|number| *number > seen))
     }
@@ -134,5 +141,32 @@ impl<'a> Follower<'a> {
             self.shown = self.shown.saturating_add(shown.len() as u64);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::gzip::compress_rotated;
+    use crate::output::test_dir::TestDir;
+    use std::fs;
+    use std::time::Duration;
+
+    /// A file without a name gets the inode of any file that was removed.
+    #[test]
+    fn what_was_unpacked_is_not_taken_for_the_log_whose_inode_it_got() {
+        let dir = TestDir::new();
+        let log = dir.path("web.out");
+        for number in 1..=3 {
+            fs::write(dir.path(&format!("web.out.{number}")), format!("{number}\n")).unwrap();
+        }
+        let third = File::open(dir.path("web.out.3")).unwrap();
+        compress_rotated(&log, 10, Duration::ZERO).unwrap();
+        assert_eq!(number_in(&rotated_files(&log), &third), Some(3), "it has its inode");
+        let mut follower = Follower::new(0, "web", &log, 1);
+        follower.file = Some(third);
+        assert_eq!(follower.first_unseen(), (1, Some(2)), "it is what was unpacked of the first");
+        follower.has_name = true;
+        assert_eq!(follower.first_unseen(), (3, None));
     }
 }
