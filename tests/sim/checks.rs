@@ -69,6 +69,8 @@ fn waits_are_armed(node: &Node) -> Option<String> {
                 Phase::Queued | Phase::Down | Phase::Failed | Phase::Exited | Phase::Up { .. }
             );
             let timer = match server.rec.phase {
+                // Its hooks wait for its exit status.
+                Phase::Closing { .. } if server.status_due.is_some() => Timer::Status(server.id),
                 Phase::Preparing | Phase::Closing { .. } => Timer::Task(server.id),
                 _ => Timer::Server(server.id),
             };
