@@ -73,8 +73,7 @@ impl Shell {
                 self.servers.verify(ctx, server, process, start_number, may_be_at_gate);
             }
             Action::OpenJournal { entries } => {
-                let names = self.node.servers.iter().map(|one| one.rec.name.clone()).collect();
-                self.servers.begin(&ctx.config.node.name, names);
+                self.servers.begin(&ctx.config.node.name, &self.node.servers);
                 self.store.open(entries);
                 // Before the standby is started, which inherits them.
                 self.begin_endpoints();

@@ -15,6 +15,7 @@ pub use main_process::PairPids;
 use super::ctx::Ctx;
 use super::spec;
 use super::token::Source;
+use crate::core::server::Server;
 use crate::core::{Event, Exit, Identity, Ms, ServerId};
 use crate::sys::pidfd::{self, Verified};
 use crate::sys::spawn::{self, News};
@@ -82,8 +83,13 @@ pub struct Servers {
 
 impl Servers {
     /// This process is the active now, with these servers.
-    pub fn begin(&mut self, node: &str, names: Vec<String>) {
+    /// What is held of processes that are not on record any more is of no use: nobody would close it.
+    pub fn begin(&mut self, node: &str, servers: &[Server]) {
         self.node = node.to_string();
+        let names: Vec<String> = servers.iter().map(|one| one.rec.name.clone()).collect();
+        let on_record: BTreeMap<&str, Option<Identity>> =
+            servers.iter().map(|one| (one.rec.name.as_str(), one.rec.phase.process())).collect();
+        self.held.retain(|name, (held, _)| on_record.get(name.as_str()) == Some(&Some(*held)));
         self.children = names.iter().map(|_| Child::default()).collect();
         self.names = names;
     }

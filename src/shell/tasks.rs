@@ -30,6 +30,8 @@ struct Running {
     /// `None`: an earlier active started it, and it was gone when it was looked for.
     pidfd: Option<OwnedFd>,
     gate: Option<OwnedFd>,
+    /// The gate is to be opened, and could not be yet.
+    opens: bool,
     /// We forked it.
     is_ours: bool,
     look: Look,
@@ -100,30 +102,25 @@ impl Tasks {
         };
         self.kill_any(ctx, servers, server);
         let (pidfd, gate) = (Some(child.pidfd), Some(child.gate));
-        let one = Running { number, process, pidfd, gate, is_ours: true, look: Look::Watched };
+        let (opens, is_ours, look) = (false, true, Look::Watched);
+        let one = Running { number, process, pidfd, gate, opens, is_ours, look };
         self.running.insert(server.0, one);
         Ok(process)
     }
 
     /// Its record is safe: it may begin.
     pub fn open_gate(&mut self, ctx: &mut Ctx, server: ServerId, number: u64) {
-        let Some(one) = self.running.get(&server.0).filter(|one| one.number == number) else {
-            return;
-        };
-        let Some(gate) = &one.gate else { return };
-        // EPIPE: the child is dead; its pidfd tells. Else it would wait until its time is over.
-        if let Err(error) = spawn::open_gate(gate)
-            && error.raw_os_error() != Some(libc::EPIPE)
-        {
-            let end = TaskEnd::NotBegun(format!("cannot open its gate: {error}"));
-            ctx.tell(Event::TaskEnded { server, number, end });
+        if let Some(one) = self.running.get_mut(&server.0).filter(|one| one.number == number) {
+            one.opens = true;
+            one.try_gate(ctx, server);
         }
     }
 
     /// Watches the task that an earlier active started.
     pub fn watch(&mut self, ctx: &mut Ctx, server: ServerId, number: u64, process: Identity) {
-        let (pidfd, gate, is_ours, look) = (None, None, false, Look::Polled);
-        let mut one = Running { number, process, pidfd, gate, is_ours, look };
+        let (pidfd, gate, opens) = (None, None, false);
+        let (is_ours, look) = (false, Look::Polled);
+        let mut one = Running { number, process, pidfd, gate, opens, is_ours, look };
         one.open(ctx, Source::Task(server.0));
         self.running.insert(server.0, one);
     }
@@ -159,6 +156,7 @@ impl Tasks {
     /// A task's pidfd is readable.
     pub fn on_ready(&mut self, ctx: &mut Ctx, servers: &mut Servers, number: usize) {
         let Some(one) = self.running.get_mut(&number) else { return };
+        one.try_gate(ctx, ServerId(number));
         let Some(fd) = &one.pidfd else { return };
         let exit = match (pidfd::has_died(fd), one.is_ours) {
             (Ok(false), _) => return,
@@ -225,6 +223,16 @@ impl Tasks {
 }
 
 impl Running {
+    /// EPIPE: the child is dead; its pidfd tells. Else it waits, and would until its time is over.
+    fn try_gate(&mut self, ctx: &mut Ctx, server: ServerId) {
+        let Some(gate) = self.gate.as_ref().filter(|_| self.opens) else { return };
+        let opened = spawn::open_gate(gate);
+        self.opens = opened.is_err_and(|error| error.raw_os_error() != Some(libc::EPIPE));
+        if self.opens {
+            ctx.look_again(Source::Task(server.0));
+        }
+    }
+
     /// Opens and watches it. Only what is proven to be gone counts as dead: what can't be told may
     /// live, and must not be run a second time.
     fn open(&mut self, ctx: &Ctx, source: Source) {
