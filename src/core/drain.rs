@@ -6,7 +6,7 @@
 use super::checks::Progress;
 use super::plan::Drain;
 use super::record::{Held, Identity, Phase, TaskKind, Wanted, Why};
-use super::server::{Server, Steps};
+use super::server::{Server, Step, Steps};
 use super::time::Ms;
 use super::{Action, Note};
 
@@ -83,10 +83,8 @@ impl Server {
     pub(super) fn is_drained(&mut self, now: Ms, steps: &mut Steps) {
         if let Phase::Draining { process, why, .. } = self.rec.phase {
             self.rec.reason = None;
-            steps.push(super::server::Step::Do(Action::Note(Note::Drained {
-                server: self.id,
-                failed: None,
-            })));
+            let note = Note::Drained { server: self.id, failed: None };
+            steps.push(Step::Do(Action::Note(note)));
             self.bring_to_stop(now, process, why, steps);
         }
     }
@@ -107,7 +105,7 @@ impl Server {
         self.cancel_task(steps);
         let failed = Some(reason.clone());
         let note = Note::Drained { server: self.id, failed };
-        steps.push(super::server::Step::Do(Action::Note(note)));
+        steps.push(Step::Do(Action::Note(note)));
         if keeps {
             self.rec.wanted = Wanted::Up;
             self.rec.reason = Some(reason);
