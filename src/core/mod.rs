@@ -399,10 +399,12 @@ pub enum Action {
     DropStandbyLink,
     // ---- the standby's side
     Connect,
-    /// Hold what a takeover needs of this server: its FIFO, and a pidfd of its process.
+    /// Hold what a takeover needs of this server: its FIFO, and pidfds of its process and of
+    /// the command that runs beside it.
     Hold {
         name: String,
         process: Option<Identity>,
+        task: Option<Identity>,
     },
     Ack {
         seq: u64,

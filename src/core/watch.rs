@@ -86,7 +86,8 @@ impl Watch {
             Record::Node(_) => String::new(),
             Record::Server(server) => {
                 let process = server.phase.process();
-                out.push(Action::Hold { name: server.name.clone(), process });
+                let task = server.task.and_then(|task| task.process);
+                out.push(Action::Hold { name: server.name.clone(), process, task });
                 server.name.clone()
             }
         };

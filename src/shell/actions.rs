@@ -62,7 +62,8 @@ impl Shell {
                 self.tasks.kill(ctx, &mut self.servers, server, number);
             }
             Action::WatchTask { server, number, process } => {
-                self.tasks.watch(ctx, server, number, process);
+                let name = self.servers.name(server);
+                self.tasks.watch(ctx, name, server, number, process);
             }
             Action::ProbeStrays { server } => self.servers.probe_strays(ctx, server),
             Action::Verify { server, process, start_number } => {
@@ -74,6 +75,7 @@ impl Shell {
             }
             Action::OpenJournal { entries } => {
                 self.servers.begin(&ctx.config.node.name, &self.node.servers);
+                self.tasks.begin(&self.node.servers);
                 self.store.open(entries);
                 // Before the standby is started, which inherits them.
                 self.begin_endpoints();
@@ -111,7 +113,10 @@ impl Shell {
                     self.peers.connect(&mut self.ctx, port);
                 }
             }
-            Action::Hold { name, process } => self.servers.hold(&name, process),
+            Action::Hold { name, process, task } => {
+                self.servers.hold(&name, process);
+                self.tasks.hold(&name, task);
+            }
             Action::Ack { seq } => self.peers.send(&Message::Ack { seq }),
             Action::SayWatching => self.say_watching(),
             Action::Beat => self.beat(),

@@ -12,6 +12,7 @@ use super::spec;
 use super::token::Source;
 use crate::config::ServerConfig;
 use crate::core::record::TaskKind;
+use crate::core::server::Server;
 use crate::core::task::TaskEnd;
 use crate::core::{Event, Exit, Identity, Ms, ServerId, ServerRecord};
 use crate::sys::pidfd::{self, Verified};
@@ -51,10 +52,23 @@ enum Look {
 /// All tasks that run: at most one of each server.
 #[derive(Default)]
 pub struct Tasks {
+    /// Held by a standby for the takeover: a pidfd that was opened while the process lived tells how
+    /// it ended (Linux 6.15), also when the keeper has reaped it and told an active that died since.
+    held: BTreeMap<String, (Identity, OwnedFd)>,
     running: BTreeMap<usize, Running>,
 }
 
 impl Tasks {
+    /// This process is the active now, with these servers.
+    /// What is held of commands that are not on record any more is of no use: nobody would close it.
+    pub fn begin(&mut self, servers: &[Server]) {
+        let on_record: BTreeMap<&str, Option<Identity>> = servers
+            .iter()
+            .map(|one| (one.rec.name.as_str(), one.rec.task.and_then(|task| task.process)))
+            .collect();
+        self.held.retain(|name, (held, _)| on_record.get(name.as_str()) == Some(&Some(*held)));
+    }
+
     /// Forks the child of a task. It waits at its gate.
     pub fn spawn(
         &mut self,
@@ -116,9 +130,31 @@ impl Tasks {
         }
     }
 
+    /// Holds the command on record; `None`: it has ended.
+    pub fn hold(&mut self, name: &str, process: Option<Identity>) {
+        let held = self.held.get(name).map(|(held, _)| *held);
+        if held == process {
+            return;
+        }
+        self.held.remove(name);
+        if let Some(process) = process
+            && let Ok(Verified::Alive(fd)) = pidfd::open_verified(&process)
+        {
+            self.held.insert(name.to_string(), (process, fd));
+        }
+    }
+
     /// Watches the task that an earlier active started.
-    pub fn watch(&mut self, ctx: &mut Ctx, server: ServerId, number: u64, process: Identity) {
-        let (pidfd, gate, opens) = (None, None, false);
+    pub fn watch(
+        &mut self,
+        ctx: &mut Ctx,
+        name: &str,
+        server: ServerId,
+        number: u64,
+        process: Identity,
+    ) {
+        let held = self.held.remove(name).filter(|(held, _)| *held == process);
+        let (pidfd, gate, opens) = (held.map(|(_, fd)| fd), None, false);
         let (is_ours, look) = (false, Look::Polled);
         let mut one = Running { number, process, pidfd, gate, opens, is_ours, look };
         one.open(ctx, Source::Task(server.0));

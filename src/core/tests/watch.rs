@@ -1,7 +1,7 @@
 //! The standby's view of the active.
 
 use super::*;
-use crate::core::record::{Cause, NodeRecord};
+use crate::core::record::{Cause, NodeRecord, Task, TaskKind};
 use crate::core::watch::{CONNECT_AGAIN_MS, HANGS_DOUBLINGS_MAX, Watch};
 
 fn linked() -> Watch {
@@ -30,8 +30,22 @@ fn a_single_record_is_held_before_it_is_acknowledged() {
     let (mut watch, mut out) = (linked(), Vec::new());
     watch.on_copy_complete(5, &mut Vec::new());
     watch.on_copied(NOW, entry(6, Phase::Up { process: process(9) }), &mut out);
-    let hold = Action::Hold { name: "web".to_string(), process: Some(process(9)) };
+    let hold = Action::Hold { name: "web".to_string(), process: Some(process(9)), task: None };
     assert_eq!(out, [hold, Action::Ack { seq: 6 }]);
+}
+
+#[test]
+fn the_command_beside_a_server_is_held_too_and_let_go_when_it_has_ended() {
+    let (mut watch, mut out) = (linked(), Vec::new());
+    let (kind, running) = (TaskKind::PreStart, Some(process(8)));
+    let task = Task { kind, process: running, until: NOW, is_over: false };
+    let mut begun = entry(6, Phase::Down);
+    let Record::Server(server) = &mut begun.record else { panic!("not a server's record") };
+    server.task = Some(task);
+    watch.on_copied(NOW, begun, &mut out);
+    watch.on_copied(NOW, entry(7, Phase::Down), &mut out);
+    let hold = |task| Action::Hold { name: "web".to_string(), process: None, task };
+    assert_eq!(out, [hold(running), hold(None)]);
 }
 
 #[test]
