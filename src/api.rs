@@ -4,8 +4,10 @@
 //! fields may be added; `schema` changes when one changes its meaning. Times are RFC 3339, UTC.
 
 mod apply;
+mod pair;
 
 pub use apply::{ApplyAnswer, ApplyAsk, Change, What};
+pub use pair::{MaintenanceAsk, PairAnswer, PairAsk};
 
 use crate::core::Wanted;
 use crate::names::Known;
@@ -24,6 +26,12 @@ pub const SERVERS_PATH: &str = "/v1/servers/";
 pub const SHUTDOWN_PATH: &str = "/v1/shutdown";
 /// POST [`ApplyAsk`]: [`ApplyAnswer`].
 pub const APPLY_PATH: &str = "/v1/apply";
+/// POST [`PairAsk`]: [`PairAnswer`]. The other twin is to be the active.
+pub const SWITCHOVER_PATH: &str = "/v1/switchover";
+/// POST [`PairAsk`]: [`PairAnswer`]. The pair is to run the program that is on disk now.
+pub const UPGRADE_PATH: &str = "/v1/upgrade";
+/// POST [`MaintenanceAsk`]: [`PairAnswer`].
+pub const MAINTENANCE_PATH: &str = "/v1/maintenance";
 /// The longest request id that is taken, in bytes: ids are kept on record.
 pub const REQUEST_ID_MAX: usize = 64;
 
@@ -101,6 +109,8 @@ pub struct Status {
     pub takeovers: u64,
     pub switchovers: u64,
     pub last_takeover: Option<LastTakeover>,
+    #[serde(default)]
+    pub last_switchover: Option<LastSwitchover>,
     pub maintenance: bool,
     /// Null when no pair runs, or while nobody is active.
     pub active: Option<Active>,
@@ -123,6 +133,16 @@ pub struct Status {
 pub struct LastTakeover {
     pub at: String,
     /// `death` or `hang`.
+    pub cause: String,
+    pub ms: u64,
+}
+
+/// The last switchover.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LastSwitchover {
+    pub at: String,
+    /// `asked`, `apply` or `upgrade`.
     pub cause: String,
     pub ms: u64,
 }

@@ -310,7 +310,12 @@ pub fn detach(
 
 fn spawn(config: &Config) -> io::Result<Child> {
     let mut command = Command::new("/proc/self/exe");
-    command.arg0("nodemanager").arg("run").arg("--background").arg("-c").arg(&config.file);
+    command
+        .arg0(process::own_program()?)
+        .arg("run")
+        .arg("--background")
+        .arg("-c")
+        .arg(&config.file);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     // A process group of its own: a terminal's Ctrl-C is not for it. It has no terminal to lose.
     command.process_group(0);
@@ -474,6 +479,7 @@ pub fn inner(role: Inner) -> u8 {
         Inner::Saver => shell::wishes::run(),
         Inner::Compressor => shell::compress::run(),
         Inner::Applier => shell::apply::helper::run(load_checked),
+        Inner::Prover => shell::upgrade::prover::run(),
     }
 }
 
@@ -486,4 +492,5 @@ pub enum Inner {
     Saver,
     Compressor,
     Applier,
+    Prover,
 }

@@ -2,11 +2,11 @@
 //!
 //! Must not do anything itself.
 
-use nodemanager::cli::args::{self, Args, Command, Common, Down, Logs, Names};
+use nodemanager::cli::args::{self, Args, Command, Common, Down, Logs, Names, OnOff};
 use nodemanager::cli::control::{self, Action, Options, Servers};
 use nodemanager::cli::enable::{self, Change};
 use nodemanager::cli::logs::{self, LogsOptions, choose};
-use nodemanager::cli::{Failure, apply, exit, print, rolling, status};
+use nodemanager::cli::{Failure, apply, exit, pair, print, rolling, status};
 use nodemanager::config::{self, Config, ConfigErrors, Unset};
 use nodemanager::launch::{self, Inner};
 use nodemanager::offline;
@@ -32,6 +32,7 @@ fn run(out: &mut dyn Write, err: &mut dyn Write) -> u8 {
         Command::Saver => return launch::inner(Inner::Saver),
         Command::Compressor => return launch::inner(Inner::Compressor),
         Command::Applier => return launch::inner(Inner::Applier),
+        Command::Prover => return launch::inner(Inner::Prover),
         _ => {}
     }
     let file = config::find_file(args.common.config.as_deref());
@@ -124,6 +125,9 @@ fn command(args: Args, config: Config, out: &mut dyn Write, err: &mut dyn Write)
         Command::Apply { names } => {
             apply::apply(&launch::client(&config), names, options(&common), out, err)
         }
+        Command::Switchover | Command::Upgrade | Command::Maintenance { .. } => {
+            of_pair(&config, &args.command, options(&common), out, err)
+        }
         Command::Logs(options) => show_logs(&config, options, common.json, out, err),
         Command::Maintail { .. } => exit::USAGE,
         Command::Shutdown { stop_servers, .. } => {
@@ -135,7 +139,27 @@ fn command(args: Args, config: Config, out: &mut dyn Write, err: &mut dyn Write)
         | Command::Mover
         | Command::Saver
         | Command::Compressor
-        | Command::Applier => exit::USAGE,
+        | Command::Applier
+        | Command::Prover => exit::USAGE,
+    }
+}
+
+/// What is about the pair itself.
+fn of_pair(
+    config: &Config,
+    command: &Command,
+    options: Options,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> u8 {
+    let client = launch::client(config);
+    match command {
+        Command::Switchover => pair::switch_over(&client, options, out, err),
+        Command::Upgrade => pair::upgrade(&client, options, out, err),
+        Command::Maintenance { state } => {
+            pair::maintain(&client, *state == OnOff::On, options, out, err)
+        }
+        _ => exit::USAGE,
     }
 }
 

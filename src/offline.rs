@@ -77,6 +77,7 @@ impl Records {
             since: None,
             takeovers: self.node.as_ref().map_or(0, |node| node.takeovers),
             switchovers: 0,
+            last_switchover: None,
             last_takeover: None,
             maintenance: false,
             active: None,

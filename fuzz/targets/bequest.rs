@@ -76,6 +76,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
         wishes: "up a\n".to_string(),
         enabling: Vec::new(),
         names: vec!["a".to_string()],
+        image: Path::new("/usr/bin/nodemanager").to_owned(),
     };
     let whole = bequest.to_bytes().expect("a bequest");
     vec![whole[..whole.len() - 9].to_vec(), whole]

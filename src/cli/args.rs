@@ -158,6 +158,16 @@ pub enum Command {
         #[arg(short = 'n', long, value_name = "N")]
         lines: Option<u32>,
     },
+    /// Let the standby become the active, and a fresh standby take its place; no server notices
+    #[command(visible_alias = "failover")]
+    Switchover,
+    /// Let the pair run the program that is on disk now, proven first; no server notices
+    Upgrade,
+    /// Restart nothing by itself (on) or again (off); what is asked for is done
+    Maintenance {
+        #[arg(value_name = "on|off", value_enum)]
+        state: OnOff,
+    },
     /// Started by the program itself
     #[command(hide = true)]
     Active,
@@ -176,6 +186,16 @@ pub enum Command {
     /// Started by the program itself
     #[command(hide = true)]
     Applier,
+    /// Started by the program itself
+    #[command(hide = true)]
+    Prover,
+}
+
+/// On or off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum OnOff {
+    On,
+    Off,
 }
 
 /// One or more servers.

@@ -8,6 +8,7 @@ pub mod client;
 pub mod control;
 pub mod enable;
 pub mod logs;
+pub mod pair;
 pub mod rolling;
 pub mod status;
 #[cfg(test)]

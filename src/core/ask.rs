@@ -40,6 +40,12 @@ pub enum Verb {
         stop_servers: bool,
         force: bool,
     },
+    /// The other twin is to be the active; names no servers.
+    Switch,
+    /// Nothing is to be restarted by itself from now on, or it is again; names no servers.
+    Maintenance {
+        is_on: bool,
+    },
 }
 
 /// A request.
@@ -126,7 +132,9 @@ impl Server {
             | Verb::Signal(_)
             | Verb::Enable
             | Verb::Disable
-            | Verb::Shutdown { .. } => Some(self.well("done")),
+            | Verb::Shutdown { .. }
+            | Verb::Switch
+            | Verb::Maintenance { .. } => Some(self.well("done")),
             Verb::WaitUp => match &self.rec.phase {
                 Phase::Settling { process, .. }
                 | Phase::Unready { process, .. }

@@ -199,9 +199,12 @@ impl Server {
             Check::Drain => return self.rec.reason = Some(format!("work is left: {text}")),
         };
         let Timing::Asked { failures: allowed, for_ms, .. } = timing else {
-            return self.fail(now, format!("health check {}: {text}", at + 1), steps);
+            if !self.maintenance {
+                self.fail(now, format!("health check {}: {text}", at + 1), steps);
+            }
+            return;
         };
-        if failures >= allowed && now.since(since) >= for_ms {
+        if failures >= allowed && now.since(since) >= for_ms && !self.maintenance {
             let times = if failures == 1 { String::new() } else { format!(" ({failures} times)") };
             self.fail(now, format!("health check {}: {text}{times}", at + 1), steps);
         }

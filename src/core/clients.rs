@@ -21,6 +21,12 @@ impl Node {
         if let Verb::Shutdown { stop_servers, force } = ask.verb {
             return self.ask_to_end(now, ask, stop_servers, force);
         }
+        if ask.verb == Verb::Switch {
+            return self.ask_to_switch(now, &ask);
+        }
+        if let Verb::Maintenance { is_on } = ask.verb {
+            return self.ask_for_maintenance(&ask, is_on);
+        }
         let only_waits = matches!(ask.verb, Verb::WaitUp | Verb::WaitReady | Verb::WaitDown);
         let only_lists = matches!(ask.verb, Verb::Enable | Verb::Disable);
         if !only_waits && !only_lists && self.refuses_while_ending(&ask) {
@@ -111,6 +117,12 @@ impl Node {
         }
         server.add_mark(&ask.id, true);
         let since = server.rec.marks.last().map_or(0, |mark| mark.start_number);
+        self.carry_out(now, verb, id);
+        Ok(Goal { verb, since, id: ask.id.clone() })
+    }
+
+    /// Its mark is in the same save.
+    fn carry_out(&mut self, now: Ms, verb: Verb, id: ServerId) {
         match verb {
             Verb::Start => {
                 // Their records come first: the mark of this one says that all of it is on record.
@@ -133,9 +145,10 @@ impl Node {
             | Verb::WaitUp
             | Verb::WaitReady
             | Verb::WaitDown
-            | Verb::Shutdown { .. } => {}
+            | Verb::Shutdown { .. }
+            | Verb::Switch
+            | Verb::Maintenance { .. } => {}
         }
-        Ok(Goal { verb, since, id: ask.id.clone() })
     }
 
     /// Runs its reload command, which is on record as long as it runs.
@@ -237,5 +250,6 @@ impl Node {
         if let Some(progress) = &mut self.ending {
             progress.clients.retain(|waiting| *waiting != client);
         }
+        self.whole_waits.remove(&client);
     }
 }

@@ -38,7 +38,11 @@ impl Node {
             Event::Copied(entry) => self.watch.on_copied(now, entry, &mut self.out),
             Event::CopyComplete { seq } => self.watch.on_copy_complete(seq, &mut self.out),
             Event::ActiveDied => {
-                self.out.push(Action::Note(Note::ActiveDead));
+                let note = match self.watch.is_handed_over() {
+                    true => Note::ActiveHandsOver,
+                    false => Note::ActiveDead,
+                };
+                self.out.push(Action::Note(note));
                 self.take_over(now, Cause::Death);
             }
             Event::Pulse { counter } => {
@@ -82,7 +86,10 @@ impl Node {
 
     fn on_active_event(&mut self, now: Ms, event: Event) {
         match event {
-            Event::Saved { seq } => self.on_recorded(now, seq),
+            Event::Saved { seq } => {
+                self.on_recorded(now, seq);
+                self.on_handover_safe(seq, false);
+            }
             Event::NotSaved { seq, error } => self.on_not_saved(seq, &error),
             Event::Acked { seq } => {
                 self.standby.silence.heard = now;
@@ -90,7 +97,9 @@ impl Node {
                 for seq in safe {
                     self.on_recorded(now, seq);
                 }
+                self.on_handover_safe(seq, true);
             }
+            Event::SuccessorReady { why, id } => self.begin_handover(now, why, id),
             Event::Disabled { names } => self.on_disabled(now, &names),
             Event::Asked(ask) => self.on_ask(now, ask),
             Event::ClientGone { client } => self.forget_client(client),
@@ -243,6 +252,8 @@ impl Node {
         if self.ending_told_standby() {
             self.keep_ending_standby(now);
         }
+        self.look_at_handover();
+        self.look_at_whole_waits();
         self.arm_standby();
     }
 
@@ -310,6 +321,9 @@ impl Node {
         }
         self.record.ending = ending;
         self.record.epoch += 1;
+        if self.note_switchover(now, promotion) {
+            return;
+        }
         let Some(cause) = promotion.cause else { return };
         self.record.takeovers += 1;
         let took_ms = now.since(promotion.since);
@@ -371,7 +385,8 @@ impl Node {
     fn add_server(&mut self, plan: ServerPlan, rec: ServerRecord) {
         let id = ServerId(self.servers.len());
         let (checks, task_run) = (Checks::default(), TaskRun::default());
-        let server = Server { id, plan, rec, checks, status_due: None, task_run };
+        let maintenance = self.record.maintenance;
+        let server = Server { id, plan, rec, checks, status_due: None, task_run, maintenance };
         self.timers.set(Timer::Server(id), server.deadline());
         self.servers.push(server);
     }

@@ -335,6 +335,9 @@ impl Server {
             }
             (Wanted::Up, _) if held == Some(Held::Restart) => self.begin_start(),
             (Wanted::Up, Why::Asked | Why::Restart | Why::NeverRan) => self.begin_start(),
+            (Wanted::Up, Why::Need) if self.maintenance => {
+                self.enter(Phase::Backoff { until: now }, steps);
+            }
             (Wanted::Up, Why::Need) => {
                 self.begin_start();
                 steps.push(Step::Save);
@@ -362,7 +365,7 @@ impl Server {
         let (in_window, in_row) = (self.rec.failures.len(), self.rec.failures_in_row);
         let seed = self.rec.start_number ^ (self.id.0 as u64) << 32;
         match self.plan.policy.next_try(now, in_window, in_row, seed) {
-            Verdict::At(at) if at <= now => {
+            Verdict::At(at) if at <= now && !self.maintenance => {
                 self.rec.restarts += 1;
                 self.begin_start();
             }

@@ -15,6 +15,7 @@ pub mod end;
 pub mod ending;
 pub mod forking;
 pub mod keeper;
+pub mod maintenance;
 pub mod node;
 pub mod note;
 pub mod order;
@@ -28,6 +29,7 @@ pub mod silence;
 pub mod standby;
 pub mod start;
 pub mod stop;
+pub mod switchover;
 pub mod task;
 #[cfg(test)]
 mod tests;
@@ -243,6 +245,11 @@ pub enum Event {
     Acked {
         seq: u64,
     },
+    /// Whom the shell has prepared is ready to go on; `id`: the request's, or empty.
+    SuccessorReady {
+        why: record::Planned,
+        id: String,
+    },
     /// The list of disabled servers was read anew.
     Disabled {
         names: BTreeSet<String>,
@@ -390,7 +397,15 @@ pub enum Action {
         client: ClientId,
         outcomes: Vec<Outcome>,
     },
+    /// The answer to a request that names no servers.
+    AnswerAboutPair {
+        client: ClientId,
+        result: ask::Ended,
+        text: String,
+    },
     // ---- the active's side of the pair
+    /// End at once and without a word: the other twin, or the keeper, goes on.
+    HandOver,
     SpawnStandby,
     KillStandby {
         process: Identity,

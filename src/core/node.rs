@@ -10,6 +10,7 @@ use super::promotion::Promotion;
 use super::record::{Entry, NodeRecord, Record};
 use super::server::{Server, Step, Steps};
 use super::standby::Standby;
+use super::switchover::Handing;
 use super::time::{Ms, Timers};
 use super::watch::{Watch, grown_timeout_ms};
 use super::{Action, ClientId, Event, PairPlan, ServerId, ServerPlan};
@@ -33,6 +34,8 @@ pub enum Timer {
     Promotion,
     Standby,
     Ending,
+    /// The record of a handover is owed.
+    Handover,
     Server(ServerId),
     Checks(ServerId),
     /// The exit status that the answer to a stop waits for.
@@ -62,6 +65,9 @@ pub struct Node {
     pub standby: Standby,
     pub promotion: Option<Promotion>,
     pub(super) ending: Option<Progress>,
+    pub(super) handing: Option<Handing>,
+    /// Clients that wait until the pair is whole after a switchover.
+    pub(super) whole_waits: BTreeSet<ClientId>,
     pub(super) order: Order,
     /// Started by the keeper because nobody served, not by a person.
     pub(super) revives: bool,
@@ -115,6 +121,8 @@ impl Node {
             watch: Watch::new(now),
             promotion: None,
             ending: None,
+            handing: None,
+            whole_waits: BTreeSet::new(),
             order: Order::default(),
             revives,
             was_late: false,
@@ -217,6 +225,7 @@ impl Node {
                 self.arm_standby();
             }
             Timer::Ending => self.on_ending_deadline(now),
+            Timer::Handover => self.cancel_handover("its record could not be written"),
             Timer::Server(id) => {
                 self.with_server(id, |server, steps| server.on_deadline(now, steps));
             }
@@ -245,9 +254,18 @@ impl Node {
     }
 
     pub(super) fn save_node(&mut self) {
+        self.save_node_and(false);
+    }
+
+    /// `Event::Saved` comes when it is on disk.
+    pub(super) fn save_node_for_handover(&mut self) {
+        self.save_node_and(true);
+    }
+
+    fn save_node_and(&mut self, answer: bool) {
         self.seq += 1;
         let entry = Entry { seq: self.seq, record: Record::Node(self.record.clone()) };
-        self.out.push(Action::Save { entry: Box::new(entry), answer: false });
+        self.out.push(Action::Save { entry: Box::new(entry), answer });
     }
 
     pub(super) fn ids(&self) -> impl Iterator<Item = ServerId> + use<> {

@@ -26,6 +26,8 @@ pub enum Note {
     LinkLost,
     LinkUp,
     ActiveDead,
+    /// It ended as it had said.
+    ActiveHandsOver,
     ActiveHung {
         silent_ms: u64,
     },
@@ -39,6 +41,17 @@ pub enum Note {
     TookOver {
         cause: Cause,
         took_ms: u64,
+    },
+    /// It was planned.
+    SwitchedOver {
+        why: record::Planned,
+        took_ms: u64,
+    },
+    NotHandedOver {
+        text: String,
+    },
+    Maintenance {
+        is_on: bool,
     },
     HangsRepeat {
         times: usize,

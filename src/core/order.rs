@@ -145,6 +145,11 @@ impl Node {
         }
     }
 
+    /// What it means for others is looked at in the next turn, as if it had changed.
+    pub(super) fn look_again(&mut self, id: ServerId) {
+        self.order.changed.insert(id);
+    }
+
     /// Looks at what has changed until nothing more follows from it.
     pub(super) fn settle_order(&mut self, now: Ms) {
         if self.role != Role::Active {
@@ -199,6 +204,9 @@ impl Node {
                 OnFailure::Restart => format!("{name}, which it needs, ended and is back"),
                 OnFailure::Stop | OnFailure::Keep => format!("{name}, which it needs, ended"),
             };
+            if self.record.maintenance {
+                continue;
+            }
             self.out.push(Action::Note(Note::NeedLost { server: id, need }));
             self.with_server(id, |server, steps| server.lose_need(now, reason, steps));
         }
@@ -356,7 +364,8 @@ impl Node {
                 }
                 ahead.push(need);
                 let rec = &self.servers[need.0].rec;
-                if rec.wanted == Wanted::Down && !rec.disabled {
+                let is_down = rec.wanted == Wanted::Down || self.is_left_undone(need);
+                if is_down && !rec.disabled {
                     self.with_server(need, |server, steps| server.start(steps));
                 }
             }
@@ -367,7 +376,7 @@ impl Node {
     fn look_at_essential(&mut self, now: Ms, id: ServerId) {
         let server = &self.servers[id.0];
         let is_over = server.plan.essential && server.rec.phase == Phase::Failed;
-        if is_over && self.record.ending.is_none() {
+        if is_over && self.record.ending.is_none() && !self.record.maintenance {
             let name = server.rec.name.clone();
             self.out.push(Action::Note(Note::EssentialFailed(id)));
             self.end_for_failure(now, name);

@@ -158,7 +158,7 @@ impl Server {
                 | Phase::Unready { .. }
                 | Phase::Up { .. }
         );
-        if is_running && self.rec.wanted == Wanted::Up {
+        if is_running && self.rec.wanted == Wanted::Up && !self.maintenance {
             self.bring_down(now, Why::Need, false, steps);
             self.rec.reason = Some(reason);
             steps.push(Step::Save);

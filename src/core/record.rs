@@ -280,6 +280,37 @@ pub struct Takeover {
     pub took_ms: u64,
 }
 
+/// Why the active hands over while it could go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Planned {
+    /// Somebody wanted the other twin to be the active.
+    Asked,
+    /// The other twin has another configuration.
+    Apply,
+    /// The other twin is another program.
+    Upgrade,
+}
+
+/// The active is about to hand over; on record before it ends, so that the next one knows.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Handover {
+    pub why: Planned,
+    /// The id of the request; empty when nobody waits for it.
+    pub id: String,
+}
+
+/// The last switchover.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Switchover {
+    pub at: Ms,
+    pub why: Planned,
+    /// From the end of the one active to the moment the next one served.
+    pub took_ms: u64,
+}
+
 /// The pair is to be down; on record before the standby is told, so that nobody revives it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -338,10 +369,21 @@ pub struct NodeRecord {
     /// Latest takeovers because of a hang, for the growing timeout.
     pub hangs: Vec<Ms>,
     pub ending: Option<Ending>,
+    #[serde(default)]
+    pub switchovers: u64,
+    #[serde(default)]
+    pub last_switchover: Option<Switchover>,
+    #[serde(default)]
+    pub handover: Option<Handover>,
+    /// Ids of requests for which the active handed over, newest last; at most `MARKS_MAX`.
+    #[serde(default)]
+    pub handed_over: Vec<String>,
+    /// Nothing is restarted by itself.
+    #[serde(default)]
+    pub maintenance: bool,
 }
 
 /// One entry of the journal.
-#[expect(clippy::large_enum_variant, reason = "nearly all records are of servers")]
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Record {

@@ -59,6 +59,8 @@ pub struct Server {
     pub status_due: Option<Ms>,
     /// Not on record.
     pub task_run: TaskRun,
+    /// Nothing is done by itself; the pair's record says so.
+    pub maintenance: bool,
 }
 
 /// What a server wants done. `Save` is turned into an entry with its number by the node.
@@ -178,8 +180,8 @@ impl Server {
             | Phase::Stopping { until, .. }
             | Phase::Draining { until, .. }
             | Phase::Waiting { until, .. }
-            | Phase::Backoff { until }
             | Phase::Verifying { until, .. } => Some(*until),
+            Phase::Backoff { until } => (!self.maintenance).then_some(*until),
             Phase::Up { .. } if self.rec.failures_in_row > 0 => {
                 self.rec.ready_at.map(|at| at.after(self.plan.policy.reset_after_ms))
             }

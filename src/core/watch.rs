@@ -113,6 +113,12 @@ impl Watch {
         out.push(Action::Connect);
     }
 
+    /// The active has said that it ends, and that this twin goes on.
+    pub fn is_handed_over(&self) -> bool {
+        let node = self.copy.get("").map(|entry| &entry.record);
+        matches!(node, Some(Record::Node(node)) if node.handover.is_some())
+    }
+
     /// The timeout that applies now: it grows when hangs repeat, so that a dead disk, which stops
     /// every active in turn, does not become a storm.
     pub fn timeout_ms(&self, now: Ms, plan: &PairPlan) -> u64 {

@@ -82,6 +82,10 @@ impl Shell {
             }
             Action::Save { entry, answer } => self.save(&entry, answer),
             Action::Answer { client, outcomes } => self.answer(client, outcomes),
+            Action::AnswerAboutPair { client, result, text } => {
+                self.answer_about_pair(client, result, text);
+            }
+            Action::HandOver => self.hand_over(),
             Action::LeaveMover => self.leave_mover(),
             Action::Exit { code } => self.exit = Some(code),
             Action::Note(note) => self.note(note),

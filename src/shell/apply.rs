@@ -8,18 +8,17 @@
 pub mod changes;
 pub mod helper;
 
+use super::Shell;
 use super::bequest::{self, Bequest, at};
 use super::helpers::end_of;
 use super::requests::Refused;
 use super::token::Source;
-use super::{Door, Shell, in_force, twins};
 use crate::api::{ApplyAnswer, ApplyAsk, What};
 use crate::config::Config;
-use crate::core::node::Role;
-use crate::core::{ClientId, Identity, Ms, Wanted, standby};
+use crate::core::{ClientId, Ms, Wanted};
 use crate::sys::pidfd;
 use helper::Found;
-use log::{error, info, warn};
+use log::{error, info};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use std::fs::File;
 use std::io::{self, Read, Seek};
@@ -27,17 +26,13 @@ use std::os::fd::OwnedFd;
 
 /// A look-up of a user can hang with its server; then the request is refused.
 const HELPER_LIMIT_MS: u64 = 60_000;
-/// A standby that is not WATCHING by then does not get there: the old configuration stays.
-const STANDBY_LIMIT_MS: u64 = 60_000;
 /// What the process hands back may not be larger.
 const RESULT_MAX: u64 = 64 << 20;
 
-/// How far an `apply` is.
+/// How far an `apply` is: while the files are read; what follows is the succession's.
 #[derive(Default)]
 pub struct Apply {
     helper: Option<Helper>,
-    pending: Option<Pending>,
-    hands_over: bool,
 }
 
 /// The process that reads the files.
@@ -50,40 +45,9 @@ struct Helper {
     until: Ms,
 }
 
-/// A configuration on its way to being in force.
-struct Pending {
-    config: Config,
-    /// The standby that has it.
-    standby: Option<Identity>,
-    until: Ms,
-}
-
 impl Apply {
     pub fn deadline(&self) -> Option<Ms> {
-        let helper = self.helper.as_ref().map(|helper| helper.until);
-        helper.into_iter().chain(self.pending.as_ref().map(|pending| pending.until)).min()
-    }
-
-    /// Another configuration is on its way.
-    pub fn is_pending(&self) -> bool {
-        self.pending.is_some()
-    }
-
-    /// Everything is in the hands of the standby: this process ends without a word.
-    pub fn hands_over(&self) -> bool {
-        self.hands_over
-    }
-
-    /// What the next standby is to have.
-    pub fn config_for_standby<'a>(&'a self, own: &'a Config) -> &'a Config {
-        self.pending.as_ref().map_or(own, |pending| &pending.config)
-    }
-
-    /// It was started with that.
-    pub fn note_standby(&mut self, process: Identity) {
-        if let Some(pending) = &mut self.pending {
-            pending.standby = Some(process);
-        }
+        self.helper.as_ref().map(|helper| helper.until)
     }
 }
 
@@ -133,8 +97,8 @@ impl Shell {
         if self.node.record.ending.is_some() {
             return Err((409, 75, "the pair is ending".to_string()));
         }
-        if self.apply.is_pending() {
-            return Err((503, 75, "another configuration is on its way".to_string()));
+        if let Some(text) = self.succession.obstacle() {
+            return Err((503, 75, text.to_string()));
         }
         let has_successor =
             self.ctx.config.node.standby_port.is_some() || self.keeper.keeper().is_some();
@@ -206,97 +170,13 @@ impl Shell {
         self.begin_apply(config).map(|()| answer)
     }
 
-    /// From here on a keeper that has to start the pair again takes the new configuration.
-    fn begin_apply(&mut self, config: Config) -> Result<(), Refused> {
-        self.move_link(&config).map_err(|text| (409, 1, format!("{text}; nothing was changed")))?;
-        in_force::write(&config).map_err(|error| {
-            let dir = config.node.run_dir.display();
-            (500, 1, format!("cannot write config.json in {dir}: {error}; nothing was changed"))
-        })?;
-        let generation = config.applied.generation;
-        info!(target: "0147", "configuration {generation} of {} is on its way: a standby is started with it, and takes over", config.file.display());
-        let until = self.ctx.now().after(STANDBY_LIMIT_MS);
-        self.apply.pending = Some(Pending { config, standby: None, until });
-        self.replace_standby();
-        Ok(())
-    }
-
-    /// Listens at another standbyPort, if it is another one: the next standby connects there.
-    fn move_link(&mut self, config: &Config) -> Result<(), String> {
-        let (Some(old), Some(new)) = (self.peers.port(), config.node.standby_port) else {
-            return Ok(());
-        };
-        if old != new {
-            let listener = twins::bind_port(config, new)?;
-            self.peers.set_listener(self.ctx.poll.registry(), listener);
-            self.open_new_door(Door::Link);
-            info!(target: "0108", "listening on 127.0.0.1:{new} for the standby");
-        }
-        Ok(())
-    }
-
-    /// Goes on with an `apply`; called in each turn.
-    pub(super) fn advance_apply(&mut self) {
+    /// Ends a reader that takes too long; called in each turn.
+    pub(super) fn look_at_reader(&mut self) {
         let now = self.ctx.now();
         if let Some(helper) = self.apply.helper.as_mut().filter(|helper| helper.until <= now) {
             // Its end is told as any other; it is asked for once.
             let _ = helper.process.as_ref().map(|it| pidfd::signal(it, libc::SIGKILL));
             helper.until = now.after(HELPER_LIMIT_MS);
-        }
-        let Some(pending) = &self.apply.pending else { return };
-        let is_ending = self.node.record.ending.is_some();
-        if self.node.role != Role::Active || is_ending || pending.until <= now {
-            return self.give_up_apply(is_ending);
-        }
-        match self.node.standby.state {
-            standby::State::Off => self.leave_to_keeper(now),
-            standby::State::Watching { process, .. } if pending.standby == Some(process) => {
-                self.hand_over("the standby");
-            }
-            standby::State::Starting { process, .. } | standby::State::Watching { process, .. }
-                if pending.standby != Some(process) =>
-            {
-                self.replace_standby();
-            }
-            _ => {}
-        }
-    }
-
-    /// The keeper must have seen this process serve: else it would take its end for a start that
-    /// failed.
-    fn leave_to_keeper(&mut self, now: Ms) {
-        let seen_ms = 3 * self.ctx.config.node.heartbeat_interval_ms;
-        if self.keeper.keeper().is_some() && now.since(self.serves_since) > seen_ms {
-            self.hand_over("the keeper");
-        }
-    }
-
-    fn hand_over(&mut self, to: &str) {
-        info!(target: "0147", "this process ends; {to} goes on with the new configuration");
-        self.apply.hands_over = true;
-    }
-
-    fn give_up_apply(&mut self, is_ending: bool) {
-        let Some(pending) = self.apply.pending.take() else { return };
-        warn!(target: "0148", "cannot apply configuration {}: {}; the old one stays", pending.config.applied.generation, match is_ending {
-            true => "the pair is ending",
-            false => "no standby got ready with it",
-        });
-        let config = self.ctx.config.clone();
-        if let Err(error) = self.move_link(&config) {
-            warn!(target: "0148", "{error}; the new port stays");
-        }
-        self.write_in_force();
-        if !is_ending && pending.standby.is_some() {
-            self.replace_standby();
-        }
-    }
-
-    /// What a keeper is to start the pair with, if it has to.
-    pub(super) fn write_in_force(&self) {
-        let config = self.apply.config_for_standby(&self.ctx.config);
-        if let Err(error) = in_force::write(config) {
-            warn!(target: "0148", "cannot write config.json in {}: {error}; if both twins died now, the pair would be started with an older configuration", config.node.run_dir.display());
         }
     }
 }

@@ -14,6 +14,7 @@ use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::path::PathBuf;
 
 /// The bequest itself.
 pub const BEQUEST: RawFd = 3;
@@ -114,6 +115,9 @@ pub struct Bequest {
     /// For an applier: the servers that it is about; none: everything.
     #[serde(default)]
     pub names: Vec<String>,
+    /// The file of the program that the pair was started with; an upgrade takes what it is by then.
+    #[serde(default)]
+    pub image: PathBuf,
 }
 
 impl Bequest {

@@ -28,6 +28,8 @@ pub struct Ctx {
     by_name: BTreeMap<String, usize>,
     pub twin: Twin,
     pub originals: Originals,
+    /// The file of the program that the pair was started with.
+    pub image: PathBuf,
     pub pulse: Pulse,
     /// Where the servers' cgroups are.
     pub cgroup_root: cgroups::Root,
@@ -48,6 +50,7 @@ impl Ctx {
             again: BTreeSet::new(),
             twin: bequest.twin,
             originals: bequest.originals,
+            image: bequest.image.clone(),
             pulse,
             inheritance: None,
             cgroup_root: cgroups::root(&config.node),

@@ -23,7 +23,7 @@ impl Shell {
         let packed = bequest.pack()?;
         let mut fds = vec![bequest::at(&packed, bequest::BEQUEST)];
         fds.extend(more);
-        self.spawn_watched(role, fds, source)
+        self.spawn_watched(role, None, fds, source)
     }
 }
 

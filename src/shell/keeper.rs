@@ -48,6 +48,8 @@ pub enum Pair {
 /// The keeper's process.
 pub struct KeeperShell {
     config: Config,
+    /// The file of the program that this process was started with.
+    image: PathBuf,
     core: Keeper,
     poll: Poll,
     pulse: Pulse,
@@ -166,6 +168,7 @@ impl KeeperShell {
         pulse.set_role(Slot::Keeper, role);
         let mut keeper = KeeperShell {
             config,
+            image: process::own_program()?,
             core,
             poll,
             pulse,
@@ -331,6 +334,7 @@ impl KeeperShell {
             wishes: String::new(),
             enabling: Vec::new(),
             names: Vec::new(),
+            image: self.image.clone(),
         };
         let packed = bequest.pack()?;
         let (argv, env) = bequest::command("active", &self.config)?;
@@ -341,7 +345,7 @@ impl KeeperShell {
             fds.extend([at(out, bequest::STDOUT), at(err, bequest::STDERR)]);
         }
         let stderr = Some(io::stderr().as_fd().as_raw_fd());
-        let (pid, fd) = spawn_twin(&TwinSpec { argv, env, fds, stderr })?;
+        let (pid, fd) = spawn_twin(&TwinSpec { argv, env, fds, stderr, program: None })?;
         let identity = pidfd::identify(pid, &fd).inspect_err(|_| {
             // This start has failed, and the next one must not find a rival.
             let _ = pidfd::signal(&fd, libc::SIGKILL);

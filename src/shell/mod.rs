@@ -22,6 +22,7 @@ mod log_watch;
 pub mod mover;
 mod notes;
 mod outputs;
+pub mod pair_requests;
 pub mod peer;
 mod plan;
 mod probes;
@@ -31,9 +32,11 @@ mod signals;
 mod spare;
 mod spec;
 mod store;
+mod successor;
 mod tasks;
 mod token;
 mod twins;
+pub mod upgrade;
 pub mod view;
 pub mod wishes;
 
@@ -114,6 +117,10 @@ pub struct Shell {
     disabled: enabling::DisabledList,
     compressor: compress::Compressor,
     apply: apply::Apply,
+    upgrade: upgrade::Upgrade,
+    succession: successor::Succession,
+    /// Everything is in the hands of the standby: this process ends without a word.
+    hands_over: bool,
     pair_file: notes::PairFileWriter,
     exit: Option<u8>,
     exit_at: Option<Ms>,
@@ -264,6 +271,9 @@ impl Shell {
             disabled: enabling::DisabledList::default(),
             compressor: compress::Compressor::default(),
             apply: apply::Apply::default(),
+            upgrade: upgrade::Upgrade::default(),
+            succession: successor::Succession::default(),
+            hands_over: false,
             pair_file,
             exit: None,
             exit_at: None,
@@ -292,7 +302,7 @@ impl Shell {
             }
             self.empty_inbox();
             self.tick();
-            if self.apply.hands_over() {
+            if self.hands_over {
                 return 0;
             }
         }
@@ -304,6 +314,8 @@ impl Shell {
             debug!(target: "0100", "event {event:?}");
             if let Event::ClientGone { client } = event {
                 self.asked.remove(&client);
+                self.succession.forget_client(client);
+                self.upgrade.forget_client(client);
             }
             let mut actions = Vec::new();
             let before = self.node.role;
@@ -325,6 +337,8 @@ impl Shell {
             self.outputs.deadline(),
             self.compressor.deadline(),
             self.apply.deadline(),
+            self.succession.deadline(),
+            self.upgrade.deadline(),
             self.peers.deadline(),
             self.control.deadline(),
             self.exit_at,
@@ -353,6 +367,7 @@ impl Shell {
             Source::Saver => self.on_saver(),
             Source::Compressor => self.on_compressor(),
             Source::Applier => self.on_applier(),
+            Source::Prover => self.on_prover(),
             Source::Client(number) => {
                 if let Some(request) = self.control.on_ready(&mut self.ctx, number) {
                     self.on_request(ClientId(number as u64), request);
@@ -392,7 +407,9 @@ impl Shell {
         self.log_watch.tick(&mut self.ctx);
         self.outputs.turn(&mut self.ctx);
         self.compress_logs();
-        self.advance_apply();
+        self.look_at_reader();
+        self.look_at_prover();
+        self.advance_succession();
         self.peers.tick(&mut self.ctx);
         self.control.tick(&mut self.ctx);
     }

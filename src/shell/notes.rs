@@ -226,6 +226,18 @@ impl Shell {
             }
             Note::WaitsForLock { pid, error } => self.note_lock(pid, error),
             Note::TookOver { cause, took_ms } => self.note_takeover(cause, took_ms),
+            Note::SwitchedOver { took_ms, .. } => self.note_switchover(took_ms),
+            Note::NotHandedOver { text } => {
+                warn!(target: "0161", "this active goes on after all: {text}");
+            }
+            Note::Maintenance { is_on: true } => {
+                warn!(target: "0162", "maintenance is ON: nothing is restarted by itself until `nodemanager maintenance off`");
+            }
+            Note::Maintenance { is_on: false } => info!(target: "0162", "maintenance is OFF"),
+            Note::ActiveHandsOver => {
+                let pid = self.other.as_ref().map_or(0, |(process, _)| process.pid);
+                info!(target: "0209", "the active, PID {pid}, has ended and handed over");
+            }
             Note::HangsRepeat { times, timeout_ms } => error!(
                 target: "0129",
                 "ALERT: {times} hangs in a short time (is a disk dead?); a hang is concluded only after {timeout_ms} ms now"
@@ -269,14 +281,34 @@ impl Shell {
             self.own.pid
         );
         warn!(target: "0207", "{text}");
-        if self.ctx.config.node.log_target == crate::config::LogTarget::File {
-            if let Err(error) = self.log.switch_to(&super::log_path(&self.ctx.config, false)) {
-                warn!(target: "0104", "cannot write the active's log: {error}");
-            }
+        if self.goes_on_in_actives_log() {
             warn!(target: "0207", "{text}");
         }
-        // Its pidfd has told all it can.
-        self.other = None;
+    }
+
+    /// As a takeover, in both logs.
+    fn note_switchover(&mut self, took_ms: u64) {
+        let from = self.other.as_ref().map(|(process, _)| format!(" from PID {}", process.pid));
+        let from = from.unwrap_or_default();
+        let text =
+            format!("switchover{from}: PID {} is the active now ({took_ms} ms)", self.own.pid);
+        info!(target: "0208", "{text}");
+        if self.goes_on_in_actives_log() {
+            info!(target: "0208", "{text}");
+        }
+    }
+
+    /// Whether the lines of this process go to another file from here on.
+    fn goes_on_in_actives_log(&mut self) -> bool {
+        // Its pidfd has told all it can. Who was no standby writes the active's log already.
+        let was_standby = self.other.take().is_some();
+        if self.ctx.config.node.log_target != crate::config::LogTarget::File || !was_standby {
+            return false;
+        }
+        if let Err(error) = self.log.switch_to(&super::log_path(&self.ctx.config, false)) {
+            warn!(target: "0104", "cannot write the active's log: {error}");
+        }
+        true
     }
 
     /// A server that is ready when its log says so.

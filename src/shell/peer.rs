@@ -58,6 +58,8 @@ pub struct Peers {
     /// What the other end must prove, or this end proves.
     pub secret: Secret,
     own: (i32, u64),
+    /// The version of the standby that proved itself last.
+    pub version: Option<String>,
     refused: u64,
     refused_log_at: Ms,
     /// Connections may still wait in the backlog.
@@ -81,7 +83,7 @@ pub enum News {
 #[derive(Debug, PartialEq, Eq)]
 pub enum Worth {
     /// A hello with the secret: from now on the connection is believed.
-    Proof,
+    Proof { version: String },
     /// The active believes us.
     Welcome,
     /// Something to be acted on, from who proved the secret.
@@ -94,12 +96,12 @@ pub enum Worth {
 /// Why the connection is to be dropped.
 pub fn judge(message: Message, is_proved: bool, expected: &Secret) -> Result<Worth, String> {
     match message {
-        Message::Hello { protocol, secret, pid, .. } if !is_proved => {
+        Message::Hello { protocol, secret, pid, version, .. } if !is_proved => {
             if protocol != PROTOCOL {
                 return Err(format!("it speaks protocol {protocol}, not {PROTOCOL}"));
             }
             match secret_matches(&secret, expected) {
-                true => Ok(Worth::Proof),
+                true => Ok(Worth::Proof { version }),
                 false => Err(format!("wrong secret (it says it is PID {pid})")),
             }
         }
@@ -119,6 +121,7 @@ impl Peers {
             main: None,
             secret: Secret(String::new()),
             own,
+            version: None,
             refused: 0,
             refused_log_at: Ms(0),
             accept_at: None,
@@ -308,7 +311,8 @@ impl Peers {
                 return Ok(());
             };
             match judge(message, conn.is_proved, &self.secret)? {
-                Worth::Proof => {
+                Worth::Proof { version } => {
+                    self.version = Some(version);
                     conn.is_proved = true;
                     conn.until = None;
                     conn.decoder.set_limit(wire::MAX_FRAME);

@@ -38,6 +38,9 @@ impl Shell {
             ("POST", api::APPLY_PATH) => {
                 parse_apply(&request.body).and_then(|ask| self.on_apply(client, ask))
             }
+            ("POST", api::SWITCHOVER_PATH) => self.on_switchover(client, &request.body),
+            ("POST", api::UPGRADE_PATH) => self.on_upgrade(client, &request.body),
+            ("POST", api::MAINTENANCE_PATH) => self.on_maintenance(client, &request.body),
             ("POST", path) => match control::server_verb(path) {
                 Some(verb) => self.on_servers(client, verb, &request.body),
                 None => Err((404, 64, format!("there is no {path}"))),
@@ -51,8 +54,14 @@ impl Shell {
 
     fn on_status(&mut self, client: ClientId, request: &Request) -> Result<(), Refused> {
         let keeper = self.keeper.keeper();
-        let mut status = view::status(&self.node, &self.ctx.config, keeper, self.serves_since);
-        status.applying = self.apply.is_pending();
+        let mut status = view::status(
+            &self.node,
+            &self.ctx.config,
+            keeper,
+            self.serves_since,
+            self.peers.version.as_deref(),
+        );
+        status.applying = self.succession.is_applying();
         let wanted = request.query_values("name");
         // An unknown name is the client's to report: it has all names now.
         for at in names::select(&wanted, &self.known()).unwrap_or_default() {
@@ -246,11 +255,11 @@ fn reach(dependants: Option<api::Dependants>) -> Reach {
     }
 }
 
-fn unreadable(error: &serde_json::Error) -> Refused {
+pub(super) fn unreadable(error: &serde_json::Error) -> Refused {
     (400, 64, format!("cannot read the request: {error}"))
 }
 
-fn check_id(id: &str) -> Result<(), Refused> {
+pub(super) fn check_id(id: &str) -> Result<(), Refused> {
     match api::is_request_id(id) {
         true => Ok(()),
         false => Err((400, 64, "the id must be 1 to 64 letters, digits or dashes".to_string())),

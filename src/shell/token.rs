@@ -45,6 +45,8 @@ pub enum Source {
     Told(usize),
     /// The process that reads a configuration.
     Applier,
+    /// The process in which another program shows that it could go on.
+    Prover,
 }
 
 const NUMBER_BITS: u32 = 40;
@@ -74,6 +76,7 @@ impl Source {
             Source::Compressor => (14, 0),
             Source::Told(number) => (15, number),
             Source::Applier => (16, 0),
+            Source::Prover => (17, 0),
         };
         Token(kind << NUMBER_BITS | number & NUMBER_MASK)
     }
@@ -102,6 +105,7 @@ impl Source {
             14 => Source::Compressor,
             15 => Source::Told(number),
             16 => Source::Applier,
+            17 => Source::Prover,
             _ => return None,
         })
     }
@@ -123,6 +127,7 @@ mod tests {
             Source::Saver,
             Source::Compressor,
             Source::Applier,
+            Source::Prover,
             Source::Client(1),
             Source::Peer(2),
             Source::Gate(3),

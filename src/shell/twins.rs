@@ -8,7 +8,7 @@ use super::control::Control;
 use super::ctx::Ctx;
 use super::peer::Peers;
 use super::token::Source;
-use super::{Shell, actions};
+use super::{Shell, actions, upgrade};
 use crate::config::{Config, LogTarget};
 use crate::core::{Event, Identity};
 use crate::sys::spawn::{TwinSpec, spawn_twin};
@@ -16,6 +16,7 @@ use crate::sys::{self, pidfd, ports};
 use crate::wire::Secret;
 use log::warn;
 use mio::net::{TcpListener, UnixListener};
+use std::ffi::CString;
 use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
@@ -57,7 +58,7 @@ pub fn bind_port(config: &Config, port: u16) -> Result<TcpListener, String> {
 }
 
 impl Shell {
-    /// Starts a standby from the image that this process runs itself.
+    /// Starts a standby from the image that this process runs itself, unless an upgrade is on its way.
     pub(super) fn spawn_standby(&mut self) {
         match self.try_spawn_standby() {
             Ok((process, fd)) => {
@@ -80,7 +81,7 @@ impl Shell {
             secret: secret.clone(),
             active: Some(self.own),
             endpoints: self.endpoints.names(),
-            config: self.apply.config_for_standby(&self.ctx.config).clone(),
+            config: self.succession.config_for_standby(&self.ctx.config).clone(),
             ..self.bequest()
         };
         let packed = bequest.pack().map_err(text)?;
@@ -101,7 +102,9 @@ impl Shell {
         fds.extend(self.endpoints.hand_over());
         // Its slot says nothing any more of the one before; what the child writes there stays.
         self.ctx.pulse.write_identity(bequest.twin.slot(), 0, 0);
-        let (pid, fd) = self.spawn("standby", fds).map_err(text)?;
+        let program = self.succession.image_for_standby().map(upgrade::program_path);
+        let program = program.transpose().map_err(text)?;
+        let (pid, fd) = self.spawn("standby", program, fds).map_err(text)?;
         let started = pidfd::identify(pid, &fd).and_then(|process| {
             self.ctx.watch(&fd, Source::OtherTwin)?;
             Ok(process)
@@ -109,7 +112,7 @@ impl Shell {
         match started {
             Ok(process) => {
                 self.peers.secret = secret;
-                self.apply.note_standby(process);
+                self.succession.note_standby(process);
                 let ticks = process.start_ticks;
                 self.ctx.pulse.claim_for_child(bequest.twin.slot(), process.pid, ticks);
                 Ok((process, fd))
@@ -124,21 +127,28 @@ impl Shell {
         }
     }
 
-    pub(super) fn spawn(&self, role: &str, fds: Vec<(RawFd, RawFd)>) -> io::Result<(i32, OwnedFd)> {
+    /// `program`: its path; `None`: what this process runs.
+    pub(super) fn spawn(
+        &self,
+        role: &str,
+        program: Option<CString>,
+        fds: Vec<(RawFd, RawFd)>,
+    ) -> io::Result<(i32, OwnedFd)> {
         let (argv, env) = bequest::command(role, &self.ctx.config)?;
         let to_stderr = self.ctx.config.node.log_target == LogTarget::Stderr;
         let stderr = to_stderr.then(|| io::stderr().as_fd().as_raw_fd());
-        spawn_twin(&TwinSpec { argv, env, fds, stderr })
+        spawn_twin(&TwinSpec { argv, env, fds, stderr, program })
     }
 
     /// As `spawn`, and its end is told. One that can't be watched is ended, and reaped in its time.
     pub(super) fn spawn_watched(
         &mut self,
         role: &str,
+        program: Option<CString>,
         fds: Vec<(RawFd, RawFd)>,
         source: Source,
     ) -> io::Result<OwnedFd> {
-        let (_, fd) = self.spawn(role, fds)?;
+        let (_, fd) = self.spawn(role, program, fds)?;
         let watched = self.ctx.watch(&fd, source);
         match watched {
             Ok(()) => Ok(fd),
@@ -165,6 +175,7 @@ impl Shell {
             wishes: String::new(),
             enabling: Vec::new(),
             names: Vec::new(),
+            image: self.ctx.image.clone(),
         }
     }
 
@@ -181,7 +192,7 @@ impl Shell {
         let bequest = Bequest { left, active: Some(self.own), ..self.bequest() };
         let started = bequest
             .pack()
-            .and_then(|packed| self.spawn("mover", vec![at(&packed, bequest::BEQUEST)]));
+            .and_then(|packed| self.spawn("mover", None, vec![at(&packed, bequest::BEQUEST)]));
         match started {
             Ok((pid, _)) => self.mover = Some(pid),
             Err(error) => warn!(

@@ -8,7 +8,7 @@ mod beside;
 use crate::api::{self, ExitKind, Pair, ServerStatus, StandbyState, State, Status};
 use crate::config::{Config, Program, ServerConfig, units};
 use crate::core::node::Node;
-use crate::core::record::{Cause, LastExit, Task};
+use crate::core::record::{Cause, LastExit, Planned, Task};
 use crate::core::server::exit_text;
 use crate::core::standby;
 use crate::core::{Exit, Ms, Phase, ServerRecord};
@@ -47,7 +47,14 @@ pub struct KeeperSeen {
 }
 
 /// The whole status, from the active.
-pub fn status(node: &Node, config: &Config, keeper: Option<KeeperSeen>, since: Ms) -> Status {
+/// `standby_version`: what its hello said.
+pub fn status(
+    node: &Node,
+    config: &Config,
+    keeper: Option<KeeperSeen>,
+    since: Ms,
+    standby_version: Option<&str>,
+) -> Status {
     let clock = Clock::read();
     let by_name: BTreeMap<&str, &ServerConfig> =
         config.servers.iter().map(|server| (server.name.as_str(), server)).collect();
@@ -65,7 +72,16 @@ pub fn status(node: &Node, config: &Config, keeper: Option<KeeperSeen>, since: M
         pair,
         since: Some(clock.time(node.record.born_at)),
         takeovers: node.record.takeovers,
-        switchovers: 0,
+        switchovers: node.record.switchovers,
+        last_switchover: node.record.last_switchover.as_ref().map(|last| api::LastSwitchover {
+            at: clock.time(last.at),
+            cause: match last.why {
+                Planned::Asked => "asked".to_string(),
+                Planned::Apply => "apply".to_string(),
+                Planned::Upgrade => "upgrade".to_string(),
+            },
+            ms: last.took_ms,
+        }),
         last_takeover: node.record.last_takeover.as_ref().map(|last| api::LastTakeover {
             at: clock.time(last.at),
             cause: match last.cause {
@@ -74,13 +90,13 @@ pub fn status(node: &Node, config: &Config, keeper: Option<KeeperSeen>, since: M
             },
             ms: last.took_ms,
         }),
-        maintenance: false,
+        maintenance: node.record.maintenance,
         active: Some(api::Active {
             pid: i32::try_from(std::process::id()).unwrap_or(0),
             version: version.clone(),
             since: clock.time(since),
         }),
-        standby: standby_status(node, &clock, version),
+        standby: standby_status(node, &clock, standby_version),
         keeper: keeper.map(|seen| api::Keeper { pid: seen.pid, joined: seen.joined }),
         config_generation: config.applied.generation,
         applying: false,
@@ -113,7 +129,7 @@ pub fn with_programs(mut servers: Vec<ServerStatus>, config: &Config) -> Vec<Ser
     servers
 }
 
-fn standby_status(node: &Node, clock: &Clock, version: String) -> Option<api::Standby> {
+fn standby_status(node: &Node, clock: &Clock, version: Option<&str>) -> Option<api::Standby> {
     let state = match node.standby.state {
         standby::State::Off => return None,
         standby::State::Down { .. } | standby::State::Spawning | standby::State::Dying { .. } => {
@@ -125,7 +141,7 @@ fn standby_status(node: &Node, clock: &Clock, version: String) -> Option<api::St
     let is_up = state == StandbyState::Watching;
     Some(api::Standby {
         pid: node.standby.process().map(|process| process.pid),
-        version: node.standby.process().map(|_| version),
+        version: node.standby.process().and(version).map(str::to_owned),
         state,
         heartbeat_age_ms: is_up.then(|| clock.now.since(node.standby.silence.heard)),
         reason: node.standby.reason.clone().filter(|_| !is_up),

@@ -9,10 +9,11 @@ use crate::core::{Identity, Ms};
 use nix::errno::Errno;
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::{SysconfVar, sysconf};
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The variable in a server's environment that says whose it is.
@@ -289,6 +290,33 @@ pub fn monotonic_ms() -> Ms {
 /// Milliseconds since the boot, suspended time included (CLOCK_BOOTTIME).
 pub fn boottime_ms() -> u64 {
     clock_ms(ClockId::CLOCK_BOOTTIME)
+}
+
+/// The file that this process was started with: as it was called where that can be told, so that a
+/// symbolic link which leads elsewhere tomorrow is followed anew; else the file that it runs.
+///
+/// # Errors
+/// /proc/self/exe can't be read.
+pub fn own_program() -> io::Result<PathBuf> {
+    let is_own = |path: &Path| {
+        let own = fs::metadata("/proc/self/exe").ok()?;
+        let found = fs::metadata(path).ok()?;
+        ((own.dev(), own.ino()) == (found.dev(), found.ino())).then_some(())
+    };
+    let called = std::env::args_os().next().map(PathBuf::from).unwrap_or_default();
+    let candidates = match called.components().count() {
+        1 => std::env::var_os("PATH")
+            .map(|path| std::env::split_paths(&path).map(|dir| dir.join(&called)).collect())
+            .unwrap_or_default(),
+        _ => vec![called],
+    };
+    let absolute = candidates.into_iter().filter_map(|path| std::path::absolute(path).ok());
+    let found =
+        absolute.into_iter().find(|path| !path.starts_with("/proc") && is_own(path).is_some());
+    match found {
+        Some(path) => Ok(path),
+        None => fs::read_link("/proc/self/exe"),
+    }
 }
 
 /// Milliseconds since 1970, for showing only: this clock jumps. 0 before 1970.

@@ -8,7 +8,7 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 use nix::unistd::setsid;
 use std::convert::Infallible;
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{OwnedFd, RawFd};
 
@@ -22,12 +22,14 @@ pub struct TwinSpec {
     pub fds: Vec<(RawFd, RawFd)>,
     /// Its standard error; `None`: /dev/null.
     pub stderr: Option<RawFd>,
+    /// The path of the program; `None`: what this process runs.
+    pub program: Option<CString>,
 }
 
 /// Starts a process in a session of its own, with default signal dispositions, an empty mask,
 /// standard input and output at /dev/null, and just the given descriptors.
 ///
-/// It runs /proc/self/exe, which is this process's image also when its file was replaced.
+/// Without a `program` it runs /proc/self/exe, this process's image also when its file was replaced.
 /// Limits, umask and working directory are this process's.
 ///
 /// # Errors
@@ -48,6 +50,7 @@ pub fn spawn_twin(spec: &TwinSpec) -> io::Result<(i32, OwnedFd)> {
         moves: spec.fds.iter().copied().chain(spec.stderr.map(|fd| (fd, 2))).collect(),
         above,
         null_stderr: spec.stderr.is_none(),
+        program: spec.program.as_deref().unwrap_or(c"/proc/self/exe"),
     };
     // SAFETY: `Plan::run` only makes system calls with what was prepared above.
     unsafe { child::fork(|| plan.run()) }
@@ -75,12 +78,13 @@ struct Plan<'a> {
     moves: Vec<(RawFd, RawFd)>,
     above: RawFd,
     null_stderr: bool,
+    program: &'a CStr,
 }
 
 impl Plan<'_> {
     fn run(&mut self) -> Infallible {
         if self.get_ready().is_ok() {
-            child::exec(c"/proc/self/exe", &self.argv, &self.env);
+            child::exec(self.program, &self.argv, &self.env);
         }
         child::exit_now(127)
     }
@@ -132,6 +136,7 @@ mod tests {
             env: probe_env("twin", report.to_str().unwrap()),
             fds: vec![(one, two), (two, one)],
             stderr: Some(files[2].as_raw_fd()),
+            program: None,
         };
         let (pid, twin) = spawn_twin(&spec).unwrap();
         wait_until("the twin has ended", || pidfd::is_dead(&twin));
@@ -154,7 +159,13 @@ mod tests {
     #[test]
     fn targets_below_three_or_given_twice_are_refused() {
         for fds in [vec![(0, 2)], vec![(0, 5), (1, 5)]] {
-            let spec = TwinSpec { argv: vec![cstring("x")], env: vec![], fds, stderr: None };
+            let spec = TwinSpec {
+                argv: vec![cstring("x")],
+                env: vec![],
+                fds,
+                stderr: None,
+                program: None,
+            };
             let error = spawn_twin(&spec).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
         }

@@ -41,6 +41,8 @@ pub fn act(pair: &mut Pair, generation: i32, action: Action) {
             }
         }
         Action::Answer { client, outcomes } => answer(pair, client, &outcomes),
+        Action::AnswerAboutPair { client, result, .. } => answer_about_pair(pair, client, result),
+        Action::HandOver => pair.end_twin(generation),
         Action::TakeLock => match pair.lock {
             Some(pid) if pid != generation => pair.owe(generation, Event::LockHeld { pid }),
             _ => {
@@ -289,6 +291,16 @@ fn read_journal(pair: &Pair, find_survivors: bool) -> Recovered {
         survivors,
         end_asked: pair.end_asked,
         disabled: None,
+    }
+}
+
+/// A switchover that was done is on record.
+fn answer_about_pair(pair: &mut Pair, client: ClientId, result: Ended) {
+    let switchovers = pair.active().map_or(0, |active| active.node.record.switchovers);
+    let Some(request) = pair.requests.get_mut(client.0 as usize) else { return };
+    request.is_answered = true;
+    if request.verb == Verb::Switch && result == Ended::Well && switchovers == 0 {
+        pair.fail("a switchover was answered that nobody made".to_string());
     }
 }
 

@@ -35,6 +35,10 @@ pub struct Budget {
     pub early_timers: u8,
     /// start, stop or restart of the server.
     pub asks: u8,
+    /// The other twin is to be the active.
+    pub switches: u8,
+    /// Maintenance is switched on; somebody switches it off again.
+    pub maintenances: u8,
     /// The pair is told to end.
     pub shutdowns: u8,
     /// Somebody starts the pair once more while it runs.
@@ -60,6 +64,8 @@ impl Budget {
         cuts: 0,
         early_timers: 0,
         asks: 0,
+        switches: 0,
+        maintenances: 0,
         shutdowns: 0,
         rivals: 0,
         undying: 0,
@@ -90,6 +96,8 @@ impl Budget {
             &mut self.cuts,
             &mut self.early_timers,
             &mut self.asks,
+            &mut self.switches,
+            &mut self.maintenances,
             &mut self.shutdowns,
             &mut self.rivals,
             &mut self.undying,

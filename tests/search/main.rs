@@ -2,8 +2,7 @@
 //!
 //! The core runs here unchanged. What may go wrong on one path is a `Budget`; each test below
 //! spends one kind of budget, and `NM_SEARCH_DEPTH=N` adds N to every kind that it spends, for a
-//! longer run; the last test mixes them. To widen the search (a switchover would be one more verb that
-//! people ask for), add a field to `Budget` and the step that spends it. What is wrong is told with the shortest way there.
+//! longer run; the last test mixes them. To widen the search, add a field to `Budget` and the step that spends it. What is wrong is told with the shortest way there.
 
 mod acts;
 mod budget;
@@ -169,6 +168,25 @@ fn a_hang_rightly_concluded_or_not_never_makes_two_actives() {
 }
 
 #[test]
+fn a_switchover_is_made_once_or_said_not_to_be_whatever_dies_meanwhile() {
+    let budget = Budget { switches: 1, kills: 1, ..NOTHING };
+    let sights = ["a switchover", "one takeover", "a request was answered"];
+    search("switchover", PAIR, budget, &sights);
+    let budget = Budget { switches: 1, disk_fails: 1, ..NOTHING };
+    search("switchover and disk", PAIR, budget, &["a switchover"]);
+    let budget = Budget { switches: 1, shutdowns: 1, ..NOTHING };
+    search("switchover and end", PAIR, budget, &["a switchover", "the pair ended"]);
+    let budget = Budget { switches: 2, ..NOTHING };
+    search("two switchovers", PAIR, budget, &["a switchover"]);
+}
+
+#[test]
+fn maintenance_leaves_undone_what_follows_when_it_is_over() {
+    let budget = Budget { maintenances: 1, exits: 2, ..NOTHING };
+    search("maintenance", ALONE, budget, &["maintenance", "the server was restarted"]);
+}
+
+#[test]
 fn a_twin_that_does_not_die_is_waited_for() {
     let budget = Budget { hangs: 1, undying: 1, ..NOTHING };
     search("undying", PAIR, budget, &["a takeover after a hang", "a killed active is not dead"]);
@@ -227,6 +245,10 @@ fn troubles_that_come_together_are_survived() {
     search("orders, ends and the disk", ALONE, budget, &["a request was answered"]);
     let budget = Budget { shutdowns: 1, hangs: 1, undying: 1, ..NOTHING };
     search("the end and a hang", PAIR, budget, &["the pair ended"]);
+    let budget = Budget { switches: 1, disk_fails: 1, hangs: 1, ..NOTHING };
+    search("switchover, disk and hang", PAIR, budget, &["a switchover", "a takeover after a hang"]);
+    let budget = Budget { maintenances: 1, exits: 1, kills: 1, ..NOTHING };
+    search("maintenance and death", ALONE, budget, &["maintenance", "the server was adopted"]);
     let budget = Budget { disk_fails: 1, cuts: 1, kills: 1, ..NOTHING };
     search("disk, link and death", LATE, budget, &["the server was adopted"]);
 }

@@ -71,7 +71,7 @@ fn who_waits_has_a_timer(twin: &Twin) -> Result<(), String> {
                 let rests = matches!(
                     server.rec.phase,
                     Phase::Up { .. } | Phase::Down | Phase::Failed | Phase::Exited
-                );
+                ) || server.is_left_undone();
                 let timer = match server.rec.phase {
                     Phase::Preparing | Phase::Closing { .. } => Timer::Task(server.id),
                     _ => Timer::Server(server.id),
@@ -162,6 +162,8 @@ pub fn sights(pair: &Pair) -> Vec<&'static str> {
     let takeovers = active.node.record.takeovers;
     see(takeovers == 1, "one takeover");
     see(takeovers >= 2, "a takeover after a takeover");
+    see(active.node.record.switchovers > 0, "a switchover");
+    see(active.node.record.maintenance, "maintenance");
     see(active.node.record.hangs.len() == 1, "a takeover after a hang");
     see(active.node.standby.is_watching(), "a standby watches");
     see(takeovers > 0 && active.node.standby.is_watching(), "a new standby watches");

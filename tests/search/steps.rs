@@ -129,6 +129,8 @@ fn meaning(pair: &Pair, twin: &Twin, timer: Timer) -> Firing {
         Timer::Promotion if awaits_lock(twin) && pair.lock.is_some() => Firing::Idle,
         Timer::Standby | Timer::Promotion | Timer::Connect => Firing::Plain,
         Timer::Ending => unless_early(is_calm),
+        // Its record is written, or not, at once.
+        Timer::Handover => unless_early(is_calm),
         Timer::Server(id) => match twin.node.servers.get(id.0).map(|server| &server.rec.phase) {
             Some(Phase::Spawning { .. } | Phase::Execing { .. } | Phase::Unready { .. }) => {
                 Firing::Early
@@ -353,6 +355,12 @@ fn people(pair: &Pair, ways: &mut Ways) {
     if pair.budget.asks > 0 {
         verbs.extend([Verb::Start, Verb::Stop, Verb::Restart]);
     }
+    if pair.budget.switches > 0 {
+        verbs.push(Verb::Switch);
+    }
+    if pair.budget.maintenances > 0 {
+        verbs.push(Verb::Maintenance { is_on: true });
+    }
     if pair.budget.shutdowns > 0 {
         verbs.extend(
             [true, false].map(|stop_servers| Verb::Shutdown { stop_servers, force: false }),
@@ -364,11 +372,24 @@ fn people(pair: &Pair, ways: &mut Ways) {
         ways.add(format_args!("twin {generation} is asked for {verb:?}"), true, |next| {
             match verb {
                 Verb::Shutdown { .. } => next.budget.shutdowns -= 1,
+                Verb::Switch => next.budget.switches -= 1,
+                Verb::Maintenance { .. } => next.budget.maintenances -= 1,
                 _ => next.budget.asks -= 1,
             }
             next.requests.push(Request { verb, asked: None, is_answered: false });
             ask(next, generation, next.requests.len() - 1);
         });
+    }
+    if active.node.record.maintenance {
+        ways.add(
+            format_args!("twin {generation} is told that maintenance is over"),
+            false,
+            |next| {
+                let verb = Verb::Maintenance { is_on: false };
+                next.requests.push(Request { verb, asked: None, is_answered: false });
+                ask(next, generation, next.requests.len() - 1);
+            },
+        );
     }
     let living: Vec<i32> = pair.twins.iter().map(|twin| twin.generation).collect();
     for (index, request) in pair.requests.iter().enumerate() {

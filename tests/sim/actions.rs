@@ -73,6 +73,10 @@ impl World {
             }
             Action::Save { entry, answer } => self.save(uid, *entry, answer),
             Action::Answer { client, outcomes } => self.answered(uid, client, &outcomes),
+            Action::AnswerAboutPair { client, result, .. } => {
+                self.answered_about_pair(uid, client, result);
+            }
+            Action::HandOver => self.dies(uid, Exit::Code(0)),
             Action::SpawnStandby => self.spawn_standby(uid),
             Action::KillStandby { process } => {
                 if let Some(standby) = self.os.by_identity(process) {

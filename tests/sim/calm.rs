@@ -74,6 +74,7 @@ impl World {
         let mut problem = String::new();
         while self.now < until && self.failure.is_none() {
             self.look_at_list();
+            self.end_maintenance();
             match is_so(self) {
                 None => {
                     // It stays so for a while.
@@ -128,6 +129,9 @@ impl World {
         }
         if self.twins.len() != 1 + usize::from(has_standby) {
             return Some(format!("{} twins live", self.twins.len()));
+        }
+        if node.record.maintenance {
+            return Some("maintenance is on".to_string());
         }
         if !self.clients.are_served() {
             let phases: Vec<&Phase> = node.servers.iter().map(|one| &one.rec.phase).collect();

@@ -64,10 +64,11 @@ fn waits_are_armed(node: &Node) -> Option<String> {
             if is_queued && node.obstacle(server.id).is_none() {
                 return Some(format!("{} is queued, and nothing is in its way", server.rec.name));
             }
-            let waits = !matches!(
-                server.rec.phase,
-                Phase::Queued | Phase::Down | Phase::Failed | Phase::Exited | Phase::Up { .. }
-            );
+            let waits = !server.is_left_undone()
+                && !matches!(
+                    server.rec.phase,
+                    Phase::Queued | Phase::Down | Phase::Failed | Phase::Exited | Phase::Up { .. }
+                );
             let timer = match server.rec.phase {
                 // Its hooks wait for its exit status.
                 Phase::Closing { .. } if server.status_due.is_some() => Timer::Status(server.id),

@@ -155,6 +155,11 @@ impl World {
             Verb::WaitUp,
             Verb::WaitReady,
             Verb::WaitDown,
+            Verb::Switch,
+            Verb::Switch,
+            Verb::Maintenance { is_on: true },
+            Verb::Maintenance { is_on: false },
+            Verb::Maintenance { is_on: false },
         ]);
         let server = self.rng.below(self.plan.servers.len() as u64) as usize;
         let wait = self.rng.per_mille(700);
@@ -190,7 +195,7 @@ impl World {
         client.sent_at = self.now;
         let request = &self.clients.requests[number];
         let servers = match request.verb {
-            Verb::Shutdown { .. } => Vec::new(),
+            Verb::Shutdown { .. } | Verb::Switch | Verb::Maintenance { .. } => Vec::new(),
             _ => vec![ServerId(request.server)],
         };
         let (id, verb, wait) = (request.id.clone(), request.verb, request.wait);
@@ -229,6 +234,25 @@ impl World {
             }
         }
         self.clients.clients[index].request = None;
+    }
+
+    pub fn answered_about_pair(&mut self, uid: Uid, connection: ClientId, result: Ended) {
+        let is_it = |client: &Client| client.connection == Some((connection, uid));
+        let Some(index) = self.clients.clients.iter().position(is_it) else { return };
+        self.counts.answered += 1;
+        self.clients.clients[index].connection = None;
+        if result != Ended::Later {
+            self.clients.clients[index].request = None;
+        }
+    }
+
+    /// Somebody may have left it on.
+    pub fn end_maintenance(&mut self) {
+        let node = self.active().and_then(|active| active.node.as_ref());
+        let is_on = node.is_some_and(|node| node.record.maintenance);
+        if is_on && self.clients.are_served() {
+            self.ask(Verb::Maintenance { is_on: false }, 0);
+        }
     }
 
     /// The pair has ended: nobody is there to answer.

@@ -82,6 +82,8 @@ fn needs_lock(action: &Action) -> bool {
             | Action::Save { .. }
             | Action::SendSnapshot { .. }
             | Action::Answer { .. }
+            | Action::AnswerAboutPair { .. }
+            | Action::HandOver
             | Action::SpawnStandby
             | Action::ReadJournal { .. }
             | Action::Serve

@@ -63,6 +63,7 @@ fn status(servers: Vec<ServerStatus>) -> Status {
         since: ago(12 * 86_400 + 4 * 3600),
         takeovers: 2,
         switchovers: 0,
+        last_switchover: None,
         last_takeover: Some(LastTakeover {
             at: ago(3 * 86_400 + 2 * 3600).unwrap(),
             cause: "death".into(),

@@ -200,3 +200,16 @@ fn a_server_that_is_not_ready_yet_is_asked_by_the_next_active() {
     answer(&mut heir, NOW, Check::Ready, Ok(()));
     assert_eq!(heir.rec.phase, up(9));
 }
+
+#[test]
+fn in_maintenance_a_check_that_fails_stops_nobody() {
+    let mut server = watched(vec![asked(1, 0)]);
+    server.maintenance = true;
+    let now = server.check_deadline().unwrap();
+    answer(&mut server, now, Check::Health(0), Err("refused"));
+    assert_eq!(server.rec.phase, up(9));
+    server.maintenance = false;
+    let now = server.check_deadline().unwrap();
+    answer(&mut server, now, Check::Health(0), Err("refused"));
+    assert!(is_failing(&server), "the next bad answer counts");
+}

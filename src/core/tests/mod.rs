@@ -15,6 +15,7 @@ mod promotion;
 mod requests;
 mod server;
 mod standby;
+mod switchover;
 mod table;
 mod tasks;
 mod watch;
@@ -101,7 +102,15 @@ pub fn server_in(phase: Phase) -> Server {
     rec.start_number = 4;
     rec.started_at = Some(Ms(NOW.0 - 500));
     let (checks, task_run) = Default::default();
-    Server { id: ServerId(0), plan: plan(), rec, checks, status_due: None, task_run }
+    Server {
+        id: ServerId(0),
+        plan: plan(),
+        rec,
+        checks,
+        status_due: None,
+        task_run,
+        maintenance: false,
+    }
 }
 
 /// What a server wants done after this.

@@ -29,6 +29,11 @@ pub fn add(
         }
         status.waits_for = Some(waits_for);
     }
+    if server.is_left_undone() {
+        let reason = server.rec.reason.clone().unwrap_or_default();
+        status.detail = format!("{reason}; not restarted: maintenance is on");
+        status.next_try_at = None;
+    }
     if let Some(held) = server.rec.held {
         let what = match held {
             crate::core::record::Held::Stop => "stops",
