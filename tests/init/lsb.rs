@@ -1,0 +1,1 @@
+//! The LSB init script.

@@ -1,0 +1,1 @@
+//! The keeper as PID 1 of a container.
