@@ -159,6 +159,9 @@ pub fn run(config: Config, is_background: bool, out: &mut dyn Write, err: &mut d
     }
     // What fails matters to limits alone; a start that has some says it.
     let _ = shell::cgroups::settle(&config);
+    if let Some(text) = shell::cgroups::warning_of_systemd(&config) {
+        print(err, &format!("warning: {text}\n"), exit::DONE);
+    }
     let path = keeper::lock_path(&config);
     let lock = match lock::Lock::try_take(&path) {
         Ok(Attempt::Taken(lock)) => lock,
