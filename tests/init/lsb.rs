@@ -60,7 +60,7 @@ fn the_init_script_starts_reloads_and_stops_and_its_exit_statuses_are_those_of_t
     pair.configure("", "nonsense");
     script.gives("reload", 6);
     script.gives("stop", 0);
-    script.gives("stop", 0);
+    script.gives("status", 4);
     script.gives("start", 6);
     assert_eq!(pair.processes(), Vec::<i32>::new());
 }

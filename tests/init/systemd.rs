@@ -136,6 +136,23 @@ fn a_restart_of_the_unit_keeps_servers_that_on_term_keeps() {
 }
 
 #[test]
+fn a_stop_that_takes_longer_than_systemd_would_wait_is_given_more_time() {
+    let slow = "[[server]]\nname = \"slow\"\nstop = { timeout = \"4s\" }\n\
+                command = [\"/bin/sh\", \"-c\", \"trap '' TERM; while :; do sleep 1; done\"]\n";
+    let Some(machine) = started("") else { return };
+    machine.write(
+        "/etc/systemd/system/nodemanager.service.d/s.conf",
+        "[Service]\nTimeoutStopSec=1s\n",
+    );
+    machine.write(CONFIG, &(config("") + slow));
+    machine.ok(&["systemctl", "daemon-reload"]);
+    machine.ok(&["systemctl", "reload", UNIT]);
+    machine.ok(&["systemctl", "stop", UNIT]);
+    assert_eq!(machine.property(UNIT, "Result"), "success");
+    assert!(!machine.run(&["pgrep", "-f", "trap '' TERM"]).status.success());
+}
+
+#[test]
 fn a_reload_applies_the_file_or_says_why_not_and_a_sighup_is_told_as_reloading() {
     let Some(machine) = started("") else { return };
     let before = servers(&whole_without(&machine, &[]));
