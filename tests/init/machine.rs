@@ -100,8 +100,13 @@ impl Machine {
     /// Boots it, and waits until its systemd is up.
     pub fn boot(&mut self) {
         let log = fs::File::create(self.dir.join("console")).expect("the console's file");
-        let mut command = Command::new("systemd-nspawn");
+        // Into the machine's cgroups first.
+        let procs: Vec<String> =
+            self.groups.iter().map(|group| format!("{}/cgroup.procs", group.display())).collect();
+        let enter = format!("for to in {}; do echo $$ >$to; done; exec \"$@\"", procs.join(" "));
+        let mut command = Command::new("sh");
         command
+            .args(["-c", &enter, "sh", "systemd-nspawn"])
             .args(["-b", "-D"])
             .arg(self.root())
             .args(["--register=no", "--keep-unit", "--private-network", "--console=pipe"])
@@ -112,12 +117,6 @@ impl Machine {
             .stdin(Stdio::null())
             .stderr(log.try_clone().expect("a second descriptor"))
             .stdout(log);
-        let groups: Vec<PathBuf> =
-            self.groups.iter().map(|group| group.join("cgroup.procs")).collect();
-        let enter = move || groups.iter().try_for_each(|procs| fs::write(procs, "0"));
-        // SAFETY: between fork and exec only files are written; the test program's other threads
-        // hold no lock that this needs but that of the allocator, which glibc resets in a child.
-        unsafe { command.pre_exec(enter) };
         command.process_group(0);
         let child = command.spawn().expect("systemd-nspawn starts");
         let nspawn = child.id();
