@@ -3,7 +3,7 @@
 //!
 //! Must not manage anything itself: the keeper's loop does.
 
-use crate::api::{ServerStatus, State, Status, Twin};
+use crate::api::{Status, Twin};
 use crate::cli::client::Client;
 use crate::cli::logs::choose::{self, Chosen};
 use crate::cli::{Failure, exit, print, status};
@@ -11,6 +11,7 @@ use crate::config::{Config, ConfigErrors, OnTerm, ServerConfig};
 use crate::core::Identity;
 use crate::output::tail::last_lines;
 use crate::shell;
+use crate::shell::keeper::whole::{Judged, WHOLE_LIMIT, judge};
 use crate::shell::keeper::{self, Pair};
 use crate::sys::kernel::{self, Missing};
 use crate::sys::lock::{self, Attempt};
@@ -28,10 +29,6 @@ use std::time::{Duration, Instant};
 
 /// How often the state of a pair that is starting is asked for.
 const LOOK_EVERY_MS: u16 = 50;
-/// A pair that is not whole after this is reported as it is, unless `--timeout` says otherwise.
-const WHOLE_LIMIT: Duration = Duration::from_secs(120);
-/// How soon a server's second try must come for a start to wait for it.
-const NEXT_TRY_LIMIT: Duration = Duration::from_secs(10);
 /// Lines of the log that are shown when a start failed.
 const LOG_LINES: usize = 8;
 
@@ -162,6 +159,9 @@ pub fn run(config: Config, is_background: bool, out: &mut dyn Write, err: &mut d
     }
     // What fails matters to limits alone; a start that has some says it.
     let _ = shell::cgroups::settle(&config);
+    if let Some(text) = shell::cgroups::warning_of_systemd(&config) {
+        print(err, &format!("warning: {text}\n"), exit::DONE);
+    }
     let path = keeper::lock_path(&config);
     let lock = match lock::Lock::try_take(&path) {
         Ok(Attempt::Taken(lock)) => lock,
@@ -341,62 +341,6 @@ fn pause(child: &mut Child, said: &mut Vec<u8>) {
             Ok(count) => said.extend_from_slice(&buffer[..count]),
         }
     }
-}
-
-enum Judged {
-    Whole,
-    NotYet(String),
-    Failed(String),
-}
-
-/// Is the pair whole, and are the servers up that are wanted?
-fn judge(status: &Status) -> Judged {
-    let is_on_its_way = |server: &&ServerStatus| match server.state {
-        State::Starting | State::Stopping => true,
-        State::Backoff => has_a_try_left(server),
-        _ => false,
-    };
-    let is_any_on_its_way = wanted(status).any(|server| is_on_its_way(&server));
-    let failed: Vec<String> = wanted(status)
-        .filter(|server| match server.state {
-            State::Failed => true,
-            // For a lock it waits with a process, and not for ever; for others as long as any of them
-            // may still become ready.
-            State::Waiting => server.pid.is_none() && !is_any_on_its_way,
-            State::Backoff => !has_a_try_left(server),
-            _ => false,
-        })
-        .map(|server| format!("{}: {} {}", server.name, server.state, server.detail))
-        .collect();
-    if !failed.is_empty() {
-        let text = failed.join("; ");
-        return Judged::Failed(format!(
-            "the pair runs, but not all servers are up: {text}; see `nodemanager logs NAME`"
-        ));
-    }
-    if status.standby.is_some() && status::exit_status(status, true) != exit::DONE {
-        return Judged::NotYet("the pair is not whole yet".to_string());
-    }
-    let is_up = |server: &&ServerStatus| matches!(server.state, State::Running | State::Exited);
-    let missing: Vec<&str> =
-        wanted(status).filter(|server| !is_up(server)).map(|server| server.name.as_str()).collect();
-    match missing.is_empty() {
-        true => Judged::Whole,
-        false => Judged::NotYet(format!("not up yet: {}", missing.join(", "))),
-    }
-}
-
-/// One failure alone says little: it may have happened while no pair ran, or before something that
-/// the server needs was up. Its next try is waited for, if that comes soon.
-fn has_a_try_left(server: &ServerStatus) -> bool {
-    let next = server.next_try_at.as_deref().and_then(|at| at.parse::<jiff::Timestamp>().ok());
-    let now = jiff::Timestamp::now();
-    let soon = now.checked_add(NEXT_TRY_LIMIT).unwrap_or(now);
-    server.fail_count <= 1 && next.is_some_and(|at| at < soon)
-}
-
-fn wanted(status: &Status) -> impl Iterator<Item = &ServerStatus> {
-    status.servers.iter().filter(|server| server.wanted == crate::core::Wanted::Up)
 }
 
 /// Both PIDs, and a line for each server.

@@ -160,6 +160,9 @@ impl Bequest {
     }
 }
 
+/// What whoever started the keeper says to the keeper alone (sd_notify(3)).
+const FOR_THE_KEEPER: [&str; 3] = ["NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"];
+
 /// The arguments and the environment of a process of the pair.
 ///
 /// # Errors
@@ -171,6 +174,7 @@ pub fn command(role: &str, config: &Config) -> io::Result<(Vec<CString>, Vec<CSt
         .map(|word| CString::new(word).map_err(io::Error::other))
         .collect::<io::Result<_>>()?;
     let env = std::env::vars_os()
+        .filter(|(name, _)| !FOR_THE_KEEPER.iter().any(|other| name == other))
         .filter_map(|(name, value)| {
             let mut text = name.into_encoded_bytes();
             text.push(b'=');

@@ -14,6 +14,8 @@ use std::path::{Path, PathBuf};
 
 /// Where the node manager's own processes are, where its cgroup is the root.
 const OWN: &str = "supervisor";
+/// Where they are when systemd puts them below the root itself (DelegateSubgroup=, systemd 254).
+const GIVEN: &str = "pair";
 /// Its figure in `status` counts every process, so it is had without being asked for.
 const FOR_FIGURES: &str = "memory";
 
@@ -49,7 +51,8 @@ pub fn root(node: &NodeConfig) -> Root {
 
 /// The own group, or the one above it after `settle`, if it was handed over.
 fn own_root(own: &Path) -> Option<PathBuf> {
-    let above = own.parent().filter(|_| own.file_name().is_some_and(|name| name == OWN));
+    let is_leaf = own.file_name().is_some_and(|name| name == OWN || name == GIVEN);
+    let above = own.parent().filter(|_| is_leaf);
     let is_ours = |dir: &&Path| {
         let is_root = nix::unistd::geteuid().is_root();
         cgroup::is_marked_as_delegated(dir) || !is_root && cgroup::is_owned(dir)
@@ -89,6 +92,14 @@ fn clear(root: &Path) {
 /// kernel's files.
 fn group_name(node: &str, server: &str) -> String {
     format!("{node}:{server}")
+}
+
+/// Would a controller for the servers keep systemd from starting the keeper again? It does so in
+/// the root itself, unless it was told otherwise, and the kernel lets nobody in then.
+fn keeps_systemd_out(root: &Path) -> bool {
+    let own = cgroup::own();
+    let is_given = own.is_some_and(|own| own.file_name().is_some_and(|name| name == GIVEN));
+    cgroup::is_marked_as_delegated(root) && !is_given
 }
 
 /// The group of a process, if it is the one that this server would have wherever the root was.
@@ -156,7 +167,9 @@ fn make(root: &Path, dir: &Path, server: &ServerConfig) -> Result<(), Unmade> {
             unmade(format!("{what}{}", enable_hint(root, controller)), error)
         })?;
     }
-    let _ = enable(root, FOR_FIGURES);
+    if !keeps_systemd_out(root) {
+        let _ = enable(root, FOR_FIGURES);
+    }
     // What an earlier start left has its limits and its counts.
     let _ = cgroup::remove(dir);
     cgroup::make(dir)
@@ -225,6 +238,19 @@ pub fn warnings(config: &Config) -> Vec<String> {
         warnings.push(format!("{file}:{line}: cgroup of [[server]] {name} can't be had: {why}"));
     }
     warnings
+}
+
+/// Said by a keeper at its start, where systemd could not start the next one.
+pub fn warning_of_systemd(config: &Config) -> Option<String> {
+    let is_limited = config.servers.iter().any(|server| !server.cgroup.is_empty());
+    let is_shut = is_limited && root(&config.node).is_ok_and(|root| keeps_systemd_out(&root));
+    is_shut.then(|| {
+        format!(
+            "{}: servers have limits by cgroups, so that systemd can't start a keeper again that was killed: \
+             give the unit DelegateSubgroup={GIVEN} (systemd 254), or name another cgroupRoot",
+            config.file.display()
+        )
+    })
 }
 
 /// At the end of the pair: the groups that nobody lives in.

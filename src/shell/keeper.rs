@@ -4,8 +4,10 @@
 //! orphans that land here and tells the twins how they ended, looks at the pulse, and starts the
 //! pair again when nobody serves.
 
+mod init;
 mod request;
 mod watch;
+pub mod whole;
 
 use super::bequest::{self, Bequest, Originals, Twin, at};
 use super::signals::Signals;
@@ -21,6 +23,7 @@ use crate::sys::pulse::{Pulse, Role, Seen, Slot};
 use crate::sys::spawn::{TwinSpec, spawn_twin};
 use crate::sys::{self, process};
 use crate::wire::Secret;
+use init::Init;
 use log::{error, info, warn};
 use mio::net::UnixStream;
 use mio::unix::SourceFd;
@@ -36,6 +39,7 @@ use std::time::Duration;
 const SIGNALS: Token = Token(0);
 const TWINS: Token = Token(1);
 const REQUEST: Token = Token(2);
+const QUESTION: Token = Token(3);
 
 /// How a keeper comes to its pair.
 pub enum Pair {
@@ -72,6 +76,7 @@ pub struct KeeperShell {
     is_full: bool,
     has_served: bool,
     exit: Option<u8>,
+    init: Init,
 }
 
 /// Where the lock of the keeper is: one keeper for one pair.
@@ -185,6 +190,7 @@ impl KeeperShell {
             is_full: false,
             has_served,
             exit: None,
+            init: Init::new(now, init::sender(is_background)),
         };
         keeper.carry_out(actions);
         Ok(keeper)
@@ -197,7 +203,7 @@ impl KeeperShell {
                 return code;
             }
             let now = process::monotonic_ms();
-            let wait_ms = self.core.deadline().since(now);
+            let wait_ms = self.core.deadline().min(self.init.deadline()).since(now);
             let waited = self.poll.poll(&mut events, Some(Duration::from_millis(wait_ms)));
             if waited.is_err() {
                 events.clear();
@@ -207,7 +213,8 @@ impl KeeperShell {
                 match event.token() {
                     SIGNALS => self.on_signals(),
                     TWINS => looks = true,
-                    _ => self.on_request(),
+                    REQUEST => self.on_request(),
+                    _ => self.on_answer(),
                 }
             }
             if self.signals.is_waiting() {
@@ -223,6 +230,7 @@ impl KeeperShell {
             let mut actions = Vec::new();
             self.core.tick(process::monotonic_ms(), &mut actions);
             self.carry_out(actions);
+            self.tell_init(process::monotonic_ms());
         }
     }
 
@@ -240,9 +248,15 @@ impl KeeperShell {
                 libc::SIGCHLD => self.reap(),
                 libc::SIGTERM | libc::SIGINT => {
                     info!(target: "0020", "the keeper was told by a signal to end the pair");
+                    self.init.say_stopping(process::monotonic_ms());
                     self.tell(Event::AskedToEnd);
                 }
-                other => self.pass_on(other),
+                other => {
+                    if other == libc::SIGHUP {
+                        self.init.say_reloading(process::monotonic_ms());
+                    }
+                    self.pass_on(other);
+                }
             }
         }
     }

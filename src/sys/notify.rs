@@ -1,15 +1,20 @@
-//! The sockets to which servers send what they say of themselves (sd_notify(3)).
+//! The sockets to which servers send what they say of themselves (sd_notify(3)), and the other
+//! side: the socket on which an init system hears the keeper.
 //!
-//! Must not understand it. Descriptors that come with a message are never taken.
+//! Must not understand what is said, nor wait. Descriptors that come with a message are never taken.
 
 use nix::errno::Errno;
 use nix::sys::socket::{
     AddressFamily, SockFlag, SockType, UnixAddr, bind, setsockopt, socket, sockopt,
 };
+use std::ffi::OsStr;
 use std::fs::Permissions;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::Path;
 
 /// A message as it came.
@@ -21,6 +26,38 @@ pub struct Received {
     pub is_cut: bool,
     /// PID (0: of another PID namespace) and user of the sender, as the kernel saw them.
     pub sender: Option<(i32, u32)>,
+}
+
+/// A way to whoever started this process.
+#[derive(Debug)]
+pub struct Sender {
+    socket: UnixDatagram,
+    to: SocketAddr,
+}
+
+impl Sender {
+    /// `address` as in $NOTIFY_SOCKET: a path, or `@` and an abstract name.
+    ///
+    /// # Errors
+    /// It is neither or too long, or there is no descriptor left.
+    pub fn new(address: &OsStr) -> io::Result<Sender> {
+        let to = match address.as_bytes() {
+            [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
+            [b'/', ..] => SocketAddr::from_pathname(address)?,
+            _ => return Err(io::ErrorKind::InvalidInput.into()),
+        };
+        let socket = UnixDatagram::unbound()?;
+        socket.set_nonblocking(true)?;
+        Ok(Sender { socket, to })
+    }
+
+    /// Sends one message.
+    ///
+    /// # Errors
+    /// WouldBlock: its queue is full, and nothing was sent. Others: nobody is there (any more).
+    pub fn send(&self, text: &str) -> io::Result<()> {
+        self.socket.send_to_addr(text.as_bytes(), &self.to).map(drop)
+    }
 }
 
 /// Binds a socket at `path`; what is there is replaced. Everybody may send: who did is told with
@@ -100,7 +137,6 @@ mod tests {
     use crate::sys::testing::Scratch;
     use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
     use std::io::{IoSlice, Read};
-    use std::os::unix::net::UnixDatagram;
 
     #[test]
     fn a_message_is_seen_with_its_sender_before_it_is_taken_and_its_descriptors_are_closed() {
@@ -125,6 +161,38 @@ mod tests {
         assert_eq!(receive(&fd, &mut buffer, true).unwrap(), None);
         // The end of the file: nobody has the other end any more.
         assert_eq!(ours.read(&mut [0]).unwrap(), 0);
+    }
+
+    #[test]
+    fn a_message_reaches_a_path_and_an_abstract_name_and_never_waits() {
+        let scratch = Scratch::new();
+        let path = scratch.path("socket");
+        let name = format!("nm-test-notify-{}", std::process::id());
+        let abstract_to = SocketAddr::from_abstract_name(&name).unwrap();
+        let at_path = UnixDatagram::bind(&path).unwrap();
+        let at_name = UnixDatagram::bind_addr(&abstract_to).unwrap();
+        for (address, hearer) in
+            [(path.to_str().unwrap(), at_path), (format!("@{name}").as_str(), at_name)]
+        {
+            let sender = Sender::new(OsStr::new(address)).unwrap();
+            let mut told = 0;
+            let full = loop {
+                match sender.send("READY=1") {
+                    Ok(()) => told += 1,
+                    Err(error) => break error,
+                }
+            };
+            assert_eq!((full.kind(), told > 1), (io::ErrorKind::WouldBlock, true));
+            let mut buffer = [0; 9];
+            let length = hearer.recv(&mut buffer).unwrap();
+            assert_eq!(&buffer[..length], b"READY=1");
+            drop(hearer);
+            assert!(sender.send("READY=1").is_err());
+        }
+        for wrong in ["", "relative", "vsock:2:1"] {
+            let error = Sender::new(OsStr::new(wrong)).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+        }
     }
 
     #[test]

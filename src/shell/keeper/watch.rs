@@ -30,6 +30,7 @@ impl KeeperShell {
         let twins = [self.twin(0, seen[0]), self.twin(1, seen[1])];
         self.has_served |= twins.iter().any(|twin| twin.role == TwinRole::Serving);
         self.hold_fifos();
+        self.init.see(seen, self.pulse.end_asked().is_some());
         self.tell(Event::Look(twins));
     }
 
