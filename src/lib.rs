@@ -16,6 +16,7 @@ pub mod config;
 pub mod core;
 pub mod exit;
 pub mod http;
+pub mod import;
 pub mod journal;
 pub mod launch;
 pub mod names;

@@ -6,7 +6,7 @@ use nodemanager::cli::args::{self, Args, Command, Common, Down, Logs, Names};
 use nodemanager::cli::control::{self, Action, Options, Servers};
 use nodemanager::cli::enable::{self, Change};
 use nodemanager::cli::logs::{self, LogsOptions, choose};
-use nodemanager::cli::{Failure, apply, exit, print, rolling, status};
+use nodemanager::cli::{Failure, apply, exit, import, print, rolling, status};
 use nodemanager::config::{self, Config, ConfigErrors, Unset};
 use nodemanager::launch::{self, Inner};
 use nodemanager::offline;
@@ -25,13 +25,14 @@ fn run(out: &mut dyn Write, err: &mut dyn Write) -> u8 {
         Err(failure) if failure.exit == exit::DONE => return print(out, &failure.text, exit::DONE),
         Err(failure) => return print(err, &failure.text, failure.exit),
     };
-    match args.command {
+    match &args.command {
         Command::Active => return launch::inner(Inner::Active),
         Command::Standby => return launch::inner(Inner::Standby),
         Command::Mover => return launch::inner(Inner::Mover),
         Command::Saver => return launch::inner(Inner::Saver),
         Command::Compressor => return launch::inner(Inner::Compressor),
         Command::Applier => return launch::inner(Inner::Applier),
+        Command::Import(asked) => return import::import(asked, out, err),
         _ => {}
     }
     let file = config::find_file(args.common.config.as_deref());
@@ -135,7 +136,8 @@ fn command(args: Args, config: Config, out: &mut dyn Write, err: &mut dyn Write)
         | Command::Mover
         | Command::Saver
         | Command::Compressor
-        | Command::Applier => exit::USAGE,
+        | Command::Applier
+        | Command::Import(_) => exit::USAGE,
     }
 }
 

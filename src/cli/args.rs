@@ -4,7 +4,7 @@
 
 use super::{Failure, exit};
 use crate::api::{Dependants, Goal};
-use clap::{Args as ClapArgs, Parser, Subcommand, error::ErrorKind};
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum, error::ErrorKind};
 use nix::sys::signal::Signal;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -147,6 +147,8 @@ pub enum Command {
         #[arg(value_name = "NAME")]
         names: Vec<String>,
     },
+    /// Write the configuration file of another program anew as one of this program
+    Import(Import),
     /// Print the PID of servers
     #[command(hide = true)]
     Pid(Names),
@@ -176,6 +178,30 @@ pub enum Command {
     /// Started by the program itself
     #[command(hide = true)]
     Applier,
+}
+
+/// What `import` reads and writes.
+#[derive(Clone, Debug, PartialEq, Eq, ClapArgs)]
+pub struct Import {
+    /// Whose file it is
+    #[arg(value_enum)]
+    pub from: Origin,
+    /// supervisord.conf or jeusnm.xml
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Write to this file [default: standard output]
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Write over it if it is there
+    #[arg(long, requires = "output")]
+    pub force: bool,
+}
+
+/// Whose configuration is imported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Origin {
+    Supervisord,
+    Jeusnm,
 }
 
 /// One or more servers.
