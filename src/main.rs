@@ -2,12 +2,13 @@
 //!
 //! Must not do anything itself.
 
-use nodemanager::cli::args::{self, Args, Command, Common, Down, Logs, Names};
+use nodemanager::cli::args::{self, Args, Command, Common, Down, Logs, Names, Page};
 use nodemanager::cli::control::{self, Action, Options, Servers};
 use nodemanager::cli::enable::{self, Change};
 use nodemanager::cli::logs::{self, LogsOptions, choose};
-use nodemanager::cli::{Failure, apply, exit, import, print, rolling, status};
+use nodemanager::cli::{Failure, apply, exit, help, import, print, rolling, status};
 use nodemanager::config::{self, Config, ConfigErrors, Unset};
+use nodemanager::doctor;
 use nodemanager::launch::{self, Inner};
 use nodemanager::offline;
 use std::io::{self, IsTerminal, Write};
@@ -33,6 +34,17 @@ fn run(out: &mut dyn Write, err: &mut dyn Write) -> u8 {
         Command::Compressor => return launch::inner(Inner::Compressor),
         Command::Applier => return launch::inner(Inner::Applier),
         Command::Import(asked) => return import::import(asked, out, err),
+        Command::Completions { shell } => return print_bytes(out, &help::completions(*shell)),
+        Command::Man { page: Page::Configuration } => {
+            return print_bytes(out, &help::page_of_configuration());
+        }
+        Command::Man { page: Page::Nodemanager } => {
+            return print_bytes(out, &help::page_of_commands().unwrap_or_default());
+        }
+        Command::Doctor => {
+            let file = config::find_file(args.common.config.as_deref());
+            return doctor::doctor(&file, args.common.json, out);
+        }
         _ => {}
     }
     let file = config::find_file(args.common.config.as_deref());
@@ -50,6 +62,10 @@ fn run(out: &mut dyn Write, err: &mut dyn Write) -> u8 {
         Ok(config) => command(args, config, out, err),
         Err(errors) => print(err, &format!("{errors}\n"), exit::BAD_CONFIG),
     }
+}
+
+fn print_bytes(out: &mut dyn Write, bytes: &[u8]) -> u8 {
+    print(out, &String::from_utf8_lossy(bytes), exit::DONE)
 }
 
 /// Somebody may have broken the file while the pair runs: it can be looked at and stopped all the same.
@@ -137,7 +153,10 @@ fn command(args: Args, config: Config, out: &mut dyn Write, err: &mut dyn Write)
         | Command::Saver
         | Command::Compressor
         | Command::Applier
-        | Command::Import(_) => exit::USAGE,
+        | Command::Import(_)
+        | Command::Completions { .. }
+        | Command::Man { .. }
+        | Command::Doctor => exit::USAGE,
     }
 }
 

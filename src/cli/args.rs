@@ -4,7 +4,7 @@
 
 use super::{Failure, exit};
 use crate::api::{Dependants, Goal};
-use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum, error::ErrorKind};
+use clap::{Args as ClapArgs, FromArgMatches, Parser, Subcommand, ValueEnum, error::ErrorKind};
 use nix::sys::signal::Signal;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -149,6 +149,18 @@ pub enum Command {
     },
     /// Write the configuration file of another program anew as one of this program
     Import(Import),
+    /// Look at what the pair needs of this machine: a line for each check, exit status 1 at a FAIL
+    Doctor,
+    /// Print a script that completes commands and options
+    Completions {
+        #[arg(value_enum)]
+        shell: Shell,
+    },
+    /// Print a man page
+    Man {
+        #[arg(value_enum, default_value = "nodemanager")]
+        page: Page,
+    },
     /// Print the PID of servers
     #[command(hide = true)]
     Pid(Names),
@@ -195,6 +207,25 @@ pub struct Import {
     /// Write over it if it is there
     #[arg(long, requires = "output")]
     pub force: bool,
+}
+
+/// Whom `completions` writes for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Shell {
+    Bash,
+    Zsh,
+    Fish,
+}
+
+/// What `man` prints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Page {
+    /// The commands
+    #[value(alias = "1")]
+    Nodemanager,
+    /// The configuration
+    #[value(name = "nodemanager.toml", alias = "5")]
+    Configuration,
 }
 
 /// Whose configuration is imported.
@@ -312,7 +343,9 @@ where
     I: IntoIterator<Item = T>,
     T: Into<OsString> + Clone,
 {
-    let mut args = Args::try_parse_from(words).map_err(|error| match error.kind() {
+    let matches = super::help::command().try_get_matches_from(words);
+    let args = matches.and_then(|matches| Args::from_arg_matches(&matches));
+    let mut args = args.map_err(|error| match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
             Failure::new(exit::DONE, error.render().to_string())
         }

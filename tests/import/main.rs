@@ -1,4 +1,5 @@
 //! `import`: files of the kind that people really have become configurations that are right, and that run.
+//! `doctor`, the examples of `--help`, man pages and completions beside it.
 //!
 //! Must not need the programs that the files name: only one imported configuration is started, with
 //! programs of its own.
@@ -6,6 +7,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod doctor;
+mod help;
 mod jeus;
 mod supervisor;
 
