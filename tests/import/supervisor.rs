@@ -95,7 +95,7 @@ fn every_oddity_of_the_dialect() {
     has(
         table(&text, "odd"),
         &[
-            "\"echo 'a b' \\\"c\\\\d\\\" ${HOME} 100% $$$$ $${NOT_OURS} $x no#comment\", \"tail\"]",
+            "\"echo 'a b' \\\"c\\\\d\\\" ${HOME} 100% $$$ $${NOT_OURS} $x no#comment\", \"tail\"]",
             "A = \"b=c,d\", B = \"single \\\"double\\\" inside\", C = \"plain/word:1.2+3-4\"",
             "EMPTY = \"\", PATH = \"/opt/bin:${PATH}\", DOLLAR = \"$$\"",
             "stop = { signal = \"SIGUSR2\" }",
