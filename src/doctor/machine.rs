@@ -149,10 +149,9 @@ fn rights(key: &'static str, dir: &Path) -> Option<Finding> {
 
 fn room(key: &'static str, dir: &Path) -> Option<Finding> {
     let found = statvfs(nearest(dir)).ok()?;
-    let bytes =
-        u64::from(found.blocks_available()).saturating_mul(u64::from(found.fragment_size()));
+    let bytes = found.blocks_available().saturating_mul(found.fragment_size());
     // A file system without a table of files says 0 of 0.
-    let files = if found.files() == 0 { u64::MAX } else { u64::from(found.files_available()) };
+    let files = if found.files() == 0 { u64::MAX } else { found.files_available() };
     let todo = format!("make room, or choose another {key}");
     let shown = dir.display();
     if bytes < LEAST_BYTES {
