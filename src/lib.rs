@@ -2,7 +2,7 @@
 //!
 //! The code map; imports go from the top of this list to its end, never back (tests/tidy.rs):
 //!
-//! * `main`, `launch`, `offline`: words to commands; how `run` comes to a keeper; what can be told
+//! * `main`, `launch`, `offline`, `doctor`: words to commands; how `run` comes to a keeper; what can be told
 //!   and done without a pair.
 //! * `cli`: the commands that ask the pair or read what is on disk; they may block.
 //! * `shell`: the processes of the pair: the twins' loop, the keeper, the mover.
@@ -14,8 +14,10 @@ pub mod api;
 pub mod cli;
 pub mod config;
 pub mod core;
+pub mod doctor;
 pub mod exit;
 pub mod http;
+pub mod import;
 pub mod journal;
 pub mod launch;
 pub mod names;

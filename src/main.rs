@@ -2,12 +2,13 @@
 //!
 //! Must not do anything itself.
 
-use nodemanager::cli::args::{self, Args, Command, Common, Down, Logs, Names, OnOff};
+use nodemanager::cli::args::{self, Args, Command, Common, Down, Logs, Names, OnOff, Page};
 use nodemanager::cli::control::{self, Action, Options, Servers};
 use nodemanager::cli::enable::{self, Change};
 use nodemanager::cli::logs::{self, LogsOptions, choose};
-use nodemanager::cli::{Failure, apply, exit, pair, print, rolling, status};
+use nodemanager::cli::{Failure, apply, exit, help, import, pair, print, rolling, status};
 use nodemanager::config::{self, Config, ConfigErrors, Unset};
+use nodemanager::doctor;
 use nodemanager::launch::{self, Inner};
 use nodemanager::offline;
 use std::io::{self, IsTerminal, Write};
@@ -25,7 +26,7 @@ fn run(out: &mut dyn Write, err: &mut dyn Write) -> u8 {
         Err(failure) if failure.exit == exit::DONE => return print(out, &failure.text, exit::DONE),
         Err(failure) => return print(err, &failure.text, failure.exit),
     };
-    match args.command {
+    match &args.command {
         Command::Active => return launch::inner(Inner::Active),
         Command::Standby => return launch::inner(Inner::Standby),
         Command::Mover => return launch::inner(Inner::Mover),
@@ -33,6 +34,18 @@ fn run(out: &mut dyn Write, err: &mut dyn Write) -> u8 {
         Command::Compressor => return launch::inner(Inner::Compressor),
         Command::Applier => return launch::inner(Inner::Applier),
         Command::Prover => return launch::inner(Inner::Prover),
+        Command::Import(asked) => return import::import(asked, out, err),
+        Command::Completions { shell } => return print_bytes(out, &help::completions(*shell)),
+        Command::Man { page: Page::Configuration } => {
+            return print_bytes(out, &help::page_of_configuration());
+        }
+        Command::Man { page: Page::Nodemanager } => {
+            return print_bytes(out, &help::page_of_commands().unwrap_or_default());
+        }
+        Command::Doctor => {
+            let file = config::find_file(args.common.config.as_deref());
+            return doctor::doctor(&file, args.common.json, out);
+        }
         _ => {}
     }
     let file = config::find_file(args.common.config.as_deref());
@@ -50,6 +63,10 @@ fn run(out: &mut dyn Write, err: &mut dyn Write) -> u8 {
         Ok(config) => command(args, config, out, err),
         Err(errors) => print(err, &format!("{errors}\n"), exit::BAD_CONFIG),
     }
+}
+
+fn print_bytes(out: &mut dyn Write, bytes: &[u8]) -> u8 {
+    print(out, &String::from_utf8_lossy(bytes), exit::DONE)
 }
 
 /// Somebody may have broken the file while the pair runs: it can be looked at and stopped all the same.
@@ -140,7 +157,11 @@ fn command(args: Args, config: Config, out: &mut dyn Write, err: &mut dyn Write)
         | Command::Saver
         | Command::Compressor
         | Command::Applier
-        | Command::Prover => exit::USAGE,
+        | Command::Prover
+        | Command::Import(_)
+        | Command::Completions { .. }
+        | Command::Man { .. }
+        | Command::Doctor => exit::USAGE,
     }
 }
 

@@ -90,6 +90,7 @@ fn every_file_that_a_document_names_exists() {
         "docs/PAINS.md",
         "docs/FUZZING.md",
         "docs/INIT.md",
+        "docs/IMPORT.md",
     ] {
         let text = read(document);
         let links = all_between(&text, "](", ')');

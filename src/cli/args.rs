@@ -4,7 +4,7 @@
 
 use super::{Failure, exit};
 use crate::api::{Dependants, Goal};
-use clap::{Args as ClapArgs, Parser, Subcommand, error::ErrorKind};
+use clap::{Args as ClapArgs, FromArgMatches, Parser, Subcommand, ValueEnum, error::ErrorKind};
 use nix::sys::signal::Signal;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -147,6 +147,20 @@ pub enum Command {
         #[arg(value_name = "NAME")]
         names: Vec<String>,
     },
+    /// Write the configuration file of another program anew as one of this program
+    Import(Import),
+    /// Look at what the pair needs of this machine: a line for each check, exit status 1 at a FAIL
+    Doctor,
+    /// Print a script that completes commands and options
+    Completions {
+        #[arg(value_enum)]
+        shell: Shell,
+    },
+    /// Print a man page
+    Man {
+        #[arg(value_enum, default_value = "nodemanager")]
+        page: Page,
+    },
     /// Print the PID of servers
     #[command(hide = true)]
     Pid(Names),
@@ -196,6 +210,49 @@ pub enum Command {
 pub enum OnOff {
     On,
     Off,
+}
+
+/// What `import` reads and writes.
+#[derive(Clone, Debug, PartialEq, Eq, ClapArgs)]
+pub struct Import {
+    /// Whose file it is
+    #[arg(value_enum)]
+    pub from: Origin,
+    /// supervisord.conf or jeusnm.xml
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Write to this file [default: standard output]
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Write over it if it is there
+    #[arg(long, requires = "output")]
+    pub force: bool,
+}
+
+/// Whom `completions` writes for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Shell {
+    Bash,
+    Zsh,
+    Fish,
+}
+
+/// What `man` prints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Page {
+    /// The commands
+    #[value(alias = "1")]
+    Nodemanager,
+    /// The configuration
+    #[value(name = "nodemanager.toml", alias = "5")]
+    Configuration,
+}
+
+/// Whose configuration is imported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Origin {
+    Supervisord,
+    Jeusnm,
 }
 
 /// One or more servers.
@@ -306,7 +363,9 @@ where
     I: IntoIterator<Item = T>,
     T: Into<OsString> + Clone,
 {
-    let mut args = Args::try_parse_from(words).map_err(|error| match error.kind() {
+    let matches = super::help::command().try_get_matches_from(words);
+    let args = matches.and_then(|matches| Args::from_arg_matches(&matches));
+    let mut args = args.map_err(|error| match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
             Failure::new(exit::DONE, error.render().to_string())
         }

@@ -7,6 +7,8 @@ pub mod args;
 pub mod client;
 pub mod control;
 pub mod enable;
+pub mod help;
+pub mod import;
 pub mod logs;
 pub mod pair;
 pub mod rolling;
