@@ -24,6 +24,8 @@ pub const SERVERS_PATH: &str = "/v1/servers/";
 pub const SHUTDOWN_PATH: &str = "/v1/shutdown";
 /// POST [`ApplyAsk`]: [`ApplyAnswer`].
 pub const APPLY_PATH: &str = "/v1/apply";
+/// What happened, newest events only: `?since=NUMBER`.
+pub const EVENTS_PATH: &str = "/v1/events";
 /// The longest request id that is taken, in bytes: ids are kept on record.
 pub const REQUEST_ID_MAX: usize = 64;
 

@@ -473,6 +473,7 @@ pub fn inner(role: Inner) -> u8 {
         Inner::Mover => shell::mover::run(),
         Inner::Saver => shell::wishes::run(),
         Inner::Compressor => shell::compress::run(),
+        Inner::Mailer => shell::alerts::mail::run(),
         Inner::Applier => shell::apply::helper::run(load_checked),
     }
 }
@@ -486,4 +487,5 @@ pub enum Inner {
     Saver,
     Compressor,
     Applier,
+    Mailer,
 }

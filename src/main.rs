@@ -6,7 +6,7 @@ use nodemanager::cli::args::{self, Args, Command, Common, Down, Logs, Names};
 use nodemanager::cli::control::{self, Action, Options, Servers};
 use nodemanager::cli::enable::{self, Change};
 use nodemanager::cli::logs::{self, LogsOptions, choose};
-use nodemanager::cli::{Failure, apply, exit, print, rolling, status};
+use nodemanager::cli::{Failure, apply, events, exit, print, rolling, status};
 use nodemanager::config::{self, Config, ConfigErrors, Unset};
 use nodemanager::launch::{self, Inner};
 use nodemanager::offline;
@@ -32,6 +32,7 @@ fn run(out: &mut dyn Write, err: &mut dyn Write) -> u8 {
         Command::Saver => return launch::inner(Inner::Saver),
         Command::Compressor => return launch::inner(Inner::Compressor),
         Command::Applier => return launch::inner(Inner::Applier),
+        Command::Mailer => return launch::inner(Inner::Mailer),
         _ => {}
     }
     let file = config::find_file(args.common.config.as_deref());
@@ -125,6 +126,7 @@ fn command(args: Args, config: Config, out: &mut dyn Write, err: &mut dyn Write)
             apply::apply(&launch::client(&config), names, options(&common), out, err)
         }
         Command::Logs(options) => show_logs(&config, options, common.json, out, err),
+        Command::Events(options) => show_events(&config, options, common.json, out, err),
         Command::Maintail { .. } => exit::USAGE,
         Command::Shutdown { stop_servers, .. } => {
             shutdown(&config, stop_servers, &common, out, err)
@@ -135,7 +137,8 @@ fn command(args: Args, config: Config, out: &mut dyn Write, err: &mut dyn Write)
         | Command::Mover
         | Command::Saver
         | Command::Compressor
-        | Command::Applier => exit::USAGE,
+        | Command::Applier
+        | Command::Mailer => exit::USAGE,
     }
 }
 
@@ -295,6 +298,25 @@ fn show_logs(
         Ok(()) => exit::DONE,
         Err(error) => Failure::new(exit::FAILED, error.to_string()).print(err),
     }
+}
+
+fn show_events(
+    config: &Config,
+    options: args::Events,
+    json: bool,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> u8 {
+    let options = events::Options {
+        follow: options.follow,
+        lines: options.lines.map(|lines| lines as usize),
+        since: options.since,
+        kinds: options.kinds,
+        names: options.names,
+        json,
+        has_colours: has_colours(),
+    };
+    events::show(config, &options, out, err)
 }
 
 /// A terminal has colours unless NO_COLOR (no-color.org) says otherwise.

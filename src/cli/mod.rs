@@ -7,6 +7,7 @@ pub mod args;
 pub mod client;
 pub mod control;
 pub mod enable;
+pub mod events;
 pub mod logs;
 pub mod rolling;
 pub mod status;

@@ -203,7 +203,9 @@ impl Shell {
             return Err((400, 78, text));
         }
         self.check_apply(false)?;
-        self.begin_apply(config).map(|()| answer)
+        self.begin_apply(config)?;
+        self.is_applying(&answer);
+        Ok(answer)
     }
 
     /// From here on a keeper that has to start the pair again takes the new configuration.
@@ -278,10 +280,13 @@ impl Shell {
 
     fn give_up_apply(&mut self, is_ending: bool) {
         let Some(pending) = self.apply.pending.take() else { return };
-        warn!(target: "0148", "cannot apply configuration {}: {}; the old one stays", pending.config.applied.generation, match is_ending {
+        let generation = pending.config.applied.generation;
+        let why = match is_ending {
             true => "the pair is ending",
             false => "no standby got ready with it",
-        });
+        };
+        warn!(target: "0148", "cannot apply configuration {generation}: {why}; the old one stays");
+        self.not_applied(generation, why);
         let config = self.ctx.config.clone();
         if let Err(error) = self.move_link(&config) {
             warn!(target: "0148", "{error}; the new port stays");

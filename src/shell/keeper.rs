@@ -331,6 +331,8 @@ impl KeeperShell {
             wishes: String::new(),
             enabling: Vec::new(),
             names: Vec::new(),
+            mail: Vec::new(),
+            mail_left_out: 0,
         };
         let packed = bequest.pack()?;
         let (argv, env) = bequest::command("active", &self.config)?;

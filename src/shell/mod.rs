@@ -4,6 +4,7 @@
 //! fence before lock, lock before serving); results go back as events. Nothing here blocks.
 
 mod actions;
+pub mod alerts;
 pub mod apply;
 pub mod bequest;
 pub mod cgroups;
@@ -12,6 +13,7 @@ mod control;
 mod ctx;
 pub mod enabling;
 mod endpoints;
+mod events;
 pub mod guard;
 mod helpers;
 mod identity;
@@ -114,6 +116,8 @@ pub struct Shell {
     disabled: enabling::DisabledList,
     compressor: compress::Compressor,
     apply: apply::Apply,
+    events: events::Events,
+    alerts: alerts::Alerts,
     pair_file: notes::PairFileWriter,
     exit: Option<u8>,
     exit_at: Option<Ms>,
@@ -264,6 +268,8 @@ impl Shell {
             disabled: enabling::DisabledList::default(),
             compressor: compress::Compressor::default(),
             apply: apply::Apply::default(),
+            events: events::Events::default(),
+            alerts: alerts::Alerts::default(),
             pair_file,
             exit: None,
             exit_at: None,
@@ -325,6 +331,8 @@ impl Shell {
             self.outputs.deadline(),
             self.compressor.deadline(),
             self.apply.deadline(),
+            self.events.deadline(),
+            self.alerts.deadline(),
             self.peers.deadline(),
             self.control.deadline(),
             self.exit_at,
@@ -353,6 +361,8 @@ impl Shell {
             Source::Saver => self.on_saver(),
             Source::Compressor => self.on_compressor(),
             Source::Applier => self.on_applier(),
+            Source::Mailer => self.on_mailer(),
+            Source::Hook(number) => self.on_hook(number),
             Source::Client(number) => {
                 if let Some(request) = self.control.on_ready(&mut self.ctx, number) {
                     self.on_request(ClientId(number as u64), request);
@@ -395,6 +405,7 @@ impl Shell {
         self.advance_apply();
         self.peers.tick(&mut self.ctx);
         self.control.tick(&mut self.ctx);
+        self.tell_events();
     }
 
     fn carry_out(&mut self, actions: Vec<Action>) {
@@ -417,9 +428,10 @@ impl Shell {
     /// The exit status, once everything that was to be sent is sent.
     fn ended(&mut self) -> Option<u8> {
         let code = self.exit?;
+        self.tell_events();
         let now = self.ctx.now();
         let until = *self.exit_at.get_or_insert(now.after(LAST_ANSWERS_MS));
-        if self.control.is_sending() && now < until {
+        if (self.control.is_sending() || self.alerts.is_busy()) && now < until {
             return None;
         }
         self.end(code);

@@ -45,6 +45,10 @@ pub enum Source {
     Told(usize),
     /// The process that reads a configuration.
     Applier,
+    /// A program that is run for an event.
+    Hook(usize),
+    /// The process that sends mail.
+    Mailer,
 }
 
 const NUMBER_BITS: u32 = 40;
@@ -74,6 +78,8 @@ impl Source {
             Source::Compressor => (14, 0),
             Source::Told(number) => (15, number),
             Source::Applier => (16, 0),
+            Source::Mailer => (17, 0),
+            Source::Hook(number) => (23, number),
         };
         Token(kind << NUMBER_BITS | number & NUMBER_MASK)
     }
@@ -102,6 +108,8 @@ impl Source {
             14 => Source::Compressor,
             15 => Source::Told(number),
             16 => Source::Applier,
+            17 => Source::Mailer,
+            23 => Source::Hook(number),
             _ => return None,
         })
     }
@@ -123,6 +131,8 @@ mod tests {
             Source::Saver,
             Source::Compressor,
             Source::Applier,
+            Source::Mailer,
+            Source::Hook(4),
             Source::Client(1),
             Source::Peer(2),
             Source::Gate(3),

@@ -165,6 +165,8 @@ impl Shell {
             wishes: String::new(),
             enabling: Vec::new(),
             names: Vec::new(),
+            mail: Vec::new(),
+            mail_left_out: 0,
         }
     }
 
