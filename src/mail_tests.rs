@@ -1,3 +1,5 @@
+//! Unit tests of the text of mails. Must not send any.
+
 use super::*;
 use crate::events::{Draft, Kind};
 

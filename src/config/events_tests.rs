@@ -1,3 +1,5 @@
+//! Unit tests of the hooks and mail of a configuration. Must not read a file.
+
 use crate::config::{Config, MailWay, parse};
 use crate::events::{Draft, Kind, Record};
 use std::path::Path;

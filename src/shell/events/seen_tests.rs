@@ -1,3 +1,5 @@
+//! Unit tests of what records add to what was told. Must not start anything.
+
 use super::*;
 use crate::core::restart::{Then, When};
 use crate::core::{ServerRecord, Wanted};
