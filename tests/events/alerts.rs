@@ -83,7 +83,8 @@ fn a_hook_that_takes_too_long_is_killed_with_its_group_and_failures_are_told_onc
 #[test]
 fn a_storm_of_events_is_bounded_and_hurts_no_server() {
     let slow = hook("slow", "\"server-*\"", "sleep 0.2", "");
-    let quick = "restart = { delay = \"1ms\", delayMax = \"1ms\", tries = 1000, then = \"slow\" }";
+    let quick =
+        "instances = 20\nrestart = { delay = \"10ms\", delayMax = \"100ms\", tries = 1000 }";
     let servers = LIVES.to_owned() + &script("bad", "exit 3", quick) + &slow;
     let pair = Pair::new("", &servers);
     pair.run(&["run", "--detach", "--no-wait"]);
