@@ -139,8 +139,6 @@ pub const LIMIT_KEYS: &[&str] = &[
 pub const SECTIONS: &[(&str, &[&str])] = &[
     ("[nodeManager]", NODE_KEYS),
     ("[[server]]", SERVER_KEYS),
-    ("[[hook]]", EVENT_HOOK_KEYS),
-    ("[mail]", MAIL_KEYS),
     ("restart of a [[server]]", RESTART_KEYS),
     ("stop of a [[server]]", STOP_KEYS),
     ("reload of a [[server]]", RELOAD_KEYS),
@@ -155,6 +153,8 @@ pub const SECTIONS: &[(&str, &[&str])] = &[
     ("socket of a [[server]]", SOCKET_KEYS),
     ("limits of a [[server]]", LIMIT_KEYS),
     ("cgroup of a [[server]]", CGROUP_KEYS),
+    ("[[hook]]", EVENT_HOOK_KEYS),
+    ("[mail]", MAIL_KEYS),
 ];
 
 /// The longest socket path: sun_path has 108 bytes, the last one is NUL (unix(7)).

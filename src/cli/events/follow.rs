@@ -118,7 +118,7 @@ mod tests {
         let (mut file, _) = EventFile::open(&path).unwrap();
         let line = |seq| Record::new(seq, "t".into(), Draft::new(Kind::Takeover, "x")).line();
         let mut seen = Vec::new();
-        let mut look = |follower: &mut Follower, seen: &mut Vec<u64>| {
+        let look = |follower: &mut Follower, seen: &mut Vec<u64>| {
             for _ in 0..3 {
                 seen.extend(follower.look().unwrap().iter().map(|one| one.seq));
             }

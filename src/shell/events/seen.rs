@@ -97,6 +97,8 @@ impl Seen {
         };
         let is = |kind| record.is(kind);
         if is(Kind::ServerRunning) {
+            // Its end comes later, or was not told.
+            self.ended = self.ended.filter(|ended| Some(*ended) != process());
             (self.running, self.stage, self.is_stopped) = (process(), Stage::Between, false);
         } else if is(Kind::ServerEnded) {
             (self.ended, self.stage) = (process(), Stage::Between);
