@@ -32,6 +32,8 @@ pub const SWITCHOVER_PATH: &str = "/v1/switchover";
 pub const UPGRADE_PATH: &str = "/v1/upgrade";
 /// POST [`MaintenanceAsk`]: [`PairAnswer`].
 pub const MAINTENANCE_PATH: &str = "/v1/maintenance";
+/// What happened, newest events only: `?since=NUMBER`.
+pub const EVENTS_PATH: &str = "/v1/events";
 /// The longest request id that is taken, in bytes: ids are kept on record.
 pub const REQUEST_ID_MAX: usize = 64;
 

@@ -422,6 +422,7 @@ pub fn inner(role: Inner) -> u8 {
         Inner::Mover => shell::mover::run(),
         Inner::Saver => shell::wishes::run(),
         Inner::Compressor => shell::compress::run(),
+        Inner::Mailer => shell::alerts::mail::run(),
         Inner::Applier => shell::apply::helper::run(load_checked),
         Inner::Prover => shell::upgrade::prover::run(),
     }
@@ -437,4 +438,5 @@ pub enum Inner {
     Compressor,
     Applier,
     Prover,
+    Mailer,
 }

@@ -6,7 +6,7 @@ use nodemanager::cli::args::{self, Args, Command, Common, Down, Logs, Names, OnO
 use nodemanager::cli::control::{self, Action, Options, Servers};
 use nodemanager::cli::enable::{self, Change};
 use nodemanager::cli::logs::{self, LogsOptions, choose};
-use nodemanager::cli::{Failure, apply, exit, help, import, pair, print, rolling, status};
+use nodemanager::cli::{Failure, apply, events, exit, help, import, pair, print, rolling, status};
 use nodemanager::config::{self, Config, ConfigErrors, Unset};
 use nodemanager::doctor;
 use nodemanager::launch::{self, Inner};
@@ -46,6 +46,7 @@ fn run(out: &mut dyn Write, err: &mut dyn Write) -> u8 {
             let file = config::find_file(args.common.config.as_deref());
             return doctor::doctor(&file, args.common.json, out);
         }
+        Command::Mailer => return launch::inner(Inner::Mailer),
         _ => {}
     }
     let file = config::find_file(args.common.config.as_deref());
@@ -146,6 +147,7 @@ fn command(args: Args, config: Config, out: &mut dyn Write, err: &mut dyn Write)
             of_pair(&config, &args.command, options(&common), out, err)
         }
         Command::Logs(options) => show_logs(&config, options, common.json, out, err),
+        Command::Events(options) => show_events(&config, options, common.json, out, err),
         Command::Maintail { .. } => exit::USAGE,
         Command::Shutdown { stop_servers, .. } => {
             shutdown(&config, stop_servers, &common, out, err)
@@ -157,6 +159,7 @@ fn command(args: Args, config: Config, out: &mut dyn Write, err: &mut dyn Write)
         | Command::Saver
         | Command::Compressor
         | Command::Applier
+        | Command::Mailer
         | Command::Prover
         | Command::Import(_)
         | Command::Completions { .. }
@@ -340,6 +343,25 @@ fn show_logs(
         Ok(()) => exit::DONE,
         Err(error) => Failure::new(exit::FAILED, error.to_string()).print(err),
     }
+}
+
+fn show_events(
+    config: &Config,
+    options: args::Events,
+    json: bool,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> u8 {
+    let options = events::Options {
+        follow: options.follow,
+        lines: options.lines.map(|lines| lines as usize),
+        since: options.since,
+        kinds: options.kinds,
+        names: options.names,
+        json,
+        has_colours: has_colours(),
+    };
+    events::show(config, &options, out, err)
 }
 
 /// A terminal has colours unless NO_COLOR (no-color.org) says otherwise.

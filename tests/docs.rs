@@ -55,6 +55,17 @@ fn every_log_code_is_listed_and_every_listed_code_is_used() {
 }
 
 #[test]
+fn every_kind_of_event_is_described_and_no_other() {
+    let code = read("src/events/kind.rs");
+    let kinds = all_between(&code, " = \"", '"');
+    let document = read("docs/EVENTS.md");
+    let rows = document.lines().filter(|line| line.starts_with("| `"));
+    let described: BTreeSet<&str> =
+        rows.flat_map(|row| quoted(row.split('|').nth(1).unwrap_or_default())).collect();
+    assert_eq!(described, kinds);
+}
+
+#[test]
 fn every_configuration_key_is_described_and_no_other() {
     let code = read("src/config/sections.rs");
     let document = read("docs/CONFIGURATION.md");
@@ -65,8 +76,8 @@ fn every_configuration_key_is_described_and_no_other() {
     for keys in lists.iter().filter_map(|rest| rest.split(';').next()) {
         for key in keys.split('"') {
             let is_key = !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric());
-            // The names of the two tables themselves are headings.
-            if is_key && !["nodeManager", "server"].contains(&key) {
+            // The names of the tables themselves are headings.
+            if is_key && !["nodeManager", "server", "hook", "mail"].contains(&key) {
                 assert!(described.contains(key), "docs/CONFIGURATION.md does not describe {key}");
                 assert!(example.contains(key), "conf/nodemanager.toml does not show {key}");
             }
@@ -91,6 +102,7 @@ fn every_file_that_a_document_names_exists() {
         "docs/FUZZING.md",
         "docs/INIT.md",
         "docs/IMPORT.md",
+        "docs/EVENTS.md",
     ] {
         let text = read(document);
         let links = all_between(&text, "](", ')');

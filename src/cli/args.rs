@@ -122,6 +122,8 @@ pub enum Command {
     /// Show the output of servers, or the pair's own logs; --json: one object a line
     #[command(alias = "tail")]
     Logs(Logs),
+    /// Show what happened; --json: one object a line
+    Events(Events),
     /// Wait for servers
     Wait(Wait),
     /// End the pair; servers stay up unless --stop-servers is given
@@ -200,6 +202,9 @@ pub enum Command {
     /// Started by the program itself
     #[command(hide = true)]
     Applier,
+    /// Started by the program itself
+    #[command(hide = true)]
+    Mailer,
     /// Started by the program itself
     #[command(hide = true)]
     Prover,
@@ -317,6 +322,26 @@ pub struct Logs {
     /// Make the pair open all of its logs again, after another program moved them
     #[arg(long, conflicts_with_all = ["names", "self_log", "standby", "follow", "lines", "since"])]
     pub reopen: bool,
+}
+
+/// What `events` shows.
+#[derive(Clone, Debug, Default, PartialEq, Eq, ClapArgs)]
+pub struct Events {
+    /// Of these servers only [default: everything]
+    #[arg(value_name = "NAME")]
+    pub names: Vec<String>,
+    /// Go on with what happens from now on
+    #[arg(short, long)]
+    pub follow: bool,
+    /// This many from the end [default: 20, or all with --since]
+    #[arg(short = 'n', long, value_name = "N")]
+    pub lines: Option<u32>,
+    /// Nothing from before: 2026-11-21T19:44:01Z, "2026-11-21 19:44", or how long ago (10m, 2h)
+    #[arg(long, value_name = "T", value_parser = since)]
+    pub since: Option<jiff::Timestamp>,
+    /// Only these kinds, by name or pattern (server-*); may be given again
+    #[arg(long = "kind", value_name = "KIND")]
+    pub kinds: Vec<String>,
 }
 
 /// What `wait` waits for.

@@ -37,6 +37,17 @@ pub const EXAMPLES: &[(&str, &[&str])] = &[
     ),
     ("wait", &["nodemanager wait --ready web --timeout 1m"]),
     ("shutdown", &["nodemanager shutdown", "nodemanager shutdown --stop-servers"]),
+    (
+        "events",
+        &[
+            "nodemanager events -f",
+            "nodemanager events --since 1d web",
+            "nodemanager events --json",
+        ],
+    ),
+    ("switchover", &["nodemanager switchover"]),
+    ("upgrade", &["nodemanager upgrade"]),
+    ("maintenance", &["nodemanager maintenance on", "nodemanager maintenance off"]),
     ("diff", &["nodemanager diff"]),
     ("apply", &["nodemanager apply", "nodemanager apply web"]),
     (

@@ -117,7 +117,7 @@ fn first_pieces(options: &LogsOptions, path: &Path, newest: &Newest) -> io::Resu
 
 /// Waits until the next look. True when nobody reads standard output any more, which otherwise
 /// only the next write would show.
-fn reader_is_gone() -> bool {
+pub(super) fn reader_is_gone() -> bool {
     let stdout = io::stdout();
     let mut fds = [PollFd::new(stdout.as_fd(), PollFlags::empty())];
     poll(&mut fds, PollTimeout::from(LOOK_EVERY_MS)).is_ok_and(|events| events > 0)

@@ -7,6 +7,7 @@ pub mod args;
 pub mod client;
 pub mod control;
 pub mod enable;
+pub mod events;
 pub mod help;
 pub mod import;
 pub mod logs;

@@ -35,6 +35,16 @@ pub fn look_up_accounts(mut config: Config) -> Result<Config, ConfigErrors> {
             }
         }
     }
+    for hook in &mut config.alerts.hooks {
+        let user = hook.identity.user.clone().or_else(|| default.clone());
+        match account(&hook.identity, user.as_ref(), is_root) {
+            Ok(account) => hook.identity.account = account,
+            Err((line, text)) => {
+                let text = format!("user or group of [[hook]] {}: {text}", hook.name);
+                errors.push(ConfigError { file: config.file.clone(), line, text });
+            }
+        }
+    }
     errors.sort_by_key(|error| error.line);
     errors.dedup();
     if errors.is_empty() { Ok(config) } else { Err(ConfigErrors(errors)) }

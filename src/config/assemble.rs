@@ -4,6 +4,7 @@
 
 use super::document::{Document, Notes};
 use super::error::{ConfigError, ConfigErrors};
+use super::events;
 use super::input::Input;
 use super::instances::Instances;
 use super::reader::Reader;
@@ -14,6 +15,10 @@ use crate::core::restart::Policy;
 use std::path::Path;
 use toml::Spanned;
 use toml::de::DeTable;
+
+/// Tables that only the main file has.
+const MAIN_TABLES: [(&str, &str); 3] =
+    [("nodeManager", "[nodeManager]"), ("hook", "[[hook]]"), ("mail", "[mail]")];
 
 /// The configuration in one text, without files that it includes, and without an environment.
 /// `file` is for messages and kept as it is; `home`, an absolute path, is where relative paths
@@ -34,15 +39,17 @@ pub fn parse_input(input: &Input) -> Result<Config, ConfigErrors> {
     let content = with_tables(input, &notes, |tables| {
         let instances = Instances::new(input, &tables.node);
         let run_dir = &tables.node.run_dir;
-        servers(&tables.servers, &instances, &tables.policy, tables.is_whole, run_dir)
+        let servers =
+            servers(&tables.servers, &instances, &tables.policy, tables.is_whole, run_dir);
+        (servers, events::alerts(tables.top))
     });
     let warnings = notes.finish(&input.main.file)?;
     // without content there are errors; the defaults are never seen
-    let (node, servers) = content.ok_or_else(|| ConfigErrors(Vec::new()))?;
+    let (node, (servers, alerts)) = content.ok_or_else(|| ConfigErrors(Vec::new()))?;
     let included = input.included.iter().map(|source| source.file.clone()).collect();
     let (file, home) = (input.main.file.clone(), input.home.clone());
     let applied = Applied::default();
-    Ok(Config { file, home, included, node, servers, warnings, applied })
+    Ok(Config { file, home, included, node, servers, alerts, warnings, applied })
 }
 
 /// What the files hold, before the servers are read.
@@ -92,9 +99,11 @@ pub fn with_tables<T>(
         .collect();
     let top = tops.first()?;
     for included in tops.iter().skip(1) {
-        if let Some(line) = included.line_of("nodeManager") {
-            let text = format!("[nodeManager] belongs into {} alone", input.main.file.display());
-            included.document.error(Some(line), text);
+        for (key, shown) in MAIN_TABLES {
+            if let Some(line) = included.line_of(key) {
+                let text = format!("{shown} belongs into {} alone", input.main.file.display());
+                included.document.error(Some(line), text);
+            }
         }
     }
     let (node, policy) = node(top);

@@ -113,7 +113,7 @@ fn named(keys: &Reader<'_>, key: &'static str) -> Option<Named> {
     Some(Named { name, line: keys.line_of(key) })
 }
 
-fn groups(keys: &Reader<'_>) -> Vec<Named> {
+pub fn groups(keys: &Reader<'_>) -> Vec<Named> {
     let wanted = "a group's name or number, or an array of them, the primary one first";
     let names = keys.get("group", wanted, |value| match value {
         DeValue::Array(items) if items.is_empty() || items.len() > MAX_NAMES => {

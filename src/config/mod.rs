@@ -14,6 +14,7 @@ mod document;
 mod effective;
 pub mod env_file;
 mod error;
+mod events;
 mod expand;
 mod file;
 pub mod identity;
@@ -33,6 +34,7 @@ mod tests;
 #[cfg(test)]
 mod tests_of_many;
 
+pub use self::events::{Alerts, EventHook, Mail, MailWay};
 pub use accounts::look_up_accounts;
 pub use assemble::{parse, parse_input};
 pub use checks::{HealthCheck, Http, Probe, Readiness, Target};
@@ -67,6 +69,9 @@ pub struct Config {
     pub node: NodeConfig,
     /// In the order of the file; names differ.
     pub servers: Vec<ServerConfig>,
+    /// Who is told of events.
+    #[serde(default)]
+    pub alerts: Alerts,
     /// What is allowed but probably not meant, one sentence each, with file and line.
     pub warnings: Vec<String>,
     /// What became of it in the pair.
@@ -125,6 +130,8 @@ pub struct NodeConfig {
     pub log_max_files: u32,
     /// Rotated logs of the pair become gzip files.
     pub log_compress: bool,
+    /// Bytes; of a history that is larger the older half goes.
+    pub events_max_size: u64,
     /// Where journald takes streams.
     pub journal_socket: PathBuf,
     /// Where syslog takes datagrams.

@@ -315,7 +315,7 @@ fn duration(value: &DeValue<'_>) -> Result<u64, Refused> {
 }
 
 /// The known key that was probably meant, if one is near enough.
-fn nearest(name: &str, keys: &[&'static str]) -> Option<&'static str> {
+pub fn nearest(name: &str, keys: &[&'static str]) -> Option<&'static str> {
     let (key, distance) = keys
         .iter()
         .filter(|key| name.len() <= 2 * key.len())

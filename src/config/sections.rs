@@ -7,6 +7,7 @@
 use super::cgroup;
 use super::checks::{HEALTH_KEYS, READY_KEYS};
 use super::document::Value;
+use super::events;
 use super::identity;
 use super::input::problem_of;
 use super::reader::{self, Reader, Refused};
@@ -15,7 +16,7 @@ use super::{ControlGroup, LogFormat, LogLevel, LogTarget, NodeConfig, OnTerm};
 use crate::core::restart::{Policy, Then, When};
 use toml::de::DeValue;
 
-pub const TOP_KEYS: &[&str] = &["nodeManager", "server"];
+pub const TOP_KEYS: &[&str] = &["nodeManager", "server", "hook", "mail"];
 
 pub const NODE_KEYS: &[&str] = &[
     "name",
@@ -33,6 +34,7 @@ pub const NODE_KEYS: &[&str] = &[
     "logMaxSize",
     "logMaxFiles",
     "logCompress",
+    "eventsMaxSize",
     "journalSocket",
     "syslogSocket",
     "controlMode",
@@ -108,6 +110,10 @@ pub const DEPENDENCY_KEYS: &[&str] = &["name", "onFailure"];
 pub const SOCKET_KEYS: &[&str] = &["name", "listen", "mode", "backlog"];
 pub const CGROUP_KEYS: &[&str] =
     &["memoryMax", "memoryHigh", "memorySwapMax", "cpuMax", "cpuWeight", "pidsMax", "set"];
+/// The keys of a `[[hook]]`, which runs when something happens.
+pub const EVENT_HOOK_KEYS: &[&str] =
+    &["name", "on", "server", "command", "timeout", "env", "user", "group"];
+pub const MAIL_KEYS: &[&str] = &["to", "from", "on", "group", "sendmail", "smtp"];
 pub const LOCK_KEYS: &[&str] = &["file", "timeout"];
 /// The resources of setrlimit(2), by the names that limits.conf(5) gives them.
 pub const LIMIT_KEYS: &[&str] = &[
@@ -147,6 +153,8 @@ pub const SECTIONS: &[(&str, &[&str])] = &[
     ("socket of a [[server]]", SOCKET_KEYS),
     ("limits of a [[server]]", LIMIT_KEYS),
     ("cgroup of a [[server]]", CGROUP_KEYS),
+    ("[[hook]]", EVENT_HOOK_KEYS),
+    ("[mail]", MAIL_KEYS),
 ];
 
 /// The longest socket path: sun_path has 108 bytes, the last one is NUL (unix(7)).
@@ -195,6 +203,7 @@ pub fn node(top: &Reader<'_>) -> (NodeConfig, Policy) {
         log_max_size: keys.size("logMaxSize", 10 << 20),
         log_max_files: keys.number("logMaxFiles", "a number", 1..=MAX_FILES).unwrap_or(7),
         log_compress: keys.boolean("logCompress", false),
+        events_max_size: keys.size("eventsMaxSize", 4 << 20),
         journal_socket: keys.path("journalSocket", "/run/systemd/journal/stdout"),
         syslog_socket: keys.path("syslogSocket", "/dev/log"),
         control_mode: keys
@@ -231,6 +240,7 @@ const LOG_FORMAT: &[(&str, LogFormat)] = &[("text", LogFormat::Text), ("json", L
 fn check_node(keys: &Reader<'_>, node: &NodeConfig) {
     keys.at_least("heartbeatInterval", node.heartbeat_interval_ms, 10, "10ms");
     keys.at_least("logMaxSize", node.log_max_size, LEAST_LOG_SIZE.0, LEAST_LOG_SIZE.1);
+    events::check_size(keys, node.events_max_size);
     let (interval_ms, timeout_ms) = (node.heartbeat_interval_ms, node.heartbeat_timeout_ms);
     if timeout_ms < interval_ms.saturating_mul(2) {
         let key = match keys.line_of("heartbeatTimeout") {

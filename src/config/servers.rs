@@ -237,7 +237,7 @@ fn tags(keys: &Reader<'_>) -> Vec<String> {
     tags.into_iter().filter(|tag| known.insert(tag.clone())).collect()
 }
 
-fn env(keys: &Reader<'_>) -> BTreeMap<String, String> {
+pub fn env(keys: &Reader<'_>) -> BTreeMap<String, String> {
     let table = keys.inner("env", &[]);
     let mut env = BTreeMap::new();
     for (key, value) in table.entries() {

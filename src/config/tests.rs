@@ -212,6 +212,7 @@ include = []"#;
         log_max_size: 4_096,
         log_max_files: 2,
         log_compress: true,
+        events_max_size: 4 << 20,
         journal_socket: "/j".into(),
         syslog_socket: "/srv/nm/sys/log".into(),
         control_mode: 0o660,

@@ -326,6 +326,17 @@ pub struct Ending {
     pub failed: Option<String>,
 }
 
+impl Planned {
+    /// For programs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Planned::Asked => "asked",
+            Planned::Apply => "apply",
+            Planned::Upgrade => "upgrade",
+        }
+    }
+}
+
 impl TaskKind {
     /// For programs.
     pub fn name(self) -> &'static str {

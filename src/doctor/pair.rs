@@ -141,7 +141,8 @@ fn versions(status: &Status) -> Finding {
             let text = format!(
                 "the {role} PID {pid} is {version} from another file, and this program is {own}"
             );
-            let todo = "restart the pair: nodemanager shutdown, then bin/startNodeManager (servers stay up)";
+            let todo =
+                "nodemanager upgrade, if the pair is to run what is on disk (servers stay up)";
             return Finding::warn("version", text, todo);
         }
     }

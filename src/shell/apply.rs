@@ -167,7 +167,9 @@ impl Shell {
             return Err((400, 78, text));
         }
         self.check_apply(false)?;
-        self.begin_apply(config).map(|()| answer)
+        self.begin_apply(config)?;
+        self.is_applying(&answer);
+        Ok(answer)
     }
 
     /// Ends a reader that takes too long; called in each turn.

@@ -5,6 +5,7 @@
 
 use crate::config::{Config, Listen, OutputTo};
 use crate::core::Identity;
+use crate::events::Record;
 use crate::state::disabled::Change;
 use crate::sys;
 use crate::wire::Secret;
@@ -32,7 +33,7 @@ pub const ACTIVE: RawFd = 8;
 /// Standard output and error of whoever started the pair; only where a server inherits them.
 pub const STDOUT: RawFd = 9;
 pub const STDERR: RawFd = 10;
-/// Memory for what an applier found (applier only).
+/// Memory for what an applier found, or a mailer says (these only).
 pub const RESULT: RawFd = 11;
 
 /// The first of what is kept for servers (standby only).
@@ -118,6 +119,11 @@ pub struct Bequest {
     /// The file of the program that the pair was started with; an upgrade takes what it is by then.
     #[serde(default)]
     pub image: PathBuf,
+    /// For a mailer: what the mail is about, and how much more there was.
+    #[serde(default)]
+    pub mail: Vec<Record>,
+    #[serde(default)]
+    pub mail_left_out: u64,
 }
 
 impl Bequest {

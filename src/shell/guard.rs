@@ -251,6 +251,7 @@ impl Shell {
             }
             if self.is_serving {
                 self.write_pair_file("serving", None);
+                self.keeper_joined(slot.pid);
             }
         }
     }
@@ -263,6 +264,8 @@ impl Shell {
             self.ctx.look_again(Source::Keeper);
         } else if died.is_ok_and(|died| died) {
             warn!(target: "0119", "the keeper (PID {}) is gone; the pair goes on, `nodemanager run` gives it a new one", seen.pid);
+            let pid = seen.pid;
+            self.keeper_lost(pid);
             if let Some((_, _, fd)) = self.keeper.seen.take() {
                 self.ctx.close(fd);
             }

@@ -1,4 +1,4 @@
-//! Short commands beside a server: checks that are programs.
+//! Short commands beside a server: checks that are programs, and hooks of events.
 //!
 //! Must not outlive the active: a job dies with its parent, and whoever takes over runs it anew. It
 //! runs as its server does (user, limits, directory, environment), without the server's mark, and
@@ -10,13 +10,13 @@ use super::token::Source;
 use crate::config::ServerConfig;
 use crate::core::{Exit, Identity, Ms};
 use crate::sys::pidfd;
-use crate::sys::spawn::{self, News};
+use crate::sys::spawn::{self, News, ServerSpec};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::unistd::pipe2;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 /// Jobs at once: the next ones are refused, which a check takes for a bad answer.
 const JOBS_MAX: usize = 256;
@@ -46,13 +46,25 @@ pub enum End {
 }
 
 /// All jobs that run.
-#[derive(Default)]
 pub struct Jobs {
     running: BTreeMap<usize, Job>,
     next: usize,
+    /// What their ends come as.
+    source: fn(usize) -> Source,
+}
+
+impl Default for Jobs {
+    fn default() -> Jobs {
+        Jobs::new(Source::Job)
+    }
 }
 
 impl Jobs {
+    /// None yet; their ends come as this.
+    pub fn new(source: fn(usize) -> Source) -> Jobs {
+        Jobs { running: BTreeMap::new(), next: 0, source }
+    }
+
     /// Starts a job; its number comes back with its end.
     ///
     /// # Errors
@@ -64,17 +76,30 @@ impl Jobs {
         command: &[String],
         timeout_ms: u64,
     ) -> Result<usize, String> {
+        self.launch(ctx, timeout_ms, |ctx, said| spec::job(ctx, server, command, said))
+    }
+
+    /// As `start`, for any program; `prepare` is given where it writes.
+    ///
+    /// # Errors
+    /// As `start`, and those of `prepare`.
+    pub fn launch(
+        &mut self,
+        ctx: &mut Ctx,
+        timeout_ms: u64,
+        prepare: impl FnOnce(&Ctx, RawFd) -> Result<ServerSpec, String>,
+    ) -> Result<usize, String> {
         if self.running.len() >= JOBS_MAX {
             return Err(format!("{JOBS_MAX} other commands are still running"));
         }
         // The child's end blocks: it may be any program.
         let (said, theirs) =
             pipe2(OFlag::O_CLOEXEC).map_err(|error| format!("cannot make a pipe: {error}"))?;
-        let spec = spec::job(ctx, server, command, theirs.as_raw_fd())?;
+        let spec = prepare(ctx, theirs.as_raw_fd())?;
         let child = spawn::spawn_server(&spec).map_err(|error| format!("cannot fork: {error}"))?;
         let number = self.next;
         let begun = pidfd::identify(child.pid, &child.pidfd).and_then(|process| {
-            ctx.watch(&child.pidfd, Source::Job(number))?;
+            ctx.watch(&child.pidfd, (self.source)(number))?;
             spawn::open_gate(&child.gate)?;
             Ok(process)
         });
@@ -93,7 +118,7 @@ impl Jobs {
                 // It is reaped when its death is seen; nobody waits for its end, or is told of it.
                 let job = Job { process, pidfd, gate, said, until, is_late: true };
                 self.running.insert(number, job);
-                ctx.look_again(Source::Job(number));
+                ctx.look_again((self.source)(number));
                 Err(format!("cannot watch the child: {error}"))
             }
         }
@@ -107,13 +132,13 @@ impl Jobs {
             Ok(None) => {
                 // It was killed, and it may be that nothing tells when that is done.
                 if job.is_late {
-                    ctx.look_again(Source::Job(number));
+                    ctx.look_again((self.source)(number));
                 }
                 return None;
             }
             Err(error) if error.raw_os_error() == Some(libc::ECHILD) => Exit::Unknown,
             Err(_) => {
-                ctx.look_again(Source::Job(number));
+                ctx.look_again((self.source)(number));
                 return None;
             }
         };
@@ -122,7 +147,7 @@ impl Jobs {
         let _ = pidfd::signal_group(&job.pidfd, job.process.pid, libc::SIGKILL, true);
         match pidfd::reap(&job.pidfd) {
             Err(error) if error.raw_os_error() != Some(libc::ECHILD) => {
-                ctx.look_again(Source::Job(number));
+                ctx.look_again((self.source)(number));
                 return None;
             }
             _ => {}

@@ -349,6 +349,8 @@ impl KeeperShell {
             enabling: Vec::new(),
             names: Vec::new(),
             image: self.image.clone(),
+            mail: Vec::new(),
+            mail_left_out: 0,
         };
         let packed = bequest.pack()?;
         let (argv, env) = bequest::command("active", &self.config)?;

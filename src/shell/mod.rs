@@ -4,6 +4,7 @@
 //! fence before lock, lock before serving); results go back as events. Nothing here blocks.
 
 mod actions;
+pub mod alerts;
 pub mod apply;
 pub mod bequest;
 pub mod cgroups;
@@ -12,6 +13,7 @@ mod control;
 mod ctx;
 pub mod enabling;
 mod endpoints;
+mod events;
 pub mod guard;
 mod helpers;
 mod identity;
@@ -121,6 +123,8 @@ pub struct Shell {
     succession: successor::Succession,
     /// Everything is in the hands of the standby: this process ends without a word.
     hands_over: bool,
+    events: events::Events,
+    alerts: alerts::Alerts,
     pair_file: notes::PairFileWriter,
     exit: Option<u8>,
     exit_at: Option<Ms>,
@@ -274,6 +278,8 @@ impl Shell {
             upgrade: upgrade::Upgrade::default(),
             succession: successor::Succession::default(),
             hands_over: false,
+            events: events::Events::default(),
+            alerts: alerts::Alerts::default(),
             pair_file,
             exit: None,
             exit_at: None,
@@ -339,6 +345,8 @@ impl Shell {
             self.apply.deadline(),
             self.succession.deadline(),
             self.upgrade.deadline(),
+            self.events.deadline(),
+            self.alerts.deadline(),
             self.peers.deadline(),
             self.control.deadline(),
             self.exit_at,
@@ -368,6 +376,8 @@ impl Shell {
             Source::Compressor => self.on_compressor(),
             Source::Applier => self.on_applier(),
             Source::Prover => self.on_prover(),
+            Source::Mailer => self.on_mailer(),
+            Source::Hook(number) => self.on_hook(number),
             Source::Client(number) => {
                 if let Some(request) = self.control.on_ready(&mut self.ctx, number) {
                     self.on_request(ClientId(number as u64), request);
@@ -412,6 +422,7 @@ impl Shell {
         self.advance_succession();
         self.peers.tick(&mut self.ctx);
         self.control.tick(&mut self.ctx);
+        self.tell_events();
     }
 
     fn carry_out(&mut self, actions: Vec<Action>) {
@@ -434,9 +445,10 @@ impl Shell {
     /// The exit status, once everything that was to be sent is sent.
     fn ended(&mut self) -> Option<u8> {
         let code = self.exit?;
+        self.tell_events();
         let now = self.ctx.now();
         let until = *self.exit_at.get_or_insert(now.after(LAST_ANSWERS_MS));
-        if self.control.is_sending() && now < until {
+        if (self.control.is_sending() || self.alerts.is_busy()) && now < until {
             return None;
         }
         self.end(code);

@@ -119,6 +119,7 @@ impl Shell {
     }
 
     pub(super) fn note(&mut self, note: Note) {
+        self.happened(&note);
         match note {
             Note::Server(server) => {
                 self.set_writer(server);

@@ -33,6 +33,7 @@ impl Shell {
                 self.control.answer(&mut self.ctx, client, 200, &serde_json::json!({}));
                 Ok(())
             }
+            ("GET", api::EVENTS_PATH) => self.on_events(client, &request),
             ("GET", api::STATUS_PATH) => self.on_status(client, &request),
             ("POST", api::SHUTDOWN_PATH) => self.on_shutdown(client, &request.body),
             ("POST", api::APPLY_PATH) => {

@@ -5,13 +5,15 @@
 
 use super::ctx::Ctx;
 use super::{endpoints, identity};
-use crate::config::{OutputTo, ServerConfig, Stderr, Stream};
+use crate::config::identity::Identity;
+use crate::config::{EventHook, OutputTo, ServerConfig, Stderr, Stream};
 use crate::sys::journald::{self, JournalStream};
 use crate::sys::spawn::{ServerSpec, Stdout};
 use std::collections::BTreeMap;
 use std::ffi::{CString, OsStr, OsString};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 /// Variables of the node manager's own that mean nothing, or something wrong, to a server.
 const NEVER_PASSED: [&str; 4] = ["NOTIFY_SOCKET", "NM_SERVER", "NM_INSTANCE", "NODEMANAGER_CONFIG"];
@@ -53,6 +55,7 @@ pub fn spec(
         programs: programs.iter().map(|path| c_string(path)).collect::<Result<_, _>>()?,
         env: variables_of(&env)?,
         cwd: c_string(server.cwd.as_os_str().as_bytes())?,
+        stdin: None,
         stdout,
         stderr,
         umask: server.identity.umask.unwrap_or(ctx.originals.umask),
@@ -113,17 +116,51 @@ fn beside(
     env.retain(|name, _| name == OsStr::new("NM_INSTANCE") || !is_own(&name.to_string_lossy()));
     env.insert("NM_NAME".into(), server.name.as_str().into());
     env.extend(told.iter().map(|(name, value)| ((*name).into(), value.into())));
+    bare(ctx, &server.identity, &server.cwd, command, &env)
+}
+
+/// What a hook for an event needs: the event as its standard input, and the variables that tell it. It
+/// dies with the active, and writes to `said`.
+///
+/// # Errors
+/// As [`spec`].
+pub fn hook(
+    ctx: &Ctx,
+    hook: &EventHook,
+    told: &[(&'static str, String)],
+    stdin: RawFd,
+    said: RawFd,
+) -> Result<ServerSpec, String> {
+    let mut env: BTreeMap<OsString, OsString> =
+        std::env::vars_os().filter(|(name, _)| !is_own(&name.to_string_lossy())).collect();
+    identity::add_login(&hook.identity, &mut env);
+    env.extend(hook.env.iter().map(|(name, value)| (name.into(), value.into())));
+    env.extend(told.iter().map(|(name, value)| ((*name).into(), value.into())));
+    let spec = bare(ctx, &hook.identity, &ctx.config.home, &hook.command, &env)?;
+    let (stdin, stdout) = (Some(stdin), Stdout::Inherited(said));
+    Ok(ServerSpec { stdin, stdout, dies_with_parent: true, ..spec })
+}
+
+/// A command as somebody, with no standard input and no output.
+fn bare(
+    ctx: &Ctx,
+    identity: &Identity,
+    cwd: &Path,
+    command: &[String],
+    env: &BTreeMap<OsString, OsString>,
+) -> Result<ServerSpec, String> {
     let program = command.first().ok_or("the command is empty")?;
-    let programs = candidates(ctx, program, &env);
+    let programs = candidates(ctx, program, env);
     Ok(ServerSpec {
         argv: command.iter().map(|word| c_string(word.as_bytes())).collect::<Result<_, _>>()?,
         programs: programs.iter().map(|path| c_string(path)).collect::<Result<_, _>>()?,
-        env: variables_of(&env)?,
-        cwd: c_string(server.cwd.as_os_str().as_bytes())?,
+        env: variables_of(env)?,
+        cwd: c_string(cwd.as_os_str().as_bytes())?,
+        stdin: None,
         stdout: Stdout::Null,
         stderr: None,
-        umask: server.identity.umask.unwrap_or(ctx.originals.umask),
-        rights: identity::rights(&server.identity, &ctx.originals),
+        umask: identity.umask.unwrap_or(ctx.originals.umask),
+        rights: identity::rights(identity, &ctx.originals),
         lock: None,
         dies_with_parent: false,
         ready: None,

@@ -217,6 +217,7 @@ impl Shell {
                     log.display()
                 );
                 error!(target: "0164", "{text}");
+                self.not_upgraded(&text);
                 if let Some(client) = pending.client {
                     self.control.refuse(&mut self.ctx, client, 500, 1, text);
                 }
@@ -231,6 +232,7 @@ impl Shell {
     fn take_back_config(&mut self, pending: &Pending, text: &str) {
         let generation = pending.config.applied.generation;
         warn!(target: "0148", "cannot apply configuration {generation}: {text}; the old one stays");
+        self.not_applied(generation, text);
         let config = self.ctx.config.clone();
         if let Err(error) = self.move_link(&config) {
             warn!(target: "0148", "{error}; the new port stays");

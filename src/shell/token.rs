@@ -47,6 +47,10 @@ pub enum Source {
     Applier,
     /// The process in which another program shows that it could go on.
     Prover,
+    /// A program that is run for an event.
+    Hook(usize),
+    /// The process that sends mail.
+    Mailer,
 }
 
 const NUMBER_BITS: u32 = 40;
@@ -77,6 +81,8 @@ impl Source {
             Source::Told(number) => (15, number),
             Source::Applier => (16, 0),
             Source::Prover => (17, 0),
+            Source::Mailer => (18, 0),
+            Source::Hook(number) => (23, number),
         };
         Token(kind << NUMBER_BITS | number & NUMBER_MASK)
     }
@@ -106,6 +112,8 @@ impl Source {
             15 => Source::Told(number),
             16 => Source::Applier,
             17 => Source::Prover,
+            18 => Source::Mailer,
+            23 => Source::Hook(number),
             _ => return None,
         })
     }
@@ -128,6 +136,8 @@ mod tests {
             Source::Compressor,
             Source::Applier,
             Source::Prover,
+            Source::Mailer,
+            Source::Hook(4),
             Source::Client(1),
             Source::Peer(2),
             Source::Gate(3),

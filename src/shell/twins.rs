@@ -176,6 +176,8 @@ impl Shell {
             enabling: Vec::new(),
             names: Vec::new(),
             image: self.ctx.image.clone(),
+            mail: Vec::new(),
+            mail_left_out: 0,
         }
     }
 

@@ -154,6 +154,7 @@ impl Shell {
             Err(text) => {
                 let text = format!("not upgraded: {path}: {text}; nothing was changed");
                 warn!(target: "0164", "{text}");
+                self.not_upgraded(&text);
                 if let Some(client) = proving.client {
                     self.control.refuse(&mut self.ctx, client, 409, 1, text);
                 }

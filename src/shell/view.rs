@@ -8,7 +8,7 @@ mod beside;
 use crate::api::{self, ExitKind, Pair, ServerStatus, StandbyState, State, Status};
 use crate::config::{Config, Program, ServerConfig, units};
 use crate::core::node::Node;
-use crate::core::record::{Cause, LastExit, Planned, Task};
+use crate::core::record::{Cause, LastExit, Task};
 use crate::core::server::exit_text;
 use crate::core::standby;
 use crate::core::{Exit, Ms, Phase, ServerRecord};
@@ -75,11 +75,7 @@ pub fn status(
         switchovers: node.record.switchovers,
         last_switchover: node.record.last_switchover.as_ref().map(|last| api::LastSwitchover {
             at: clock.time(last.at),
-            cause: match last.why {
-                Planned::Asked => "asked".to_string(),
-                Planned::Apply => "apply".to_string(),
-                Planned::Upgrade => "upgrade".to_string(),
-            },
+            cause: last.why.name().to_string(),
             ms: last.took_ms,
         }),
         last_takeover: node.record.last_takeover.as_ref().map(|last| api::LastTakeover {

@@ -62,6 +62,8 @@ pub struct ServerSpec {
     /// `NAME=value` entries.
     pub env: Vec<CString>,
     pub cwd: CString,
+    /// Its standard input is a copy of this descriptor; `None`: nothing.
+    pub stdin: Option<RawFd>,
     pub stdout: Stdout,
     /// `None`: where standard output goes.
     pub stderr: Option<Stdout>,
@@ -351,7 +353,9 @@ impl Plan<'_> {
         // Before the limits, which may leave no descriptor for it, and before the change of user,
         // who need not reach what belongs to the node manager.
         let null = |target| child::open_as(c"/dev/null", OFlag::O_RDWR, Mode::empty(), target);
-        null(0).map_err(at(Step::Stdin))?;
+        if self.spec.stdin.is_none() {
+            null(0).map_err(at(Step::Stdin))?;
+        }
         self.open_output().map_err(at(Step::Output))?;
         self.open_ready().map_err(at(Step::Ready))?;
         rights.set_limits().map_err(|trouble| (Step::Limits, trouble))?;
@@ -387,6 +391,9 @@ impl Plan<'_> {
     }
 
     fn inherit_output(&self) -> Stepped {
+        if let Some(fd) = self.spec.stdin {
+            child::copy_to(fd, 0)?;
+        }
         if let Stdout::Inherited(fd) = &self.spec.stdout {
             child::copy_to(*fd, 1)?;
         }

@@ -120,6 +120,7 @@ impl Drop for Server {
 
 pub fn shell_spec(script: &str) -> ServerSpec {
     ServerSpec {
+        stdin: None,
         argv: ["sh", "-c", script].map(cstring).to_vec(),
         programs: vec![cstring("/bin/sh")],
         env: vec![cstring("PATH=/usr/sbin:/usr/bin:/sbin:/bin")],

@@ -6,7 +6,7 @@
 use crate::api::{ApplyAnswer, Change, What};
 use crate::config::identity::{Identity, Named};
 use crate::config::{
-    Applied, AutoStart, Config, ControlGroup, HealthCheck, NodeConfig, Output, Readiness,
+    Alerts, Applied, AutoStart, Config, ControlGroup, HealthCheck, NodeConfig, Output, Readiness,
     ServerConfig,
 };
 use crate::names;
@@ -21,6 +21,13 @@ pub struct Differing {
     pub in_place: Vec<&'static str>,
 }
 
+/// Collects the keys of a pair of structures whose values differ.
+macro_rules! keys_that_differ {
+    ($list:expr, $($key:literal: $old:expr, $new:expr;)*) => {
+        $(if $old != $new { $list.push($key); })*
+    };
+}
+
 /// The configuration that is in force after an `apply` of `new`, and what differs from `old`.
 ///
 /// # Errors
@@ -31,7 +38,8 @@ pub fn merge(
     wanted: &[String],
 ) -> Result<(Config, ApplyAnswer), String> {
     let new = if wanted.is_empty() { new } else { only(old, new, wanted)? };
-    let (node, refused) = node_keys(&old.node, &new.node);
+    let (mut node, refused) = node_keys(&old.node, &new.node);
+    node.extend(alert_keys(&old.alerts, &new.alerts));
     let mut answer = ApplyAnswer {
         generation: old.applied.generation,
         node: node.into_iter().map(str::to_owned).collect(),
@@ -75,6 +83,24 @@ pub fn merge(
     Ok((Config { applied, ..new }, answer))
 }
 
+/// Which of `[[hook]]` and `[mail]` differ; the next active works with the new ones.
+fn alert_keys(old: &Alerts, new: &Alerts) -> Vec<&'static str> {
+    let mut keys = Vec::new();
+    let without_lines = |alerts: &Alerts| {
+        let mut hooks = alerts.hooks.clone();
+        for hook in &mut hooks {
+            let identity = &mut hook.identity;
+            identity.user.iter_mut().chain(&mut identity.groups).for_each(|one| one.line = None);
+        }
+        hooks
+    };
+    keys_that_differ! { keys,
+        "hook": without_lines(old), without_lines(new);
+        "mail": old.mail, new.mail;
+    }
+    keys
+}
+
 /// `old`, and of `new` only what `wanted` names.
 fn only(old: &Config, new: Config, wanted: &[String]) -> Result<Config, String> {
     let gone = |one: &&ServerConfig| !new.servers.iter().any(|other| other.name == one.name);
@@ -92,7 +118,7 @@ fn only(old: &Config, new: Config, wanted: &[String]) -> Result<Config, String> 
     let places: BTreeMap<&str, usize> =
         new.servers.iter().enumerate().map(|(at, one)| (one.name.as_str(), at)).collect();
     servers.sort_by_key(|one| places.get(one.name.as_str()).copied().unwrap_or(usize::MAX));
-    Ok(Config { servers, node: old.node.clone(), ..new })
+    Ok(Config { servers, node: old.node.clone(), alerts: old.alerts.clone(), ..new })
 }
 
 /// What is needed is there, and no server needs itself in the end.
@@ -141,13 +167,6 @@ fn change(server: &ServerConfig, differing: Differing) -> Option<Change> {
     };
     let keys = restart.into_iter().chain(in_place).map(str::to_owned).collect();
     Some(Change { name: server.name.clone(), what, keys })
-}
-
-/// Collects the keys of a pair of structures whose values differ.
-macro_rules! keys_that_differ {
-    ($list:expr, $($key:literal: $old:expr, $new:expr;)*) => {
-        $(if $old != $new { $list.push($key); })*
-    };
 }
 
 /// What differs between two definitions of a server.
@@ -302,6 +321,7 @@ pub fn node_keys(old: &NodeConfig, new: &NodeConfig) -> (Vec<&'static str>, Vec<
         log_max_size,
         log_max_files,
         log_compress,
+        events_max_size,
         journal_socket,
         syslog_socket,
         control_mode,
@@ -320,6 +340,7 @@ pub fn node_keys(old: &NodeConfig, new: &NodeConfig) -> (Vec<&'static str>, Vec<
         "logMaxSize": *log_max_size, new.log_max_size;
         "logMaxFiles": *log_max_files, new.log_max_files;
         "logCompress": *log_compress, new.log_compress;
+        "eventsMaxSize": *events_max_size, new.events_max_size;
         "journalSocket": *journal_socket, new.journal_socket;
         "syslogSocket": *syslog_socket, new.syslog_socket;
         "maxParallelStarts": *max_parallel_starts, new.max_parallel_starts;

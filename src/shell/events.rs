@@ -1,0 +1,351 @@
+//! Events: what the core's notes say becomes the history in `stateDir`, and is handed to hooks and mail.
+//!
+//! Must not decide what happened (`derive` and `seen` do, from the core's notes and records), and
+//! must not end or wait for a history that can't be written: events stay in memory then, and are
+//! written when that works again.
+
+mod derive;
+mod seen;
+
+use super::Shell;
+use crate::api::{ApplyAnswer, SCHEMA};
+use crate::core::{ClientId, Ms, Note, ServerId};
+use crate::events::file::{self, EventFile};
+use crate::events::{Answer, Draft, Kind, Record, path_in};
+use crate::http::Request;
+use crate::sys::process;
+use derive::Facts;
+use jiff::Timestamp;
+use log::warn;
+use seen::Seen;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::mem;
+
+/// The newest events that are kept in memory, also while they can't be written.
+const RING_MAX: usize = 1000;
+/// Bytes of the history that a new active reads to know what was told.
+const RECALL_BYTES: u64 = 256 << 10;
+/// What could not be written is tried again so often.
+const AGAIN_MS: u64 = 5_000;
+
+/// The history, and what was told of each server.
+#[derive(Default)]
+pub struct Events {
+    /// `None`: not opened yet, or it can't be.
+    file: Option<EventFile>,
+    is_recalled: bool,
+    is_failing: bool,
+    again_at: Option<Ms>,
+    last: u64,
+    ring: VecDeque<Record>,
+    /// As many of the newest in the ring are not in the file.
+    unwritten: usize,
+    /// What happened and has no number yet, with the wall clock's time.
+    waiting: Vec<(u64, Draft)>,
+    /// Their records are to be compared with what was told.
+    changed: BTreeSet<ServerId>,
+    seen: BTreeMap<String, Seen>,
+    is_new_life: bool,
+    /// The generation of the configuration that the history knows.
+    generation: Option<u64>,
+}
+
+impl Events {
+    /// When `tell_events` has something to do.
+    pub fn deadline(&self) -> Option<Ms> {
+        let recovers = self.seen.values().filter_map(|seen| seen.recovers_at).min();
+        recovers.into_iter().chain(self.again_at).min()
+    }
+
+    /// The highest number that was given.
+    pub fn last(&self) -> u64 {
+        self.last
+    }
+
+    /// Those behind a number, oldest first.
+    pub fn since(&self, seq: u64) -> impl Iterator<Item = &Record> {
+        self.ring.iter().filter(move |record| record.seq > seq)
+    }
+}
+
+impl Shell {
+    /// A note of the core; only an active tells events.
+    pub(super) fn happened(&mut self, note: &Note) {
+        if self.lock.is_none() {
+            return;
+        }
+        match note {
+            Note::Server(server) | Note::Adopted(server) => {
+                self.events.changed.insert(*server);
+                // One step may be followed by others before the turn ends.
+                return self.compare_changed();
+            }
+            Note::NewLife => self.events.is_new_life = true,
+            // It is replaced by one with the new configuration or program.
+            Note::StandbyDown { .. } if self.succession.obstacle().is_some() => return,
+            _ => {}
+        }
+        let facts = Facts {
+            pid: self.own.pid,
+            other_pid: self.other.as_ref().map_or(0, |(process, _)| process.pid),
+            generation: self.ctx.config.applied.generation,
+            name: &|server| self.servers.name(server).to_owned(),
+            last_exit: &|server| self.node.servers.get(server.0)?.rec.last_exit.clone(),
+        };
+        let draft = derive::of_note(note, &facts);
+        draft.into_iter().for_each(|draft| self.happen(draft));
+    }
+
+    /// Something happened. It gets its number at the end of the turn.
+    pub(super) fn happen(&mut self, draft: Draft) {
+        if self.lock.is_some() {
+            self.events.waiting.push((process::wall_ms(), draft));
+        }
+    }
+
+    /// The keeper is gone.
+    pub(super) fn keeper_lost(&mut self, pid: i32) {
+        let text = format!("the keeper (PID {pid}) is gone; the pair goes on");
+        self.happen(Draft::new(Kind::KeeperLost, text).with("pid", pid));
+    }
+
+    /// A pair that had none has a keeper.
+    pub(super) fn keeper_joined(&mut self, pid: i32) {
+        let text = format!("PID {pid} is the keeper now");
+        self.happen(Draft::new(Kind::KeeperJoined, text).with("pid", pid));
+    }
+
+    /// Another configuration is on its way.
+    pub(super) fn is_applying(&mut self, answer: &ApplyAnswer) {
+        self.happen(derive::applying(answer));
+    }
+
+    /// It does not get there.
+    pub(super) fn not_applied(&mut self, generation: u64, why: &str) {
+        let text = format!("configuration {generation} was not applied: {why}");
+        let draft = Draft::new(Kind::ConfigurationNotApplied, text).with("generation", generation);
+        self.happen(draft.with("reason", why));
+    }
+
+    /// The pair stays what it is.
+    pub(super) fn not_upgraded(&mut self, text: &str) {
+        self.happen(Draft::new(Kind::UpgradeFailed, text));
+    }
+
+    fn compare_changed(&mut self) {
+        if !self.events.is_recalled {
+            return;
+        }
+        let now = self.ctx.now();
+        for server in mem::take(&mut self.events.changed) {
+            let Some(one) = self.node.servers.get(server.0) else { continue };
+            let seen = self.events.seen.entry(one.rec.name.clone()).or_default();
+            for draft in seen.compare(&one.rec, &one.plan.policy, now) {
+                self.events.waiting.push((process::wall_ms(), draft));
+            }
+        }
+    }
+
+    /// Numbers, writes and hands on what happened; called in each turn.
+    pub(super) fn tell_events(&mut self) {
+        let now = self.ctx.now();
+        if self.lock.is_none() {
+            return;
+        }
+        if !self.events.is_recalled {
+            // A takeover is not kept waiting for it, and a start that fails tells nothing.
+            if !self.is_serving {
+                return;
+            }
+            self.recall_events();
+        }
+        self.compare_changed();
+        self.recover_servers(now);
+        self.tell_alerts();
+        let is_due = self.events.again_at.is_some_and(|at| at <= now);
+        if self.events.waiting.is_empty() && !is_due {
+            return;
+        }
+        for (wall_ms, draft) in mem::take(&mut self.events.waiting) {
+            let record = self.events.number(wall_ms, draft);
+            self.alert(&record);
+        }
+        self.write_events(now);
+        // Those of now begin at once.
+        self.tell_alerts();
+    }
+
+    fn recover_servers(&mut self, now: Ms) {
+        if self.events.seen.values().all(|seen| seen.recovers_at.is_none_or(|at| at > now)) {
+            return;
+        }
+        for one in &self.node.servers {
+            let seen = self.events.seen.get_mut(&one.rec.name);
+            if let Some(draft) = seen.and_then(|seen| seen.recover(&one.rec, now)) {
+                self.events.waiting.push((process::wall_ms(), draft));
+            }
+        }
+    }
+
+    /// Reads what was told before, so that nothing is told twice, and what an active had no time to
+    /// tell is told now.
+    fn recall_events(&mut self) {
+        self.events.is_recalled = true;
+        self.open_history();
+        let path = path_in(&self.ctx.config.node.state_dir);
+        let records = file::read(&path, RECALL_BYTES).unwrap_or_default();
+        let mut seen: BTreeMap<String, Seen> = BTreeMap::new();
+        for one in &self.node.servers {
+            seen.insert(one.rec.name.clone(), Seen::of(&one.rec));
+        }
+        let mut keeper_is_lost = false;
+        for record in &records {
+            if let Some(one) = record.server.as_ref().and_then(|name| seen.get_mut(name)) {
+                one.learn(record);
+            }
+            if !record.is(Kind::ConfigurationApplying) && !record.is(Kind::ConfigurationNotApplied)
+            {
+                let known = self.events.generation;
+                self.events.generation = record.number("generation").or(known);
+            }
+            if record.is(Kind::KeeperLost) {
+                keeper_is_lost = true;
+            } else if record.is(Kind::KeeperJoined) || record.is(Kind::PairStarted) {
+                keeper_is_lost = false;
+            }
+        }
+        for one in self.node.servers.iter().filter(|_| self.events.is_new_life) {
+            if let Some(told) = seen.get_mut(&one.rec.name) {
+                *told = mem::take(told).in_new_life(&one.rec);
+            }
+        }
+        self.events.seen = seen;
+        self.events.changed = (0..self.node.servers.len()).map(ServerId).collect();
+        let skip = records.len().saturating_sub(RING_MAX);
+        self.events.last =
+            records.iter().map(|one| one.seq).max().unwrap_or(0).max(self.events.last);
+        self.events.ring = records.into_iter().skip(skip).collect();
+        if let Some(seen) = self.keeper.keeper().filter(|_| keeper_is_lost) {
+            self.keeper_joined(seen.pid);
+        }
+        self.note_generation();
+        self.recall_alerts();
+    }
+
+    /// A takeover that brings another configuration is told as that.
+    fn note_generation(&mut self) {
+        let own = self.ctx.config.applied.generation;
+        if self.events.is_new_life || self.events.generation.is_none_or(|known| own <= known) {
+            return;
+        }
+        let is_takeover =
+            |(_, draft): &(u64, Draft)| matches!(draft.kind, Kind::Takeover | Kind::Switchover);
+        let changes = self.events.ring.iter().rev().find(|record| {
+            record.is(Kind::ConfigurationApplying) && record.number("generation") == Some(own)
+        });
+        let mut text = format!("configuration {own} is in force, active PID {}", self.own.pid);
+        if let Some((_, words)) = changes.and_then(|record| record.text.split_once(": ")) {
+            text = format!("{text}: {words}");
+        }
+        let mut draft = Draft::new(Kind::ConfigurationApplied, text).with("generation", own);
+        draft.fields.extend(changes.map(|record| record.fields.clone()).unwrap_or_default());
+        let at = self.events.waiting.iter().position(is_takeover);
+        let place = at.unwrap_or(self.events.waiting.len());
+        if at.is_some() {
+            let (_, takeover) = self.events.waiting.remove(place);
+            draft.fields.extend(takeover.fields);
+            draft.fields.remove("cause");
+        }
+        self.events.waiting.insert(place, (process::wall_ms(), draft));
+    }
+
+    fn open_history(&mut self) {
+        if self.events.file.is_some() {
+            return;
+        }
+        let dir = &self.ctx.config.node.state_dir;
+        // A pair that came back serves without it, too.
+        let _ = std::fs::create_dir_all(dir);
+        match EventFile::open(&path_in(dir)) {
+            Ok((file, last)) => {
+                self.events.file = Some(file);
+                self.events.last = self.events.last.max(last);
+            }
+            Err(error) => self.cannot_write(&error),
+        }
+    }
+
+    fn write_events(&mut self, now: Ms) {
+        self.open_history();
+        let max = self.ctx.config.node.events_max_size;
+        let events = &mut self.events;
+        let lines = events.lines();
+        let Some(file) = &mut events.file else {
+            events.again_at = Some(now.after(AGAIN_MS));
+            return;
+        };
+        let written = match lines.is_empty() {
+            true => Ok(()),
+            false => file.append(lines.as_bytes()),
+        };
+        let done = written.and_then(|()| {
+            events.unwritten = 0;
+            file.shrink(max)
+        });
+        events.again_at = done.is_err().then(|| now.after(AGAIN_MS));
+        match done {
+            Ok(()) => events.is_failing = false,
+            Err(error) => self.cannot_write(&error),
+        }
+    }
+
+    fn cannot_write(&mut self, error: &std::io::Error) {
+        if !mem::replace(&mut self.events.is_failing, true) {
+            let path = path_in(&self.ctx.config.node.state_dir);
+            warn!(target: "0150", "cannot write {}: {error}; the newest {RING_MAX} events stay in memory until it can be written", path.display());
+        }
+    }
+
+    /// The newest events, behind the number that is asked for.
+    pub(super) fn on_events(
+        &mut self,
+        client: ClientId,
+        request: &Request,
+    ) -> Result<(), super::requests::Refused> {
+        let since = request.query_values("since").pop().unwrap_or_default();
+        let since: u64 = match since.as_str() {
+            "" => 0,
+            text => text.parse().map_err(|_| {
+                (400, 64, "since must be the number of an event: /v1/events?since=17".to_owned())
+            })?,
+        };
+        let events: Vec<Record> = self.events.since(since).cloned().collect();
+        let answer = Answer { schema: SCHEMA, last: self.events.last, events };
+        self.control.answer(&mut self.ctx, client, 200, &answer);
+        Ok(())
+    }
+}
+
+impl Events {
+    fn number(&mut self, wall_ms: u64, draft: Draft) -> Record {
+        self.last = self.last.saturating_add(1);
+        let record = Record::new(self.last, time_text(wall_ms), draft);
+        self.ring.push_back(record.clone());
+        self.unwritten = (self.unwritten + 1).min(RING_MAX);
+        if self.ring.len() > RING_MAX {
+            self.ring.pop_front();
+        }
+        record
+    }
+
+    /// Those that are not in the file.
+    fn lines(&self) -> String {
+        let skip = self.ring.len().saturating_sub(self.unwritten);
+        self.ring.iter().skip(skip).map(Record::line).collect()
+    }
+}
+
+fn time_text(wall_ms: u64) -> String {
+    let time = Timestamp::from_millisecond(i64::try_from(wall_ms).unwrap_or_default());
+    time.map(|time| format!("{time:.3}")).unwrap_or_default()
+}
