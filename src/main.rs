@@ -99,59 +99,15 @@ fn command(args: Args, config: Config, out: &mut dyn Write, err: &mut dyn Write)
                 no_header,
                 columns: nodemanager::sys::terminal_columns(),
             };
-            match fetch(&config, &names, &common) {
-                Ok(found) => status::show(found, &names, view, jiff::Timestamp::now(), out, err),
-                Err(failure) => failure.print(err),
-            }
+            show_status(&config, &names, view, &common, out, err)
         }
         Command::Pid(Names { names }) => match fetch(&config, &names, &common) {
             Ok(found) => status::show_pids(found, &names, out, err),
             Err(failure) => failure.print(err),
         },
-        Command::Start(names) => act(&config, Action::Start, names, &common, out, err),
-        Command::Stop(down) => act_down(&config, Action::Stop, down, &common, out, err),
-        Command::Restart { down, rolling: false } => {
-            act_down(&config, Action::Restart, down, &common, out, err)
-        }
-        Command::Restart { down, rolling: true } => {
-            let options = Options { dependants: down.dependants(), ..options(&common) };
-            rolling::restart(&launch::client(&config), &down.names.names, options, out, err)
-        }
-        Command::Reload(names) => act(&config, Action::Reload, names, &common, out, err),
-        Command::Drain(down) => act_down(&config, Action::Drain, down, &common, out, err),
-        Command::Enable { names, now } => {
-            let change = Change { names: names.names, is_enabled: true, now };
-            enable::enable(&launch::client(&config), &config, change, options(&common), out, err)
-        }
-        Command::Disable { down, now } => {
-            let options = Options { dependants: down.dependants(), ..options(&common) };
-            let change = Change { names: down.names.names, is_enabled: false, now };
-            enable::enable(&launch::client(&config), &config, change, options, out, err)
-        }
-        Command::Kill(names) => act(&config, Action::Kill, names, &common, out, err),
-        Command::Reset(names) => act(&config, Action::Reset, names, &common, out, err),
-        Command::Signal { signal, names } => {
-            act(&config, Action::Signal(signal), names, &common, out, err)
-        }
-        Command::Wait(wait) => {
-            let action = Action::Wait(wait.goal());
-            act(&config, action, wait.names, &common, out, err)
-        }
-        Command::Diff { names } => {
-            apply::diff(&launch::client(&config), names, options(&common), out, err)
-        }
-        Command::Apply { names } => {
-            apply::apply(&launch::client(&config), names, options(&common), out, err)
-        }
-        Command::Switchover | Command::Upgrade | Command::Maintenance { .. } => {
-            of_pair(&config, &args.command, options(&common), out, err)
-        }
         Command::Logs(options) => show_logs(&config, options, common.json, out, err),
         Command::Events(options) => show_events(&config, options, common.json, out, err),
         Command::Maintail { .. } => exit::USAGE,
-        Command::Shutdown { stop_servers, .. } => {
-            shutdown(&config, stop_servers, &common, out, err)
-        }
         // Taken care of before a configuration is read.
         Command::Active
         | Command::Standby
@@ -165,24 +121,90 @@ fn command(args: Args, config: Config, out: &mut dyn Write, err: &mut dyn Write)
         | Command::Completions { .. }
         | Command::Man { .. }
         | Command::Doctor => exit::USAGE,
+        of_pair @ (Command::Diff { .. }
+        | Command::Apply { .. }
+        | Command::Switchover
+        | Command::Upgrade
+        | Command::Maintenance { .. }
+        | Command::Shutdown { .. }) => about_pair(&config, of_pair, &common, out, err),
+        of_servers => about_servers(&config, of_servers, &common, out, err),
     }
 }
 
-/// What is about the pair itself.
-fn of_pair(
+fn show_status(
     config: &Config,
-    command: &Command,
-    options: Options,
+    names: &[String],
+    view: status::View,
+    common: &Common,
     out: &mut dyn Write,
     err: &mut dyn Write,
 ) -> u8 {
-    let client = launch::client(config);
+    match fetch(config, names, common) {
+        Ok(found) => status::show(found, names, view, jiff::Timestamp::now(), out, err),
+        Err(failure) => failure.print(err),
+    }
+}
+
+/// What is asked of servers.
+fn about_servers(
+    config: &Config,
+    command: Command,
+    common: &Common,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> u8 {
     match command {
+        Command::Start(names) => act(config, Action::Start, names, common, out, err),
+        Command::Stop(down) => act_down(config, Action::Stop, down, common, out, err),
+        Command::Restart { down, rolling: false } => {
+            act_down(config, Action::Restart, down, common, out, err)
+        }
+        Command::Restart { down, rolling: true } => {
+            let options = Options { dependants: down.dependants(), ..options(common) };
+            rolling::restart(&launch::client(config), &down.names.names, options, out, err)
+        }
+        Command::Reload(names) => act(config, Action::Reload, names, common, out, err),
+        Command::Drain(down) => act_down(config, Action::Drain, down, common, out, err),
+        Command::Enable { names, now } => {
+            let change = Change { names: names.names, is_enabled: true, now };
+            enable::enable(&launch::client(config), config, change, options(common), out, err)
+        }
+        Command::Disable { down, now } => {
+            let options = Options { dependants: down.dependants(), ..options(common) };
+            let change = Change { names: down.names.names, is_enabled: false, now };
+            enable::enable(&launch::client(config), config, change, options, out, err)
+        }
+        Command::Kill(names) => act(config, Action::Kill, names, common, out, err),
+        Command::Reset(names) => act(config, Action::Reset, names, common, out, err),
+        Command::Signal { signal, names } => {
+            act(config, Action::Signal(signal), names, common, out, err)
+        }
+        Command::Wait(wait) => {
+            let action = Action::Wait(wait.goal());
+            act(config, action, wait.names, common, out, err)
+        }
+        _ => exit::USAGE,
+    }
+}
+
+/// What is asked of the pair itself.
+fn about_pair(
+    config: &Config,
+    command: Command,
+    common: &Common,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> u8 {
+    let (client, options) = (launch::client(config), options(common));
+    match command {
+        Command::Diff { names } => apply::diff(&client, names, options, out, err),
+        Command::Apply { names } => apply::apply(&client, names, options, out, err),
         Command::Switchover => pair::switch_over(&client, options, out, err),
         Command::Upgrade => pair::upgrade(&client, options, out, err),
         Command::Maintenance { state } => {
-            pair::maintain(&client, *state == OnOff::On, options, out, err)
+            pair::maintain(&client, state == OnOff::On, options, out, err)
         }
+        Command::Shutdown { stop_servers, .. } => shutdown(config, stop_servers, common, out, err),
         _ => exit::USAGE,
     }
 }

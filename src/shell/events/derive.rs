@@ -25,7 +25,6 @@ pub struct Facts<'a> {
 
 /// The event that a note is.
 pub fn of_note(note: &Note, facts: &Facts<'_>) -> Option<Draft> {
-    let name = |server: &ServerId| (facts.name)(*server);
     Some(match note {
         Note::NewLife | Note::SameLife => {
             let life = if *note == Note::NewLife { "new" } else { "same" };
@@ -71,6 +70,14 @@ pub fn of_note(note: &Note, facts: &Facts<'_>) -> Option<Draft> {
             let text = format!("the standby hangs and is killed, PID {}", process.pid);
             Draft::new(Kind::StandbyHung, text).with("pid", process.pid)
         }
+        other => return of_server(other, facts),
+    })
+}
+
+/// The event that a note about one server is.
+fn of_server(note: &Note, facts: &Facts<'_>) -> Option<Draft> {
+    let name = |server: &ServerId| (facts.name)(*server);
+    Some(match note {
         Note::LeftOver { name } => {
             let text = "it still runs, and is not in the configuration any more";
             Draft::new(Kind::ServerLeftOver, text).of(name)
