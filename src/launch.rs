@@ -417,6 +417,7 @@ pub fn reopen_logs(config: &Config, out: &mut dyn Write, err: &mut dyn Write) ->
 /// The processes that the pair starts itself.
 pub fn inner(role: Inner) -> u8 {
     match role {
+        Inner::Keeper { from } => keeper::renew::resume(from),
         Inner::Active => shell::run(shell::Beginning::FirstActive),
         Inner::Standby => shell::run(shell::Beginning::Standby),
         Inner::Mover => shell::mover::run(),
@@ -431,6 +432,10 @@ pub fn inner(role: Inner) -> u8 {
 /// A process that is only started by another of the pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Inner {
+    /// The keeper, with what the program before left in this descriptor.
+    Keeper {
+        from: i32,
+    },
     Active,
     Standby,
     Mover,

@@ -27,6 +27,7 @@ fn run(out: &mut dyn Write, err: &mut dyn Write) -> u8 {
         Err(failure) => return print(err, &failure.text, failure.exit),
     };
     match &args.command {
+        Command::Keeper { from } => return launch::inner(Inner::Keeper { from: *from }),
         Command::Active => return launch::inner(Inner::Active),
         Command::Standby => return launch::inner(Inner::Standby),
         Command::Mover => return launch::inner(Inner::Mover),
@@ -109,7 +110,8 @@ fn command(args: Args, config: Config, out: &mut dyn Write, err: &mut dyn Write)
         Command::Events(options) => show_events(&config, options, common.json, out, err),
         Command::Maintail { .. } => exit::USAGE,
         // Taken care of before a configuration is read.
-        Command::Active
+        Command::Keeper { .. }
+        | Command::Active
         | Command::Standby
         | Command::Mover
         | Command::Saver

@@ -186,6 +186,12 @@ pub enum Command {
     },
     /// Started by the program itself
     #[command(hide = true)]
+    Keeper {
+        #[arg(long)]
+        from: i32,
+    },
+    /// Started by the program itself
+    #[command(hide = true)]
     Active,
     /// Started by the program itself
     #[command(hide = true)]

@@ -37,6 +37,13 @@ impl KeeperWatch {
         (!pidfd::is_dead(fd)).then_some(*seen)
     }
 
+    /// Sends it a signal, if it lives.
+    pub fn signal(&self, number: i32) {
+        if let Some((_, _, fd)) = &self.seen {
+            let _ = pidfd::signal(fd, number);
+        }
+    }
+
     pub fn start_ticks(&self) -> Option<u64> {
         self.seen.as_ref().map(|(_, ticks, _)| *ticks)
     }

@@ -5,6 +5,7 @@
 //! pair again when nobody serves.
 
 mod init;
+pub mod renew;
 mod request;
 mod watch;
 pub mod whole;
@@ -30,6 +31,7 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use renew::Kept;
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
@@ -47,6 +49,8 @@ pub enum Pair {
     New,
     /// It joins one whose keeper is gone, through the active's pulse.
     Joined(Pulse),
+    /// It ran another program before, in this process.
+    Kept(Box<Kept>),
 }
 
 /// The keeper's process.
@@ -75,6 +79,7 @@ pub struct KeeperShell {
     /// Zombies wait because the reports are full.
     is_full: bool,
     has_served: bool,
+    is_background: bool,
     exit: Option<u8>,
     init: Init,
 }
@@ -139,8 +144,14 @@ impl KeeperShell {
         let settings = log_settings(&config, false);
         let log = logger::init(&settings).map_err(|error| log_error(&config, &error))?;
         say_kernel(missing);
-        let inheritance = inheritance(&config, is_background)?;
-        let numbers = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGUSR1, libc::SIGCHLD];
+        let numbers = [
+            libc::SIGTERM,
+            libc::SIGINT,
+            libc::SIGHUP,
+            libc::SIGUSR1,
+            libc::SIGUSR2,
+            libc::SIGCHLD,
+        ];
         let signals = Signals::of(&numbers)?;
         sys::ignore_signals(&[libc::SIGTSTP, libc::SIGQUIT, libc::SIGXFSZ])?;
         let poll = Poll::new()?;
@@ -148,50 +159,44 @@ impl KeeperShell {
             let fd = stream.as_raw_fd();
             poll.registry().register(&mut SourceFd(&fd), SIGNALS, Interest::READABLE)?;
         }
-        let originals = Originals {
-            nofile: sys::raise_nofile()?,
-            umask: sys::current_umask(),
-            oom_score_adj: process::oom_score_adj(),
-        };
         let now = process::monotonic_ms();
         let (interval, timeout) =
             (config.node.heartbeat_interval_ms, config.node.heartbeat_timeout_ms);
         let mut actions = Vec::new();
-        let has_served = matches!(pair, Pair::Joined(_));
-        let (pulse, reports, core, role) = match pair {
-            Pair::New => {
-                in_force::forget(&config);
-                let core = Keeper::start(now, interval, timeout, &mut actions);
-                (Pulse::create()?, Some(report_pair()?), core, Role::Keeper)
-            }
-            Pair::Joined(pulse) => {
-                (pulse, None, Keeper::join(now, interval, timeout), Role::Joined)
-            }
+        let is_new = matches!(pair, Pair::New);
+        let core = match is_new {
+            true => Keeper::start(now, interval, timeout, &mut actions),
+            false => Keeper::join(now, interval, timeout),
         };
+        let kept = Kept::new(pair, &config, is_background)?;
+        let role = if kept.reports.is_some() { Role::Keeper } else { Role::Joined };
         let pid = i32::try_from(std::process::id()).map_err(io::Error::other)?;
-        pulse.write_identity(Slot::Keeper, pid, process::start_ticks(pid)?);
-        pulse.set_role(Slot::Keeper, role);
+        kept.pulse.write_identity(Slot::Keeper, pid, process::start_ticks(pid)?);
+        kept.pulse.set_role(Slot::Keeper, role);
         let mut keeper = KeeperShell {
             config,
-            image: process::own_program()?,
+            image: kept.image,
             core,
             poll,
-            pulse,
-            reports,
+            pulse: kept.pulse,
+            reports: kept.reports,
             signals,
             log,
             lock,
-            originals,
-            started: Vec::new(),
+            originals: kept.originals,
+            started: kept.started,
             twins: [None, None],
             request: None,
             fifos: BTreeMap::new(),
-            inheritance,
-            is_full: false,
-            has_served,
+            inheritance: kept.inheritance,
+            // There may be zombies already, of which no signal comes.
+            is_full: true,
+            has_served: !is_new,
+            is_background,
             exit: None,
             init: Init::new(now, init::sender(is_background)),
         };
+        renew::hear_signals();
         keeper.carry_out(actions);
         Ok(keeper)
     }
@@ -251,6 +256,7 @@ impl KeeperShell {
                     self.init.say_stopping(process::monotonic_ms());
                     self.tell(Event::AskedToEnd);
                 }
+                libc::SIGUSR2 => self.renew(),
                 other => {
                     if other == libc::SIGHUP {
                         self.init.say_reloading(process::monotonic_ms());
@@ -367,6 +373,27 @@ impl KeeperShell {
             let _ = pidfd::signal(&fd, libc::SIGKILL);
         })?;
         Ok((pid, identity.start_ticks))
+    }
+}
+
+impl Kept {
+    /// What a keeper begins with.
+    fn new(pair: Pair, config: &Config, is_background: bool) -> io::Result<Kept> {
+        let (pulse, reports) = match pair {
+            Pair::Kept(kept) => return Ok(*kept),
+            Pair::Joined(pulse) => (pulse, None),
+            Pair::New => {
+                in_force::forget(config);
+                (Pulse::create()?, Some(report_pair()?))
+            }
+        };
+        let originals = Originals {
+            nofile: sys::raise_nofile()?,
+            umask: sys::current_umask(),
+            oom_score_adj: process::oom_score_adj(),
+        };
+        let (image, inheritance) = (process::own_program()?, inheritance(config, is_background)?);
+        Ok(Kept { pulse, reports, originals, image, started: Vec::new(), inheritance })
     }
 }
 

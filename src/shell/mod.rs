@@ -123,6 +123,8 @@ pub struct Shell {
     succession: successor::Succession,
     /// Everything is in the hands of the standby: this process ends without a word.
     hands_over: bool,
+    /// The active before handed over to this one because it runs another program.
+    came_by_upgrade: bool,
     events: events::Events,
     alerts: alerts::Alerts,
     pair_file: notes::PairFileWriter,
@@ -278,6 +280,7 @@ impl Shell {
             upgrade: upgrade::Upgrade::default(),
             succession: successor::Succession::default(),
             hands_over: false,
+            came_by_upgrade: false,
             events: events::Events::default(),
             alerts: alerts::Alerts::default(),
             pair_file,

@@ -7,7 +7,7 @@ mod servers;
 use super::Shell;
 use crate::api::{self, PairFile, Twin};
 use crate::config::{Config, LogLevel};
-use crate::core::record::Cause;
+use crate::core::record::{Cause, Planned};
 use crate::core::server::exit_text;
 use crate::core::{Identity, Note, Phase, ServerId};
 use crate::sys::process;
@@ -190,6 +190,9 @@ impl Shell {
         match note {
             Note::StandbyUp { process } => {
                 info!(target: "0125", "the standby is WATCHING, PID {}", process.pid);
+                if self.came_by_upgrade {
+                    self.renew_keeper();
+                }
                 self.write_pair_file("serving", None);
             }
             Note::StandbyDown { reason, retry_ms } => {
@@ -227,7 +230,10 @@ impl Shell {
             }
             Note::WaitsForLock { pid, error } => self.note_lock(pid, error),
             Note::TookOver { cause, took_ms } => self.note_takeover(cause, took_ms),
-            Note::SwitchedOver { took_ms, .. } => self.note_switchover(took_ms),
+            Note::SwitchedOver { why, took_ms } => {
+                self.came_by_upgrade = why == Planned::Upgrade;
+                self.note_switchover(took_ms);
+            }
             Note::NotHandedOver { text } => {
                 warn!(target: "0161", "this active goes on after all: {text}");
             }

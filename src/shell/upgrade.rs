@@ -16,7 +16,7 @@ use super::token::Source;
 use crate::api::PairAnswer;
 use crate::core::ask::Verb;
 use crate::core::{ClientId, Exit, Ms};
-use crate::sys::pidfd;
+use crate::sys::{pidfd, process};
 use crate::wire::PROTOCOL;
 use log::{info, warn};
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -84,6 +84,7 @@ impl Shell {
             (409, 1, format!("cannot upgrade: {path}: {error}; nothing was changed"))
         })?;
         if is_own {
+            self.renew_keeper();
             let text = format!("the active runs {path} as it is on disk; nothing to do");
             self.control.answer(&mut self.ctx, client, 200, &PairAnswer { exit: 0, text });
             return Ok(());
@@ -159,6 +160,19 @@ impl Shell {
                     self.control.refuse(&mut self.ctx, client, 409, 1, text);
                 }
             }
+        }
+    }
+
+    /// After an upgrade the keeper follows, once the pair is whole: until then a keeper that has to start
+    /// the pair again takes the program before.
+    pub(super) fn renew_keeper(&self) {
+        let Some(keeper) = self.keeper.keeper() else { return };
+        let inode = |path: &str| std::fs::metadata(path).map(|one| (one.dev(), one.ino())).ok();
+        let theirs = inode(&format!("/proc/{}/exe", keeper.pid));
+        let is_other = theirs.is_some() && theirs != inode("/proc/self/exe");
+        // Who does not know the signal would die of it.
+        if is_other && process::catches(keeper.pid, libc::SIGUSR2) {
+            self.keeper.signal(libc::SIGUSR2);
         }
     }
 

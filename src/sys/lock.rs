@@ -9,6 +9,7 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
@@ -21,7 +22,7 @@ const TRIES: usize = 8;
 #[derive(Debug)]
 pub struct Lock {
     /// Held open only: closing it ends the lock.
-    _file: File,
+    file: File,
     device: u64,
     inode: u64,
 }
@@ -49,7 +50,7 @@ impl Lock {
                 Ok(_) => {
                     let metadata = file.metadata()?;
                     let (device, inode) = (metadata.dev(), metadata.ino());
-                    let lock = Lock { _file: file, device, inode };
+                    let lock = Lock { file, device, inode };
                     // A lock on a file that nobody else can find proves nothing.
                     if lock.still_at(path) {
                         return Ok(Attempt::Taken(lock));
@@ -64,6 +65,22 @@ impl Lock {
             }
         }
         Err(io::ErrorKind::WouldBlock.into())
+    }
+
+    /// The lock of the program that this process ran before: an exec keeps it (fcntl_locking(2)) as
+    /// long as the descriptor stays open.
+    ///
+    /// # Errors
+    /// Those of fstat(2).
+    pub fn inherited(fd: OwnedFd) -> io::Result<Lock> {
+        let file = File::from(fd);
+        let metadata = file.metadata()?;
+        Ok(Lock { file, device: metadata.dev(), inode: metadata.ino() })
+    }
+
+    /// What must stay open.
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
     }
 
     /// The inode of the locked file.

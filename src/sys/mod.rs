@@ -34,7 +34,7 @@ use nix::sys::signal::{SigHandler, Signal};
 use nix::sys::stat::{Mode, umask};
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 /// Takes over a descriptor that this process inherited under a fixed number. Servers never get it.
 /// To be called once for each number, before anything else opens descriptors under it.
@@ -52,6 +52,16 @@ pub fn inherited(number: RawFd) -> io::Result<OwnedFd> {
     // SAFETY: it is open (the call above succeeded), it was handed to this process to own it, and
     // the callers take each number once, so nobody else closes it.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// Says whether an exec closes it.
+///
+/// # Errors
+/// EBADF.
+pub fn set_close_on_exec(fd: &impl AsFd, closes: bool) -> io::Result<()> {
+    let flag = if closes { FdFlag::FD_CLOEXEC } else { FdFlag::empty() };
+    fcntl(fd, FcntlArg::F_SETFD(flag))?;
+    Ok(())
 }
 
 /// Leads standard error to /dev/null: whoever read it has the end of the file now.

@@ -292,6 +292,15 @@ pub fn boottime_ms() -> u64 {
     clock_ms(ClockId::CLOCK_BOOTTIME)
 }
 
+/// Whether it has a handler for this signal.
+pub fn catches(pid: i32, signal: i32) -> bool {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let caught = text.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+    let mask = caught.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    let bit = u32::try_from(signal - 1).ok().and_then(|bit| 1_u64.checked_shl(bit));
+    mask.zip(bit).is_some_and(|(mask, bit)| mask & bit != 0)
+}
+
 /// The file that this process was started with: as it was called where that can be told, so that a
 /// symbolic link which leads elsewhere tomorrow is followed anew; else the file that it runs.
 ///

@@ -2,9 +2,9 @@
 
 use super::SLEEPERS;
 use super::next_version::{self, FIELD, NEXT};
-use super::support::{Pair, SIGKILL, binary, both, signal, wait_until};
+use super::support::{Pair, SIGKILL, SIGTERM, binary, both, signal, wait_until};
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
@@ -64,6 +64,14 @@ impl Installed {
         (of("active"), of("standby"))
     }
 
+    fn wait_keeper_runs(&self, program: &Path) {
+        let inode = |path: &Path| fs::metadata(path).map(|one| (one.dev(), one.ino())).ok();
+        wait_until("the keeper to run the program", || {
+            let keeper = format!("/proc/{}/exe", self.pair.pid_of("keeper"));
+            inode(Path::new(&keeper)) == inode(program)
+        });
+    }
+
     fn journal(&self) -> String {
         let run = self.pair.config().parent().and_then(Path::parent).expect("its home").join("run");
         let files = fs::read_dir(run).expect("the run directory").flatten();
@@ -74,6 +82,31 @@ impl Installed {
         };
         journals.map(|file| read(file.path())).collect()
     }
+}
+
+#[test]
+fn the_keeper_follows_and_stays_the_process_that_it_is() {
+    let Some(next) = next_version::program() else { return };
+    let one = Installed::new();
+    let (servers, keeper) = (one.pair.pids(), one.pair.pid_of("keeper"));
+    one.install(&next);
+    assert!(one.run(&["upgrade"]).status.success());
+    one.wait_keeper_runs(&one.program);
+    assert_eq!(one.pair.pid_of("keeper"), keeper);
+    let second = one.run(&["run"]);
+    assert_eq!(second.status.code(), Some(75), "its lock is held: {}", both(&second));
+    for role in ["standby", "active"] {
+        signal(one.pair.pid_of(role), SIGKILL);
+    }
+    one.pair.wait_whole();
+    assert_eq!((one.versions(), one.pair.pids()), (both_are(NEXT), servers));
+    // Its status comes by the keeper: the active that started it is gone.
+    signal(one.pair.pids()["a"], SIGKILL);
+    wait_until("the exit status", || one.pair.server("a")["lastExit"]["signal"] == "SIGKILL");
+    one.pair.wait_state("a", "RUNNING");
+    signal(keeper, SIGTERM);
+    wait_until("the end of all", || one.pair.processes().is_empty());
+    assert!(one.pair.log(false).contains("0033] the keeper goes on with the program"));
 }
 
 fn both_are(version: &str) -> (String, String) {
@@ -95,6 +128,7 @@ fn the_whole_pair_moves_to_the_program_on_disk_and_back_and_no_server_notices() 
     assert_eq!((one.versions(), one.pair.pids()), (both_are(NEXT), servers.clone()));
     assert_eq!(one.pair.status()["lastSwitchover"]["cause"], "upgrade");
     assert!(one.journal().contains(FIELD));
+    one.wait_keeper_runs(&one.program);
     one.install(Path::new(binary()));
     signal(one.pair.pid_of("active"), SIGKILL);
     one.pair.wait_whole();
