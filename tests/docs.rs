@@ -101,6 +101,7 @@ fn every_file_that_a_document_names_exists() {
         "docs/PAINS.md",
         "docs/FUZZING.md",
         "docs/INIT.md",
+        "docs/UPGRADE.md",
         "docs/IMPORT.md",
         "docs/EVENTS.md",
     ] {

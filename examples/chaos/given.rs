@@ -209,3 +209,43 @@ pub fn needs(world: &mut World) -> Held {
     }
     Ok(())
 }
+
+pub fn switch_over(world: &mut World) -> Held {
+    switch(world, false)
+}
+
+pub fn switch_over_under_fire(world: &mut World) -> Held {
+    world.resume_keeper();
+    switch(world, true)
+}
+
+/// The other twin is the active, or it is said why not.
+fn switch(world: &mut World, under_fire: bool) -> Held {
+    let before = world.status()?["switchovers"].as_u64();
+    let words = ["switchover", "--timeout", "30s"];
+    let done = world.run_given(&words, under_fire)?;
+    let allowed: &[i32] =
+        if under_fire || !world.is_calm() { &[0, 1, 75, 124] } else { &[0, 1, 75] };
+    world.allow(&done, allowed)?;
+    // A new life counts anew.
+    let after = world.status()?["switchovers"].as_u64();
+    match done.status == 0 && world.is_calm() && after <= before {
+        true => Err(format!("`{}` was answered, and {before:?} became {after:?}", done.words)),
+        false => Ok(()),
+    }
+}
+
+/// Whatever dies meanwhile, all that is wanted is up again when it is over.
+pub fn maintenance(world: &mut World) -> Held {
+    world.resume_keeper();
+    let done = world.run_given(&["maintenance", "on", "--timeout", "30s"], true)?;
+    world.allow(&done, &[0, 1, 75, 124])?;
+    for _ in 0..ASKED_AGAIN_MAX {
+        let done = world.run_given(&["maintenance", "off", "--timeout", "30s"], false)?;
+        if done.status == 0 {
+            return Ok(());
+        }
+        world.allow(&done, &[1, 75, 124])?;
+    }
+    Err(format!("maintenance could not be switched off in {ASKED_AGAIN_MAX} tries"))
+}

@@ -69,6 +69,32 @@ fn variable(pair: &Pair, server: &str, name: &str) -> Option<String> {
     environ.split('\0').find_map(|one| one.strip_prefix(&prefix).map(str::to_owned))
 }
 
+/// Asks until it is said to be done: with nobody WATCHING it is refused. Whoever died on the way was
+/// replaced as after any death.
+pub fn act_switch_over(world: &World) {
+    let mut said = String::new();
+    for _ in 0..ASKED_AGAIN_MAX {
+        world.pair.wait_whole();
+        let output = world.pair.run(&["switchover"]);
+        match output.status.code() {
+            Some(0) => return assert!(world.pair.status()["switchovers"].as_u64() >= Some(1)),
+            Some(1 | 75) => said += &both(&output),
+            _ => panic!("switchover: {}", both(&output)),
+        }
+    }
+    panic!("asked for {ASKED_AGAIN_MAX} times: {said}");
+}
+
+/// Switched on, it is on whoever is the active then, and off again.
+pub fn act_maintain(world: &World) {
+    for (word, is_on) in [("on", true), ("off", false)] {
+        world.command(&["maintenance", word]);
+        let is_so = || world.pair.status()["maintenance"] == is_on;
+        assert!(is_so() || world.has_error, "maintenance is not {word}");
+    }
+    world.command(&["maintenance", "off"]);
+}
+
 /// It is asked by HTTP, and answers after a moment.
 pub fn asked_by_http() -> String {
     let (port, program) = (free_port(), example("http_server"));

@@ -360,7 +360,8 @@ impl Scenario {
     pub fn may_end(&self) -> bool {
         // Whoever hands over to the next configuration ends; who can't begin is replaced.
         let is_replaced = matches!(self.traced, Traced::FreshStandby | Traced::Applier);
-        self.may_need_run() || is_replaced || self.name.starts_with("apply")
+        let hands_over = ["apply", "switch over"].iter().any(|word| self.name.starts_with(word));
+        self.may_need_run() || is_replaced || hands_over
     }
 
     /// Does the act end the pair?
@@ -417,6 +418,9 @@ pub const ALL: &[Scenario] = &[
     apply("apply, the standby that takes over", Traced::FreshStandby),
     apply("apply, the process that reads", Traced::Applier),
     apply("apply, keeper", Traced::Keeper),
+    scenario("switch over, active", Traced::Active, &[], nothing, act_switch_over),
+    scenario("switch over, standby", Traced::Standby, &[], nothing, act_switch_over),
+    scenario("maintenance", Traced::Active, &[], nothing, act_maintain),
     Scenario {
         servers: asked_by_http,
         ..scenario("ready by http", Traced::Active, &["t"], stop_t, act_ready)
