@@ -203,6 +203,14 @@ pub struct Keeper {
 }
 
 impl ServerStatus {
+    /// Whether it is what is wanted of it. EXITED is: it ended by itself, and well. One that is on
+    /// its way up, or waits for something, is not yet. A disabled one is not wanted.
+    pub fn is_as_wanted(&self) -> bool {
+        self.wanted == Wanted::Down
+            || !self.enabled
+            || matches!(self.state, State::Running | State::Exited | State::Unmanaged)
+    }
+
     /// What names of commands are compared with.
     pub fn known(&self) -> Known<'_> {
         match self.program.as_str() {
