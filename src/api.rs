@@ -34,6 +34,8 @@ pub const UPGRADE_PATH: &str = "/v1/upgrade";
 pub const MAINTENANCE_PATH: &str = "/v1/maintenance";
 /// What happened, newest events only: `?since=NUMBER`.
 pub const EVENTS_PATH: &str = "/v1/events";
+/// GET: the metrics, as Prometheus reads them.
+pub const METRICS_PATH: &str = "/v1/metrics";
 /// The longest request id that is taken, in bytes: ids are kept on record.
 pub const REQUEST_ID_MAX: usize = 64;
 

@@ -29,6 +29,7 @@ pub mod peer;
 mod plan;
 mod probes;
 pub mod requests;
+mod scrapes;
 mod servers;
 mod signals;
 mod spare;
@@ -36,6 +37,7 @@ mod spec;
 mod store;
 mod successor;
 mod tasks;
+mod telling;
 mod token;
 mod twins;
 pub mod upgrade;
@@ -60,6 +62,7 @@ use outputs::Outputs;
 use peer::Peers;
 pub use plan::plans;
 use probes::Probes;
+use scrapes::Scrapes;
 use servers::Servers;
 use signals::Signals;
 use std::collections::BTreeMap;
@@ -91,6 +94,8 @@ pub struct Shell {
     store: Store,
     peers: Peers,
     control: Control,
+    scrapes: Scrapes,
+    told: telling::Told,
     signals: Signals,
     log: LogHandle,
     /// The other twin.
@@ -139,6 +144,7 @@ enum Door {
     Control,
     Link,
     Reports,
+    Metrics,
 }
 
 /// Which twin a process begins as.
@@ -254,6 +260,8 @@ impl Shell {
             store,
             peers,
             control,
+            scrapes: Scrapes::inherit(&bequest)?,
+            told: telling::Told::default(),
             signals,
             log,
             other,
@@ -349,6 +357,7 @@ impl Shell {
             self.alerts.deadline(),
             self.peers.deadline(),
             self.control.deadline(),
+            self.scrapes.deadline(),
             self.exit_at,
         ];
         let next = due.into_iter().flatten().min().unwrap_or(now.after(WAIT_MAX_MS));
@@ -369,6 +378,14 @@ impl Shell {
             Source::Signals => self.on_signals(),
             Source::ControlListener => self.control.accept(&mut self.ctx),
             Source::LinkListener => self.peers.accept(&mut self.ctx),
+            Source::ScrapeListener => {
+                self.scrapes.accept(&mut self.ctx);
+                self.answer_scrapes();
+            }
+            Source::Scraper(number) => {
+                self.scrapes.on_ready(&self.ctx, number);
+                self.answer_scrapes();
+            }
             Source::Reports => self.read_reports(),
             Source::OtherTwin => self.on_other_twin(),
             Source::Keeper => self.on_keeper(),
@@ -422,6 +439,8 @@ impl Shell {
         self.advance_succession();
         self.peers.tick(&mut self.ctx);
         self.control.tick(&mut self.ctx);
+        self.scrapes.tick(&mut self.ctx);
+        self.answer_scrapes();
         self.tell_events();
     }
 
