@@ -24,6 +24,7 @@ mod log_watch;
 pub mod mover;
 mod notes;
 mod outputs;
+mod own_log;
 pub mod pair_requests;
 pub mod peer;
 mod plan;
@@ -44,7 +45,7 @@ pub mod upgrade;
 pub mod view;
 pub mod wishes;
 
-use crate::config::{Config, LogFormat, LogTarget};
+use crate::config::{Config, LogTarget};
 use crate::core::node::{Node, Role};
 use crate::core::{Action, ClientId, Event, Identity, Ms};
 use crate::output::logger::{self, LogHandle};
@@ -59,6 +60,8 @@ use log_watch::LogWatch;
 use mio::Events;
 pub use notes::say;
 use outputs::Outputs;
+use own_log::log_error;
+pub use own_log::{log_path, log_settings};
 use peer::Peers;
 pub use plan::plans;
 use probes::Probes;
@@ -154,12 +157,6 @@ pub enum Beginning {
     Standby,
 }
 
-/// The file of a twin's log.
-pub fn log_path(config: &Config, is_standby: bool) -> PathBuf {
-    let suffix = if is_standby { "_standby" } else { "" };
-    config.node.log_dir.join(format!("{}{suffix}.log", config.node.name))
-}
-
 /// Where the pair's lock is.
 pub fn lock_path(config: &Config) -> PathBuf {
     config.node.run_dir.join("nodemanager.lock")
@@ -178,41 +175,6 @@ pub fn run(beginning: Beginning) -> u8 {
             1
         }
     }
-}
-
-/// The settings of a process's log.
-pub fn log_settings(config: &Config, is_standby: bool) -> logger::Settings {
-    logger::Settings {
-        name: config.node.name.clone(),
-        target: match config.node.log_target {
-            LogTarget::File => logger::Target::File(log_path(config, is_standby)),
-            LogTarget::Stderr => logger::Target::Stderr,
-            LogTarget::Journal => logger::Target::Journal(config.node.journal_socket.clone()),
-        },
-        format: match config.node.log_format {
-            LogFormat::Text => logger::Format::Text,
-            LogFormat::Json => logger::Format::Json,
-        },
-        level: notes::level_filter(config.node.log_level),
-        max_size: config.node.log_max_size,
-        max_files: config.node.log_max_files,
-        may_wait: false,
-    }
-}
-
-/// Why a log can't be written.
-fn log_error(config: &Config, error: &io::Error) -> io::Error {
-    let node = &config.node;
-    io::Error::other(match node.log_target {
-        LogTarget::Journal => format!(
-            "cannot write the log to the journal at {}: {error}; logTarget = \"journal\" needs \
-             systemd-journald",
-            node.journal_socket.display()
-        ),
-        LogTarget::File | LogTarget::Stderr => {
-            format!("cannot write the log in {}: {error}", node.log_dir.display())
-        }
-    })
 }
 
 impl Shell {
