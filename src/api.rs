@@ -34,6 +34,8 @@ pub const UPGRADE_PATH: &str = "/v1/upgrade";
 pub const MAINTENANCE_PATH: &str = "/v1/maintenance";
 /// What happened, newest events only: `?since=NUMBER`.
 pub const EVENTS_PATH: &str = "/v1/events";
+/// GET: the metrics, as Prometheus reads them.
+pub const METRICS_PATH: &str = "/v1/metrics";
 /// The longest request id that is taken, in bytes: ids are kept on record.
 pub const REQUEST_ID_MAX: usize = 64;
 
@@ -203,6 +205,14 @@ pub struct Keeper {
 }
 
 impl ServerStatus {
+    /// Whether it is what is wanted of it. EXITED is: it ended by itself, and well. One that is on
+    /// its way up, or waits for something, is not yet. A disabled one is not wanted.
+    pub fn is_as_wanted(&self) -> bool {
+        self.wanted == Wanted::Down
+            || !self.enabled
+            || matches!(self.state, State::Running | State::Exited | State::Unmanaged)
+    }
+
     /// What names of commands are compared with.
     pub fn known(&self) -> Known<'_> {
         match self.program.as_str() {

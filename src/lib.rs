@@ -6,7 +6,7 @@
 //!   and done without a pair.
 //! * `cli`: the commands that ask the pair or read what is on disk; they may block.
 //! * `shell`: the processes of the pair: the twins' loop, the keeper, the mover.
-//! * `api`, `events`, `exit`, `http`, `mail`, `names`, `sd_notify`, `wire`, `journal`, `output`, `state`, `config`, `sys`:
+//! * `api`, `events`, `exit`, `http`, `mail`, `metrics`, `names`, `sd_notify`, `wire`, `journal`, `output`, `state`, `config`, `sys`:
 //!   leaves. Formats, files and system calls; `sys` is the only place with `unsafe`.
 //! * `core`: the decisions. No clock, no I/O, no log.
 
@@ -22,6 +22,7 @@ pub mod import;
 pub mod journal;
 pub mod launch;
 pub mod mail;
+pub mod metrics;
 pub mod names;
 pub mod offline;
 pub mod output;

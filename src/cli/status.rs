@@ -6,8 +6,7 @@ mod text;
 
 use super::client::{CallError, Client, Patience};
 use super::{Failure, control, exit, print};
-use crate::api::{Pair, STATUS_PATH, ServerStatus, StandbyState, State, Status};
-use crate::core::Wanted;
+use crate::api::{Pair, STATUS_PATH, ServerStatus, StandbyState, Status};
 use crate::names;
 use jiff::Timestamp;
 use std::fmt::Write as _;
@@ -125,21 +124,13 @@ pub fn exit_status(status: &Status, pair_only: bool) -> u8 {
         status.standby.as_ref().is_some_and(|standby| standby.state == StandbyState::Watching);
     let is_whole = match pair_only {
         true => has_standby && status.keeper.is_some(),
-        false => status.servers.iter().all(is_as_wanted),
+        false => status.servers.iter().all(ServerStatus::is_as_wanted),
     };
     match (status.pair, is_whole) {
         (Pair::Down, _) => exit::NOT_RUNNING,
         (_, false) => exit::NOT_WHOLE,
         (_, true) => exit::DONE,
     }
-}
-
-/// Whether a server is what is wanted of it. EXITED is: it ended by itself, and well. A server
-/// that is on its way up, or waits for something, is not yet. A disabled one is not wanted.
-fn is_as_wanted(server: &ServerStatus) -> bool {
-    server.wanted == Wanted::Down
-        || !server.enabled
-        || matches!(server.state, State::Running | State::Exited | State::Unmanaged)
 }
 
 #[cfg(test)]

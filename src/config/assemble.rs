@@ -7,6 +7,7 @@ use super::error::{ConfigError, ConfigErrors};
 use super::events;
 use super::input::Input;
 use super::instances::Instances;
+use super::metrics;
 use super::reader::Reader;
 use super::sections::{TOP_KEYS, node};
 use super::servers::{Written, servers, written};
@@ -17,8 +18,12 @@ use toml::Spanned;
 use toml::de::DeTable;
 
 /// Tables that only the main file has.
-const MAIN_TABLES: [(&str, &str); 3] =
-    [("nodeManager", "[nodeManager]"), ("hook", "[[hook]]"), ("mail", "[mail]")];
+const MAIN_TABLES: [(&str, &str); 4] = [
+    ("nodeManager", "[nodeManager]"),
+    ("hook", "[[hook]]"),
+    ("mail", "[mail]"),
+    ("metrics", "[metrics]"),
+];
 
 /// The configuration in one text, without files that it includes, and without an environment.
 /// `file` is for messages and kept as it is; `home`, an absolute path, is where relative paths
@@ -41,15 +46,15 @@ pub fn parse_input(input: &Input) -> Result<Config, ConfigErrors> {
         let run_dir = &tables.node.run_dir;
         let servers =
             servers(&tables.servers, &instances, &tables.policy, tables.is_whole, run_dir);
-        (servers, events::alerts(tables.top))
+        (servers, events::alerts(tables.top), metrics::metrics(tables.top))
     });
     let warnings = notes.finish(&input.main.file)?;
     // without content there are errors; the defaults are never seen
-    let (node, (servers, alerts)) = content.ok_or_else(|| ConfigErrors(Vec::new()))?;
+    let (node, (servers, alerts, metrics)) = content.ok_or_else(|| ConfigErrors(Vec::new()))?;
     let included = input.included.iter().map(|source| source.file.clone()).collect();
     let (file, home) = (input.main.file.clone(), input.home.clone());
     let applied = Applied::default();
-    Ok(Config { file, home, included, node, servers, alerts, warnings, applied })
+    Ok(Config { file, home, included, node, servers, alerts, metrics, warnings, applied })
 }
 
 /// What the files hold, before the servers are read.

@@ -20,6 +20,7 @@ mod file;
 pub mod identity;
 mod input;
 mod instances;
+mod metrics;
 mod order;
 mod output;
 mod policy;
@@ -43,6 +44,7 @@ pub use effective::{Effective, effective};
 pub use error::{ConfigError, ConfigErrors};
 pub use file::{find_file, home_of, likely_run_dir, load, load_for_command, read_all};
 pub use input::{Include, Input, Source, Unset, includes};
+pub use metrics::Metrics;
 pub use output::{Output, OutputTo, Stderr, Stream};
 pub use sockets::{Listen, Socket};
 
@@ -72,6 +74,9 @@ pub struct Config {
     /// Who is told of events.
     #[serde(default)]
     pub alerts: Alerts,
+    /// Where metrics are told beside the control socket.
+    #[serde(default)]
+    pub metrics: Option<Metrics>,
     /// What is allowed but probably not meant, one sentence each, with file and line.
     pub warnings: Vec<String>,
     /// What became of it in the pair.

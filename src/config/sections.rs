@@ -16,7 +16,7 @@ use super::{ControlGroup, LogFormat, LogLevel, LogTarget, NodeConfig, OnTerm};
 use crate::core::restart::{Policy, Then, When};
 use toml::de::DeValue;
 
-pub const TOP_KEYS: &[&str] = &["nodeManager", "server", "hook", "mail"];
+pub const TOP_KEYS: &[&str] = &["nodeManager", "server", "hook", "mail", "metrics"];
 
 pub const NODE_KEYS: &[&str] = &[
     "name",
@@ -114,6 +114,8 @@ pub const CGROUP_KEYS: &[&str] =
 pub const EVENT_HOOK_KEYS: &[&str] =
     &["name", "on", "server", "command", "timeout", "env", "user", "group"];
 pub const MAIL_KEYS: &[&str] = &["to", "from", "on", "group", "sendmail", "smtp"];
+/// The keys of `[metrics]`.
+pub const METRICS_KEYS: &[&str] = &["listen"];
 pub const LOCK_KEYS: &[&str] = &["file", "timeout"];
 /// The resources of setrlimit(2), by the names that limits.conf(5) gives them.
 pub const LIMIT_KEYS: &[&str] = &[
@@ -155,6 +157,7 @@ pub const SECTIONS: &[(&str, &[&str])] = &[
     ("cgroup of a [[server]]", CGROUP_KEYS),
     ("[[hook]]", EVENT_HOOK_KEYS),
     ("[mail]", MAIL_KEYS),
+    ("[metrics]", METRICS_KEYS),
 ];
 
 /// The longest socket path: sun_path has 108 bytes, the last one is NUL (unix(7)).

@@ -327,6 +327,7 @@ impl Node {
         let Some(cause) = promotion.cause else { return };
         self.record.takeovers += 1;
         let took_ms = now.since(promotion.since);
+        self.record.takeover_times.note(took_ms);
         self.record.last_takeover = Some(Takeover { at: now, cause, took_ms });
         self.out.push(Action::Note(Note::TookOver { cause, took_ms }));
         if cause == Cause::Hang {

@@ -133,6 +133,7 @@ impl Server {
             return;
         }
         last.exit = exit;
+        self.rec.exits.learn(exit);
         steps.push(Step::Save);
         steps.push(Step::Do(Action::Note(Note::ExitLearned(self.id))));
         self.on_status_settled(now, steps);
@@ -190,6 +191,11 @@ impl Server {
 
     pub(super) fn note_exit(&mut self, now: Ms, process: Identity, exit: Exit) {
         let ran_ms = self.rec.started_at.map_or(0, |at| now.since(at));
+        match self.rec.last_exit.as_ref().is_some_and(|last| last.process == process) {
+            // The same end, told again by somebody who knows more.
+            true => self.rec.exits.learn(exit),
+            false => self.rec.exits.note(exit),
+        }
         self.rec.last_exit = Some(LastExit { process, exit, at: now, ran_ms });
     }
 

@@ -3,6 +3,7 @@
 //! Plain values; must hold no behaviour beyond their names. Every record is whole: it replaces the one before it
 //! for the same server, so replaying means keeping the one with the highest sequence number.
 
+use super::counts::{Durations, ExitCounts};
 use super::time::Ms;
 use serde::{Deserialize, Serialize};
 
@@ -228,6 +229,9 @@ pub struct ServerRecord {
     /// Its preStart hook ended well for the next child, which is not on record yet.
     #[serde(default)]
     pub prepared: bool,
+    /// How its processes ended since the life began.
+    #[serde(default)]
+    pub exits: ExitCounts,
 }
 
 /// A place in a log.
@@ -392,6 +396,9 @@ pub struct NodeRecord {
     /// Nothing is restarted by itself.
     #[serde(default)]
     pub maintenance: bool,
+    /// How long the takeovers of this life took.
+    #[serde(default)]
+    pub takeover_times: Durations,
 }
 
 /// One entry of the journal.

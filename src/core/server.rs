@@ -21,6 +21,7 @@
 //! * Verifying: a new active looks at the process on record before anything else is done to it.
 
 use super::checks::Checks;
+use super::counts::ExitCounts;
 use super::record::{Exit, Identity, Phase, ServerRecord, TaskKind, Wanted};
 use super::task::TaskRun;
 use super::time::Ms;
@@ -161,6 +162,7 @@ impl ServerRecord {
             task: None,
             main_group: None,
             prepared: false,
+            exits: ExitCounts::default(),
         }
     }
 }

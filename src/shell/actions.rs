@@ -290,6 +290,10 @@ impl Shell {
             let listener = twins::bind_port(&self.ctx.config, port)?;
             self.peers.set_listener(self.ctx.poll.registry(), listener);
         }
+        // Servers that run already need an active, whoever has the port by now: it is tried again.
+        if !self.revives {
+            self.scrapes.rebind(&self.ctx, &self.ctx.config)?;
+        }
         let path = node.control_socket();
         let listener = control::bind(&path, node)
             .map_err(|error| format!("cannot bind {}: {error}", path.display()))?;
@@ -321,7 +325,14 @@ impl Shell {
     pub(super) fn open_new_door(&mut self, door: Door) {
         self.closed_doors.retain(|closed| *closed != door);
         if let Err(error) = self.try_door(door) {
-            error!(target: "0103", "cannot watch {door:?}: {error}; tried again until it works");
+            match door {
+                Door::Metrics => {
+                    error!(target: "0171", "metrics are not told: {error}; tried again until it works");
+                }
+                _ => {
+                    error!(target: "0103", "cannot watch {door:?}: {error}; tried again until it works");
+                }
+            }
             self.closed_doors.push(door);
         }
     }
@@ -329,6 +340,7 @@ impl Shell {
     fn try_door(&mut self, door: Door) -> std::io::Result<()> {
         match (door, &self.reports) {
             (Door::Control, _) => self.control.begin(&mut self.ctx),
+            (Door::Metrics, _) => self.scrapes.begin(&mut self.ctx),
             (Door::Link, _) => self.peers.listen(self.ctx.poll.registry()),
             (Door::Reports, Some(reports)) => self.ctx.watch(reports, Source::Reports),
             (Door::Reports, None) => Ok(()),
@@ -346,7 +358,7 @@ impl Shell {
         {
             warn!(target: "0104", "cannot write the active's log: {error}");
         }
-        for door in [Door::Control, Door::Link, Door::Reports] {
+        for door in [Door::Control, Door::Link, Door::Reports, Door::Metrics] {
             self.open_new_door(door);
         }
         self.say_serving();

@@ -124,6 +124,9 @@ pub struct Bequest {
     pub mail: Vec<Record>,
     #[serde(default)]
     pub mail_left_out: u64,
+    /// Behind the last of the endpoints is the listener for metrics; for a standby.
+    #[serde(default)]
+    pub has_metrics: bool,
 }
 
 impl Bequest {

@@ -266,10 +266,32 @@ impl Control {
     /// Sends an answer.
     pub fn answer(&mut self, ctx: &mut Ctx, client: ClientId, status: u16, body: &impl Serialize) {
         let body = serde_json::to_vec(body).unwrap_or_default();
+        self.send(ctx, client, status, JSON, &body);
+    }
+
+    /// Sends what is no JSON.
+    pub fn answer_text(
+        &mut self,
+        ctx: &mut Ctx,
+        client: ClientId,
+        content_type: &'static str,
+        body: &str,
+    ) {
+        self.send(ctx, client, 200, content_type, body.as_bytes());
+    }
+
+    fn send(
+        &mut self,
+        ctx: &mut Ctx,
+        client: ClientId,
+        status: u16,
+        content_type: &'static str,
+        body: &[u8],
+    ) {
         let number = usize::try_from(client.0).unwrap_or(usize::MAX);
         let now = ctx.now();
         if let Some(one) = self.clients.get_mut(&number) {
-            one.http.respond(status, JSON, &body);
+            one.http.respond(status, content_type, body);
             one.until = Some(now.after(CLIENT_TIMEOUT_MS));
             self.write(ctx, number);
         }

@@ -357,6 +357,7 @@ impl KeeperShell {
             image: self.image.clone(),
             mail: Vec::new(),
             mail_left_out: 0,
+            has_metrics: false,
         };
         let packed = bequest.pack()?;
         let (argv, env) = bequest::command("active", &self.config)?;

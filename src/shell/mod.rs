@@ -24,11 +24,13 @@ mod log_watch;
 pub mod mover;
 mod notes;
 mod outputs;
+mod own_log;
 pub mod pair_requests;
 pub mod peer;
 mod plan;
 mod probes;
 pub mod requests;
+mod scrapes;
 mod servers;
 mod signals;
 mod spare;
@@ -36,13 +38,14 @@ mod spec;
 mod store;
 mod successor;
 mod tasks;
+mod telling;
 mod token;
 mod twins;
 pub mod upgrade;
 pub mod view;
 pub mod wishes;
 
-use crate::config::{Config, LogFormat, LogTarget};
+use crate::config::{Config, LogTarget};
 use crate::core::node::{Node, Role};
 use crate::core::{Action, ClientId, Event, Identity, Ms};
 use crate::output::logger::{self, LogHandle};
@@ -57,9 +60,12 @@ use log_watch::LogWatch;
 use mio::Events;
 pub use notes::say;
 use outputs::Outputs;
+use own_log::log_error;
+pub use own_log::{log_path, log_settings};
 use peer::Peers;
 pub use plan::plans;
 use probes::Probes;
+use scrapes::Scrapes;
 use servers::Servers;
 use signals::Signals;
 use std::collections::BTreeMap;
@@ -91,6 +97,8 @@ pub struct Shell {
     store: Store,
     peers: Peers,
     control: Control,
+    scrapes: Scrapes,
+    told: telling::Told,
     signals: Signals,
     log: LogHandle,
     /// The other twin.
@@ -141,6 +149,7 @@ enum Door {
     Control,
     Link,
     Reports,
+    Metrics,
 }
 
 /// Which twin a process begins as.
@@ -148,12 +157,6 @@ enum Door {
 pub enum Beginning {
     FirstActive,
     Standby,
-}
-
-/// The file of a twin's log.
-pub fn log_path(config: &Config, is_standby: bool) -> PathBuf {
-    let suffix = if is_standby { "_standby" } else { "" };
-    config.node.log_dir.join(format!("{}{suffix}.log", config.node.name))
 }
 
 /// Where the pair's lock is.
@@ -174,41 +177,6 @@ pub fn run(beginning: Beginning) -> u8 {
             1
         }
     }
-}
-
-/// The settings of a process's log.
-pub fn log_settings(config: &Config, is_standby: bool) -> logger::Settings {
-    logger::Settings {
-        name: config.node.name.clone(),
-        target: match config.node.log_target {
-            LogTarget::File => logger::Target::File(log_path(config, is_standby)),
-            LogTarget::Stderr => logger::Target::Stderr,
-            LogTarget::Journal => logger::Target::Journal(config.node.journal_socket.clone()),
-        },
-        format: match config.node.log_format {
-            LogFormat::Text => logger::Format::Text,
-            LogFormat::Json => logger::Format::Json,
-        },
-        level: notes::level_filter(config.node.log_level),
-        max_size: config.node.log_max_size,
-        max_files: config.node.log_max_files,
-        may_wait: false,
-    }
-}
-
-/// Why a log can't be written.
-fn log_error(config: &Config, error: &io::Error) -> io::Error {
-    let node = &config.node;
-    io::Error::other(match node.log_target {
-        LogTarget::Journal => format!(
-            "cannot write the log to the journal at {}: {error}; logTarget = \"journal\" needs \
-             systemd-journald",
-            node.journal_socket.display()
-        ),
-        LogTarget::File | LogTarget::Stderr => {
-            format!("cannot write the log in {}: {error}", node.log_dir.display())
-        }
-    })
 }
 
 impl Shell {
@@ -256,6 +224,8 @@ impl Shell {
             store,
             peers,
             control,
+            scrapes: Scrapes::inherit(&bequest)?,
+            told: telling::Told::default(),
             signals,
             log,
             other,
@@ -352,6 +322,7 @@ impl Shell {
             self.alerts.deadline(),
             self.peers.deadline(),
             self.control.deadline(),
+            self.scrapes.deadline(),
             self.exit_at,
         ];
         let next = due.into_iter().flatten().min().unwrap_or(now.after(WAIT_MAX_MS));
@@ -372,6 +343,14 @@ impl Shell {
             Source::Signals => self.on_signals(),
             Source::ControlListener => self.control.accept(&mut self.ctx),
             Source::LinkListener => self.peers.accept(&mut self.ctx),
+            Source::ScrapeListener => {
+                self.scrapes.accept(&mut self.ctx);
+                self.answer_scrapes();
+            }
+            Source::Scraper(number) => {
+                self.scrapes.on_ready(&self.ctx, number);
+                self.answer_scrapes();
+            }
             Source::Reports => self.read_reports(),
             Source::OtherTwin => self.on_other_twin(),
             Source::Keeper => self.on_keeper(),
@@ -425,6 +404,8 @@ impl Shell {
         self.advance_succession();
         self.peers.tick(&mut self.ctx);
         self.control.tick(&mut self.ctx);
+        self.scrapes.tick(&mut self.ctx);
+        self.answer_scrapes();
         self.tell_events();
     }
 

@@ -3,6 +3,7 @@
 //! Must not move a byte without the mover's lock: two movers of one FIFO tear its output apart.
 //! A standby only holds the FIFOs open, so that what is in them outlives the active.
 
+mod moved;
 mod ways;
 
 use self::ways::Way;

@@ -3,7 +3,7 @@
 //! Must not act on servers or the pair itself.
 
 use super::peer::News;
-use super::{Shell, control, view};
+use super::{Shell, control};
 use crate::api::{self, Answer, Goal, Left, ServerResult, ShutdownAnswer, ShutdownAsk};
 use crate::config::{OnTerm, ServerConfig, units};
 use crate::core::ask::{Ask, Ended, Outcome, Reach, Verb};
@@ -34,6 +34,10 @@ impl Shell {
                 Ok(())
             }
             ("GET", api::EVENTS_PATH) => self.on_events(client, &request),
+            ("GET", api::METRICS_PATH) => {
+                self.on_metrics(client);
+                Ok(())
+            }
             ("GET", api::STATUS_PATH) => self.on_status(client, &request),
             ("POST", api::SHUTDOWN_PATH) => self.on_shutdown(client, &request.body),
             ("POST", api::APPLY_PATH) => {
@@ -54,15 +58,7 @@ impl Shell {
     }
 
     fn on_status(&mut self, client: ClientId, request: &Request) -> Result<(), Refused> {
-        let keeper = self.keeper.keeper();
-        let mut status = view::status(
-            &self.node,
-            &self.ctx.config,
-            keeper,
-            self.serves_since,
-            self.peers.version.as_deref(),
-        );
-        status.applying = self.succession.is_applying();
+        let mut status = self.whole_status();
         let wanted = request.query_values("name");
         // An unknown name is the client's to report: it has all names now.
         for at in names::select(&wanted, &self.known()).unwrap_or_default() {
@@ -72,11 +68,7 @@ impl Shell {
             }
             one.last_lines = self.ctx.last_output(&one.name, LAST_LINES * 2, LAST_LINES_BYTES);
         }
-        for at in self.node.removed().into_iter().rev() {
-            if at.0 < status.servers.len() {
-                status.servers.remove(at.0);
-            }
-        }
+        self.without_removed(&mut status);
         self.control.answer(&mut self.ctx, client, 200, &status);
         Ok(())
     }

@@ -94,8 +94,10 @@ impl Succession {
 impl Shell {
     /// Another configuration. From here on a keeper that has to start the pair again takes it.
     pub(super) fn begin_apply(&mut self, config: Config) -> Result<(), Refused> {
-        self.move_link(&config).map_err(|text| (409, 1, format!("{text}; nothing was changed")))?;
+        self.move_doors(&config)
+            .map_err(|text| (409, 1, format!("{text}; nothing was changed")))?;
         in_force::write(&config).map_err(|error| {
+            self.move_doors_back();
             let dir = config.node.run_dir.display();
             (500, 1, format!("cannot write config.json in {dir}: {error}; nothing was changed"))
         })?;
@@ -122,6 +124,35 @@ impl Shell {
         let standby = None;
         self.succession.pending = Some(Pending { config, image, client, id, standby, until });
         self.replace_standby();
+    }
+
+    /// Listens where another configuration says; all of it, or nothing is changed.
+    fn move_doors(&mut self, config: &Config) -> Result<(), String> {
+        let listen = |config: &Config| config.metrics.map(|metrics| metrics.listen);
+        // Where nothing else is wanted, an address that is taken is no reason to refuse.
+        if listen(config) != listen(&self.ctx.config) {
+            self.move_metrics(config)?;
+        }
+        self.move_link(config).inspect_err(|_| self.move_doors_back())
+    }
+
+    fn move_doors_back(&mut self) {
+        let config = self.ctx.config.clone();
+        if let Err(error) = self.move_metrics(&config) {
+            warn!(target: "0148", "{error}; metrics are told at the new address");
+        }
+        if let Err(error) = self.move_link(&config) {
+            warn!(target: "0148", "{error}; the new port stays");
+        }
+    }
+
+    fn move_metrics(&mut self, config: &Config) -> Result<(), String> {
+        let before = self.scrapes.address();
+        self.scrapes.rebind(&self.ctx, config)?;
+        if self.scrapes.is_bound() && before != self.scrapes.address() {
+            self.open_new_door(Door::Metrics);
+        }
+        Ok(())
     }
 
     /// Listens at another standbyPort, if it is another one: the next standby connects there.
@@ -233,10 +264,7 @@ impl Shell {
         let generation = pending.config.applied.generation;
         warn!(target: "0148", "cannot apply configuration {generation}: {text}; the old one stays");
         self.not_applied(generation, text);
-        let config = self.ctx.config.clone();
-        if let Err(error) = self.move_link(&config) {
-            warn!(target: "0148", "{error}; the new port stays");
-        }
+        self.move_doors_back();
         self.write_in_force();
     }
 

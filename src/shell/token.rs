@@ -51,6 +51,10 @@ pub enum Source {
     Hook(usize),
     /// The process that sends mail.
     Mailer,
+    /// Where metrics are told.
+    ScrapeListener,
+    /// Who asks for metrics.
+    Scraper(usize),
 }
 
 const NUMBER_BITS: u32 = 40;
@@ -82,7 +86,9 @@ impl Source {
             Source::Applier => (16, 0),
             Source::Prover => (17, 0),
             Source::Mailer => (18, 0),
+            Source::ScrapeListener => (19, 0),
             Source::Hook(number) => (23, number),
+            Source::Scraper(number) => (24, number),
         };
         Token(kind << NUMBER_BITS | number & NUMBER_MASK)
     }
@@ -113,7 +119,9 @@ impl Source {
             16 => Source::Applier,
             17 => Source::Prover,
             18 => Source::Mailer,
+            19 => Source::ScrapeListener,
             23 => Source::Hook(number),
+            24 => Source::Scraper(number),
             _ => return None,
         })
     }
@@ -137,6 +145,8 @@ mod tests {
             Source::Applier,
             Source::Prover,
             Source::Mailer,
+            Source::ScrapeListener,
+            Source::Scraper(3),
             Source::Hook(4),
             Source::Client(1),
             Source::Peer(2),

@@ -81,6 +81,7 @@ impl Shell {
             secret: secret.clone(),
             active: Some(self.own),
             endpoints: self.endpoints.names(),
+            has_metrics: self.scrapes.is_bound(),
             config: self.succession.config_for_standby(&self.ctx.config).clone(),
             ..self.bequest()
         };
@@ -100,6 +101,7 @@ impl Shell {
             fds.extend([at(out, bequest::STDOUT), at(err, bequest::STDERR)]);
         }
         fds.extend(self.endpoints.hand_over());
+        fds.extend(self.scrapes.hand_over(&bequest).map_err(text)?);
         // Its slot says nothing any more of the one before; what the child writes there stays.
         self.ctx.pulse.write_identity(bequest.twin.slot(), 0, 0);
         let program = self.succession.image_for_standby().map(upgrade::program_path);
@@ -178,6 +180,7 @@ impl Shell {
             image: self.ctx.image.clone(),
             mail: Vec::new(),
             mail_left_out: 0,
+            has_metrics: false,
         }
     }
 

@@ -1,8 +1,9 @@
 //! The texts of `status`, letter by letter, and its exit statuses.
 
 use super::*;
-use crate::api::{Active, ExitKind, Keeper, LastExit, LastTakeover, SCHEMA, Standby};
+use crate::api::{Active, ExitKind, Keeper, LastExit, LastTakeover, SCHEMA, Standby, State};
 use crate::cli::test_server::{Reply, RunDir, Server};
+use crate::core::Wanted;
 
 const NOW: &str = "2026-11-21T19:44:01.123Z";
 

@@ -2,7 +2,7 @@
 //!
 //! Must not decide anything: the exit status is decided beside it.
 
-use super::{View, is_as_wanted};
+use super::View;
 use crate::api::{ExitKind, LastExit, Pair, ServerStatus, Standby, StandbyState, State, Status};
 use crate::cli::printable;
 use crate::core::Wanted;
@@ -135,7 +135,7 @@ fn summary(servers: &[ServerStatus]) -> String {
     if servers.is_empty() {
         return "no servers configured\n".to_owned();
     }
-    let (fine, not_up): (Vec<_>, Vec<_>) = servers.iter().partition(|one| is_as_wanted(one));
+    let (fine, not_up): (Vec<_>, Vec<_>) = servers.iter().partition(|one| one.is_as_wanted());
     let count = |test: fn(&ServerStatus) -> bool| fine.iter().filter(|one| test(one)).count();
     let up = count(|one| one.state == State::Running);
     let unmanaged = count(|one| one.state == State::Unmanaged);

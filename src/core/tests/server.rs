@@ -336,3 +336,19 @@ fn a_server_is_not_started_beside_a_stray_of_its_own() {
     assert!(matches!(server.rec.phase, Phase::Waiting { pid: 78, .. }));
     assert_eq!(steps_of(&mut server, |s, steps| s.on_strays(None, steps)), [spawn(5)]);
 }
+
+#[test]
+fn an_end_is_counted_once_however_late_it_becomes_known_and_a_new_life_counts_anew() {
+    use crate::core::record::Exit;
+    let mut server = server_in(stopping(9, Why::Asked, false, false));
+    steps_of(&mut server, |s, steps| s.on_died(NOW, process(9), None, steps));
+    assert!(server.rec.exits.is_open);
+    for _ in 0..2 {
+        let exit = Exit::Signal(SIGTERM);
+        steps_of(&mut server, |s, steps| s.on_status(NOW, process(9), exit, steps));
+    }
+    let exits = server.rec.exits;
+    assert_eq!((exits.success, exits.code, exits.signal, exits.unknown), (0, 0, 1, 0));
+    let fresh = crate::core::promotion::new_life(server.rec.clone(), true);
+    assert_eq!(fresh.exits, Default::default());
+}

@@ -40,6 +40,9 @@ pub fn merge(
     let new = if wanted.is_empty() { new } else { only(old, new, wanted)? };
     let (mut node, refused) = node_keys(&old.node, &new.node);
     node.extend(alert_keys(&old.alerts, &new.alerts));
+    // Another address is bound before anything else is done.
+    let listen = |config: &Config| config.metrics.map(|metrics| metrics.listen);
+    node.extend((listen(old) != listen(&new)).then_some("metrics.listen"));
     let mut answer = ApplyAnswer {
         generation: old.applied.generation,
         node: node.into_iter().map(str::to_owned).collect(),
@@ -118,7 +121,13 @@ fn only(old: &Config, new: Config, wanted: &[String]) -> Result<Config, String> 
     let places: BTreeMap<&str, usize> =
         new.servers.iter().enumerate().map(|(at, one)| (one.name.as_str(), at)).collect();
     servers.sort_by_key(|one| places.get(one.name.as_str()).copied().unwrap_or(usize::MAX));
-    Ok(Config { servers, node: old.node.clone(), alerts: old.alerts.clone(), ..new })
+    Ok(Config {
+        servers,
+        node: old.node.clone(),
+        alerts: old.alerts.clone(),
+        metrics: old.metrics,
+        ..new
+    })
 }
 
 /// What is needed is there, and no server needs itself in the end.
