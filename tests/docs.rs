@@ -103,6 +103,7 @@ fn every_file_that_a_document_names_exists() {
         "docs/INIT.md",
         "docs/IMPORT.md",
         "docs/EVENTS.md",
+        "docs/WATCH.md",
     ] {
         let text = read(document);
         let links = all_between(&text, "](", ')');

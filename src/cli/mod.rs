@@ -16,6 +16,7 @@ pub mod rolling;
 pub mod status;
 #[cfg(test)]
 mod test_server;
+pub mod watch;
 
 pub use crate::exit;
 
