@@ -286,6 +286,7 @@ fn options(common: &Common) -> Options {
         timeout: common.timeout,
         no_wait: common.no_wait,
         dependants: None,
+        shows_progress: io::stderr().is_terminal() && !is_dumb(),
     }
 }
 
@@ -404,6 +405,9 @@ fn show_events(
 /// A terminal has colours unless NO_COLOR (no-color.org) says otherwise.
 fn has_colours() -> bool {
     let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-    let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-    io::stdout().is_terminal() && !is_set("NO_COLOR") && !is_dumb
+    io::stdout().is_terminal() && !is_set("NO_COLOR") && !is_dumb()
+}
+
+fn is_dumb() -> bool {
+    std::env::var_os("TERM").is_some_and(|term| term == "dumb")
 }

@@ -12,6 +12,7 @@ pub mod help;
 pub mod import;
 pub mod logs;
 pub mod pair;
+pub mod progress;
 pub mod rolling;
 pub mod status;
 #[cfg(test)]

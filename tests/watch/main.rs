@@ -194,3 +194,24 @@ fn the_end_of_the_pair_is_no_end_of_the_view() {
     screen.press("q");
     assert!(screen.wait_end().success());
 }
+
+#[test]
+fn a_long_action_shows_its_progress_on_a_terminal_alone() {
+    let servers = r#"
+[[server]]
+name = "slow"
+command = ["sh", "-c", "trap '' TERM; while :; do sleep 1; done"]
+stop = { timeout = "4s" }
+"#;
+    let pair = Pair::new("", servers);
+    pair.start();
+    pair.wait_state("slow", "RUNNING");
+    let mut screen = Screen::with(&pair, &["stop", "slow"], (24, 80), &[]);
+    screen.wait("stopping: 0 of 1; waits for slow (STOPPING)");
+    assert!(screen.wait_end().success());
+    screen.wait("slow: ");
+    assert!(!screen.text().contains("waits for"), "{}", screen.text());
+    pair.ok(&["start", "slow"]);
+    let output = pair.run(&["stop", "slow"]);
+    assert!(!support::both(&output).contains("stopping: "), "{}", support::both(&output));
+}

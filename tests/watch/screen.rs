@@ -30,13 +30,25 @@ fn size(lines: u16, columns: u16) -> Winsize {
 impl Screen {
     /// Runs `status --watch` in a session of its own.
     pub fn open(pair: &Pair, lines: u16, columns: u16, variables: &[(&str, &str)]) -> Screen {
+        Screen::with(pair, &["status", "--watch"], (lines, columns), variables)
+    }
+
+    /// Runs a command there.
+    pub fn with(
+        pair: &Pair,
+        words: &[&str],
+        (lines, columns): (u16, u16),
+        variables: &[(&str, &str)],
+    ) -> Screen {
         let OpenptyResult { master, slave } = openpty(None, None).expect("a pseudo terminal");
         tcsetwinsize(&slave, size(lines, columns)).expect("its size");
         let before = tcgetattr(&slave).expect("its settings");
         let end = || slave.try_clone().expect("a copy of the descriptor");
         // The terminal becomes that of the session; the process stays the same.
         let child = Command::new("setsid")
-            .args(["--ctty", binary(), "status", "--watch", "-c"])
+            .args(["--ctty", binary()])
+            .args(words)
+            .arg("-c")
             .arg(pair.config())
             .env("TERM", "xterm")
             .env_remove("NO_COLOR")
