@@ -6,6 +6,7 @@ use nodemanager::cli::args::{self, Args, Command, Common, Down, Logs, Names, OnO
 use nodemanager::cli::control::{self, Action, Options, Servers};
 use nodemanager::cli::enable::{self, Change};
 use nodemanager::cli::logs::{self, LogsOptions, choose};
+use nodemanager::cli::watch::{self, Watch};
 use nodemanager::cli::{Failure, apply, events, exit, help, import, pair, print, rolling, status};
 use nodemanager::config::{self, Config, ConfigErrors, Unset};
 use nodemanager::doctor;
@@ -93,12 +94,14 @@ fn command(args: Args, config: Config, out: &mut dyn Write, err: &mut dyn Write)
             show_effective(&config, &common, out, err)
         }
         Command::Check { .. } => check(&config, out, err),
-        Command::Status { names, pair, no_header } => {
+        Command::Status { names, watch: true, .. } => watch_status(config, names, &common, err),
+        Command::Status { names, pair, no_header, watch: false } => {
             let view = status::View {
                 json: common.json,
                 pair_only: pair,
                 no_header,
                 columns: nodemanager::sys::terminal_columns(),
+                has_colours: has_colours(),
             };
             show_status(&config, &names, view, &common, out, err)
         }
@@ -145,6 +148,18 @@ fn show_status(
         Ok(found) => status::show(found, names, view, jiff::Timestamp::now(), out, err),
         Err(failure) => failure.print(err),
     }
+}
+
+fn watch_status(config: Config, names: Vec<String>, common: &Common, err: &mut dyn Write) -> u8 {
+    let (client, json) = (launch::client(&config), common.json);
+    let (of_fetch, common) = (config.clone(), common.clone());
+    let fetch: watch::Fetch = Box::new(move |more: &[String], limit| {
+        let common = Common { timeout: Some(limit), ..common.clone() };
+        let mut found = fetch(&of_fetch, more, &common)?;
+        status::narrow(&mut found, &names)?;
+        Ok(found)
+    });
+    watch::run(Watch { config, client, fetch, json, has_colours: has_colours() }, err)
 }
 
 /// What is asked of servers.
@@ -273,6 +288,7 @@ fn options(common: &Common) -> Options {
         timeout: common.timeout,
         no_wait: common.no_wait,
         dependants: None,
+        shows_progress: io::stderr().is_terminal() && !is_dumb(),
     }
 }
 
@@ -391,6 +407,9 @@ fn show_events(
 /// A terminal has colours unless NO_COLOR (no-color.org) says otherwise.
 fn has_colours() -> bool {
     let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-    let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-    io::stdout().is_terminal() && !is_set("NO_COLOR") && !is_dumb
+    io::stdout().is_terminal() && !is_set("NO_COLOR") && !is_dumb()
+}
+
+fn is_dumb() -> bool {
+    std::env::var_os("TERM").is_some_and(|term| term == "dumb")
 }

@@ -105,6 +105,7 @@ fn every_file_that_a_document_names_exists() {
         "docs/IMPORT.md",
         "docs/EVENTS.md",
         "docs/METRICS.md",
+        "docs/WATCH.md",
     ] {
         let text = read(document);
         let links = all_between(&text, "](", ')');

@@ -5,6 +5,7 @@
 
 use super::client::{Client, Patience, request_id};
 use super::control::{Options, post, print_json};
+use super::progress::{Plan, Reached, during};
 use super::{Failure, exit, print, printable, status};
 use crate::api::{APPLY_PATH, ApplyAnswer, ApplyAsk, Change, ServerStatus, State, Status, What};
 use std::collections::BTreeMap;
@@ -62,7 +63,11 @@ fn try_apply(
         }
     }
     let is_done = answer.is_empty() || options.no_wait;
-    let failed = if is_done { Vec::new() } else { wait(client, &before, &answer, options)? };
+    let plan = options.shown(Some(Plan::of_all("applying", Reached::AsWanted)));
+    let failed = match is_done {
+        true => Vec::new(),
+        false => during(client, plan, || wait(client, &before, &answer, options))?,
+    };
     let code = if failed.is_empty() { exit::DONE } else { exit::FAILED };
     if options.json {
         return Ok(print_json(&answer, code, out, err));

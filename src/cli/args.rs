@@ -72,6 +72,10 @@ pub enum Command {
         /// Only the rows
         #[arg(long)]
         no_header: bool,
+        /// On the whole screen, refreshed as things happen, with keys to start, stop and restart
+        /// servers and to follow their logs; `?` shows the keys
+        #[arg(short, long, conflicts_with_all = ["pair", "no_header"])]
+        watch: bool,
     },
     /// Start servers and wait for the result
     Start(Names),

@@ -4,6 +4,7 @@
 //! Must not decide what is possible: the active does, and says why not.
 
 use super::client::{CallError, Client, Patience, Response, request_id};
+use super::progress::{self, Plan, Reached};
 use super::{Failure, exit, print, printable, status};
 use crate::api::{
     Answer, Ask, Dependants, ErrorAnswer, Goal, SERVERS_PATH, SHUTDOWN_PATH, ServerResult,
@@ -60,9 +61,16 @@ pub struct Options {
     pub no_wait: bool,
     /// For a stop or a restart: `--dependants` or `--only`.
     pub dependants: Option<Dependants>,
+    /// A person looks at standard error: how far a long action is can be told there.
+    pub shows_progress: bool,
 }
 
 impl Options {
+    /// `plan`, where somebody waits and looks.
+    pub(super) fn shown(&self, plan: Option<Plan>) -> Option<Plan> {
+        plan.filter(|_| self.shows_progress && !self.json && !self.no_wait)
+    }
+
     pub(super) fn patience(&self) -> Patience {
         match self.timeout {
             Some(limit) => Patience::Until(status::after(limit)),
@@ -131,9 +139,10 @@ pub(super) fn ask(
         | Action::Disable => {}
     }
     let (wait, dependants) = (!options.no_wait, options.dependants);
+    let plan = options.shown(Plan::of(action, &names));
     let ask = Ask { id: request_id()?, names, wait, signal, goal, dependants };
     let path = format!("{SERVERS_PATH}{}", action.name());
-    post(client, &path, &ask, options)
+    progress::during(client, plan, || post(client, &path, &ask, options))
 }
 
 /// Sends `ask` there and gives the answer to it.
@@ -185,7 +194,10 @@ pub fn shutdown(
 ) -> u8 {
     let twins = client.living();
     let patience = options.patience();
-    let answer = match ask_shutdown(client, servers, options, patience) {
+    let plan = options.shown(Some(Plan::of_all("stopping", Reached::Down)));
+    let plan = plan.filter(|_| servers != Servers::Keep);
+    let asked = progress::during(client, plan, || ask_shutdown(client, servers, options, patience));
+    let answer = match asked {
         Ok(answer) => answer,
         Err(failure) => return failure.print(err),
     };

@@ -15,7 +15,12 @@ pub const EXAMPLES: &[(&str, &[&str])] = &[
     ("check", &["nodemanager check", "nodemanager check --effective --json"]),
     (
         "status",
-        &["nodemanager status", "nodemanager status web@2", "nodemanager status --pair --json"],
+        &[
+            "nodemanager status",
+            "nodemanager status web@2",
+            "nodemanager status --watch",
+            "nodemanager status --pair --json",
+        ],
     ),
     ("start", &["nodemanager start web", "nodemanager start tag:shop --timeout 30s"]),
     ("stop", &["nodemanager stop web", "nodemanager stop redis --dependants"]),

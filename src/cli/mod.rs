@@ -12,10 +12,12 @@ pub mod help;
 pub mod import;
 pub mod logs;
 pub mod pair;
+pub mod progress;
 pub mod rolling;
 pub mod status;
 #[cfg(test)]
 mod test_server;
+pub mod watch;
 
 pub use crate::exit;
 

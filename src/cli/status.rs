@@ -2,7 +2,7 @@
 //!
 //! Must not read a clock or ask for a terminal: both are handed in, so that every text is a test.
 
-mod text;
+pub(super) mod text;
 
 use super::client::{CallError, Client, Patience};
 use super::{Failure, control, exit, print};
@@ -23,6 +23,8 @@ pub struct View {
     pub no_header: bool,
     /// The terminal's width in columns, where stdout is one: details are cut to it.
     pub columns: Option<usize>,
+    /// States have colours.
+    pub has_colours: bool,
 }
 
 /// Asks the pair for its status, and for more about the servers in `wanted`.
@@ -106,7 +108,11 @@ pub fn show_pids(
     print(out, &text, exit)
 }
 
-fn narrow(status: &mut Status, wanted: &[String]) -> Result<(), Failure> {
+/// Leaves the servers that `wanted` names; without a name all of them.
+///
+/// # Errors
+/// A name that means no server: exit status 4.
+pub fn narrow(status: &mut Status, wanted: &[String]) -> Result<(), Failure> {
     if wanted.is_empty() {
         return Ok(());
     }

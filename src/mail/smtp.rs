@@ -39,10 +39,10 @@ pub fn send(
     let mut refused = Vec::new();
     for one in to {
         // 251: it is passed on.
-        if let Err(error) = session.say(&format!("RCPT TO:<{one}>"), 250) {
-            if !error.to_string().starts_with("251") {
-                refused.push(format!("{one} was refused: {error}"));
-            }
+        if let Err(error) = session.say(&format!("RCPT TO:<{one}>"), 250)
+            && !error.to_string().starts_with("251")
+        {
+            refused.push(format!("{one} was refused: {error}"));
         }
     }
     if refused.len() == to.len() {

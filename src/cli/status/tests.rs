@@ -324,3 +324,30 @@ fn the_status_is_fetched_with_the_names_that_were_asked_for() {
     std::fs::remove_file(run.path("control.sock")).unwrap();
     assert_eq!(fetch(&run.client(), &[], None).unwrap_err().exit, exit::NOT_RUNNING);
 }
+
+#[test]
+fn states_have_colours_only_where_they_are_wanted_and_wide_letters_keep_the_columns() {
+    let all = [
+        (State::Running, "\x1b[32mRUNNING \x1b[0m"),
+        (State::Starting, "\x1b[33mSTARTING\x1b[0m"),
+        (State::Failed, "\x1b[31mFAILED  \x1b[0m"),
+        (State::Exited, "\x1b[2mEXITED  \x1b[0m"),
+    ];
+    let servers = all.iter().map(|(state, _)| server("a", *state, Wanted::Up, "")).collect();
+    let whole = status(servers);
+    let coloured = View { has_colours: true, no_header: true, ..View::default() };
+    let (text, ..) = shown(&whole, &[], coloured);
+    for (line, (_, expected)) in text.lines().zip(all) {
+        assert!(line.contains(expected), "{line:?}");
+    }
+    let (plain, ..) = shown(&whole, &[], View { no_header: true, ..View::default() });
+    assert!(!plain.contains('\x1b'), "{plain:?}");
+    let wide = server("日本", State::Failed, Wanted::Up, "日本日本日本日本日本");
+    let narrow = server("abcd", State::Failed, Wanted::Up, "");
+    let table = text::table(&[wide, narrow], false, Some(50), now());
+    assert_eq!(table.state, 6..12);
+    for line in &table.lines {
+        assert_eq!(text::parts(line, &table.state)[1], "FAILED");
+        assert!(unicode_width::UnicodeWidthStr::width(line.as_str()) <= 50, "{line:?}");
+    }
+}

@@ -8,6 +8,7 @@ use crate::cli::printable;
 use crate::core::Wanted;
 use jiff::Timestamp;
 use std::fmt::Write as _;
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 /// So many names of servers that are not up are in the summary.
 const NAMES_SHOWN: usize = 8;
@@ -26,7 +27,7 @@ pub(super) fn render(status: &Status, by_name: bool, view: View, now: Timestamp)
     if view.pair_only {
         return text;
     }
-    table(&mut text, &status.servers, with_header, view.columns, now);
+    write_table(&mut text, &status.servers, view, now);
     if by_name && with_header {
         status.servers.iter().for_each(|server| about_server(&mut text, server, now));
     } else if with_header {
@@ -35,7 +36,8 @@ pub(super) fn render(status: &Status, by_name: bool, view: View, now: Timestamp)
     text
 }
 
-fn pair_lines(text: &mut String, status: &Status, now: Timestamp) {
+/// The two lines about the pair.
+pub(in crate::cli) fn pair_lines(text: &mut String, status: &Status, now: Timestamp) {
     let pair = match status.pair {
         Pair::Ok => "pair OK",
         Pair::Degraded => "pair DEGRADED",
@@ -87,31 +89,93 @@ fn standby_words(standby: Option<&Standby>) -> String {
     format!("standby{pid} {state}{heard}{}", reason.unwrap_or_default())
 }
 
-fn table(
-    text: &mut String,
+/// The rows of servers, without colours.
+pub(in crate::cli) struct Table {
+    /// One line each; with titles the first one is theirs.
+    pub lines: Vec<String>,
+    /// The columns of the terminal that a state takes.
+    pub state: std::ops::Range<usize>,
+}
+
+/// Rows of which no more than the details are cut to `columns`.
+pub(in crate::cli) fn table(
     servers: &[ServerStatus],
     with_titles: bool,
     columns: Option<usize>,
     now: Timestamp,
-) {
+) -> Table {
     let titles = with_titles.then(|| TITLES.map(str::to_owned));
     let rows: Vec<_> =
         titles.into_iter().chain(servers.iter().map(|server| row(server, now))).collect();
     let widths: [usize; DETAIL] = std::array::from_fn(|column| {
-        rows.iter().filter_map(|row| row.get(column)).map(|cell| letters(cell)).max().unwrap_or(0)
+        rows.iter().filter_map(|row| row.get(column)).map(|cell| width(cell)).max().unwrap_or(0)
     });
     let detail_at = widths.iter().map(|width| width + 2).sum();
-    for row in &rows {
+    let line_of = |row: &[String; 8]| {
         let mut line = String::new();
-        for (column, (cell, width)) in row.iter().zip(widths).enumerate() {
+        for (column, (cell, wide)) in row.iter().zip(widths).enumerate() {
+            let room = " ".repeat(wide.saturating_sub(width(cell)));
             let _ = match RIGHT.contains(&column) {
-                true => write!(line, "{cell:>width$}  "),
-                false => write!(line, "{cell:<width$}  "),
+                true => write!(line, "{room}{cell}  "),
+                false => write!(line, "{cell}{room}  "),
             };
         }
         let detail = row.last().map(String::as_str).unwrap_or_default();
         line.push_str(&cut(detail, columns.map(|all| all.saturating_sub(detail_at))));
-        let _ = writeln!(text, "{}", line.trim_end());
+        line.trim_end().to_owned()
+    };
+    let [name, state, ..] = widths;
+    Table { lines: rows.iter().map(line_of).collect(), state: name + 2..name + 2 + state }
+}
+
+fn write_table(text: &mut String, servers: &[ServerStatus], view: View, now: Timestamp) {
+    let with_titles = !view.no_header;
+    let table = table(servers, with_titles, view.columns, now);
+    let states = servers.iter().map(|server| Some(server.state));
+    let states = with_titles.then_some(None).into_iter().chain(states);
+    for (line, state) in table.lines.iter().zip(states) {
+        let _ = match state.filter(|_| view.has_colours) {
+            Some(state) => {
+                let [before, shown, behind] = parts(line, &table.state);
+                let colour = colour(state);
+                writeln!(text, "{before}\x1b[{colour}m{shown}\x1b[0m{behind}")
+            }
+            None => writeln!(text, "{line}"),
+        };
+    }
+}
+
+/// What is before, in, and behind these columns of the terminal.
+pub(in crate::cli) fn parts<'a>(line: &'a str, columns: &std::ops::Range<usize>) -> [&'a str; 3] {
+    let (start, end) = (byte_at(line, columns.start), byte_at(line, columns.end));
+    let (before, rest) = line.split_at_checked(start).unwrap_or((line, ""));
+    let (shown, behind) = rest.split_at_checked(end.saturating_sub(start)).unwrap_or((rest, ""));
+    [before, shown, behind]
+}
+
+/// Where the letters end that fit into so many columns.
+pub(in crate::cli) fn byte_at(line: &str, columns: usize) -> usize {
+    let mut used = 0;
+    let fits = |letter: &char| {
+        used += letter.width().unwrap_or(0);
+        used <= columns
+    };
+    line.chars().take_while(fits).map(char::len_utf8).sum()
+}
+
+/// Green for what is well, yellow for what is on its way, red for what was given up, dim for the
+/// rest: the number of a terminal's attribute.
+pub(in crate::cli) fn colour(state: State) -> u8 {
+    match state {
+        State::Running => 32,
+        State::Starting
+        | State::Stopping
+        | State::Waiting
+        | State::Backoff
+        | State::Draining
+        | State::Unmanaged => 33,
+        State::Failed => 31,
+        State::Stopped | State::Exited => 2,
     }
 }
 
@@ -131,7 +195,8 @@ fn row(server: &ServerStatus, now: Timestamp) -> [String; 8] {
     ]
 }
 
-fn summary(servers: &[ServerStatus]) -> String {
+/// How many servers are how.
+pub(in crate::cli) fn summary(servers: &[ServerStatus]) -> String {
     if servers.is_empty() {
         return "no servers configured\n".to_owned();
     }
@@ -167,7 +232,8 @@ fn has_own_count(state: State) -> bool {
     matches!(state, State::Running | State::Unmanaged)
 }
 
-fn about_server(text: &mut String, server: &ServerStatus, now: Timestamp) {
+/// More than the row of a server.
+pub(in crate::cli) fn about_server(text: &mut String, server: &ServerStatus, now: Timestamp) {
     let wanted = match server.wanted {
         Wanted::Up => "up",
         Wanted::Down => "down",
@@ -245,15 +311,16 @@ fn unknown() -> String {
     "-".to_owned()
 }
 
-fn letters(text: &str) -> usize {
-    text.chars().count()
+/// In columns of a terminal.
+fn width(text: &str) -> usize {
+    text.width()
 }
 
-/// At most `room` letters of `text`, which then ends in dots.
-fn cut(text: &str, room: Option<usize>) -> String {
+/// At most `room` columns of `text`, which then ends in dots.
+pub(in crate::cli) fn cut(text: &str, room: Option<usize>) -> String {
     match room {
-        Some(room) if letters(text) > room => {
-            let kept: String = text.chars().take(room.saturating_sub(3)).collect();
+        Some(room) if width(text) > room => {
+            let kept = text.get(..byte_at(text, room.saturating_sub(3))).unwrap_or_default();
             let dots = ".".repeat(room.min(3));
             format!("{kept}{dots}")
         }
