@@ -77,6 +77,9 @@ pub fn seeds() -> Vec<Vec<u8>> {
         enabling: Vec::new(),
         names: vec!["a".to_string()],
         image: Path::new("/usr/bin/nodemanager").to_owned(),
+        mail: Vec::new(),
+        mail_left_out: 1,
+        has_metrics: true,
     };
     let whole = bequest.to_bytes().expect("a bequest");
     vec![whole[..whole.len() - 9].to_vec(), whole]

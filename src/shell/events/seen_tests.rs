@@ -100,9 +100,8 @@ fn a_stop_is_told_with_who_wanted_it_and_once() {
     rec.phase = Phase::Up { process: process(5) };
     kinds(&mut seen, &rec);
     let until = NOW;
-    let stopping =
-        |why| Phase::Stopping { process: process(5), why, leader_dead: true, killed: false, until };
-    rec.phase = stopping(Why::Asked);
+    let (process, why) = (process(5), Why::Asked);
+    rec.phase = Phase::Stopping { process, why, leader_dead: true, killed: false, until };
     ended(&mut rec, 5, Exit::Signal(15));
     let drafts = seen.compare(&rec, &policy(), NOW);
     assert_eq!(drafts.len(), 1);
