@@ -91,12 +91,17 @@ impl Shell {
             let time = record.time.parse::<Timestamp>();
             time.is_ok_and(|time| now.duration_since(time) < AGE_MAX)
         };
-        for record in self.events.since(done.hooks.min(done.mail)).filter(|one| is_new(one)) {
+        for record in self
+            .events
+            .since(done.hooks.min(done.mail))
+            .filter(|one| is_new(one))
+            .collect::<Vec<_>>()
+        {
             if record.seq > done.hooks {
-                self.alerts.hooks.offer(&config.hooks, record);
+                self.alerts.hooks.offer(&config.hooks, &record);
             }
             if let Some(mail) = config.mail.as_ref().filter(|_| record.seq > done.mail) {
-                self.alerts.mail.offer(mail, record, self.ctx.now());
+                self.alerts.mail.offer(mail, &record, self.ctx.now());
             }
         }
     }

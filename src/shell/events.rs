@@ -22,11 +22,27 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::mem;
 
 /// The newest events that are kept in memory, also while they can't be written.
-const RING_MAX: usize = 1000;
+const RING_MAX: usize = 500;
 /// Bytes of the history that a new active reads to know what was told.
 const RECALL_BYTES: u64 = 256 << 10;
 /// What could not be written is tried again so often.
 const AGAIN_MS: u64 = 5_000;
+
+/// An event as its line, which takes a third of the memory.
+struct Kept {
+    seq: u64,
+    line: Box<str>,
+}
+
+impl Kept {
+    fn new(record: &Record) -> Kept {
+        Kept { seq: record.seq, line: record.line().into_boxed_str() }
+    }
+
+    fn record(&self) -> Option<Record> {
+        serde_json::from_str(&self.line).ok()
+    }
+}
 
 /// The history, and what was told of each server.
 #[derive(Default)]
@@ -37,7 +53,7 @@ pub struct Events {
     is_failing: bool,
     again_at: Option<Ms>,
     last: u64,
-    ring: VecDeque<Record>,
+    ring: VecDeque<Kept>,
     /// As many of the newest in the ring are not in the file.
     unwritten: usize,
     /// What happened and has no number yet, with the wall clock's time.
@@ -63,8 +79,8 @@ impl Events {
     }
 
     /// Those behind a number, oldest first.
-    pub fn since(&self, seq: u64) -> impl Iterator<Item = &Record> {
-        self.ring.iter().filter(move |record| record.seq > seq)
+    pub fn since(&self, seq: u64) -> impl Iterator<Item = Record> {
+        self.ring.iter().filter(move |kept| kept.seq > seq).filter_map(Kept::record)
     }
 }
 
@@ -224,7 +240,7 @@ impl Shell {
         let skip = records.len().saturating_sub(RING_MAX);
         self.events.last =
             records.iter().map(|one| one.seq).max().unwrap_or(0).max(self.events.last);
-        self.events.ring = records.into_iter().skip(skip).collect();
+        self.events.ring = records.iter().skip(skip).map(Kept::new).collect();
         if let Some(seen) = self.keeper.keeper().filter(|_| keeper_is_lost) {
             self.keeper_joined(seen.pid);
         }
@@ -240,15 +256,15 @@ impl Shell {
         }
         let is_takeover =
             |(_, draft): &(u64, Draft)| matches!(draft.kind, Kind::Takeover | Kind::Switchover);
-        let changes = self.events.ring.iter().rev().find(|record| {
+        let changes = self.events.ring.iter().rev().filter_map(Kept::record).find(|record| {
             record.is(Kind::ConfigurationApplying) && record.number("generation") == Some(own)
         });
         let mut text = format!("configuration {own} is in force, active PID {}", self.own.pid);
-        if let Some((_, words)) = changes.and_then(|record| record.text.split_once(": ")) {
+        if let Some((_, words)) = changes.as_ref().and_then(|record| record.text.split_once(": ")) {
             text = format!("{text}: {words}");
         }
         let mut draft = Draft::new(Kind::ConfigurationApplied, text).with("generation", own);
-        draft.fields.extend(changes.map(|record| record.fields.clone()).unwrap_or_default());
+        draft.fields.extend(changes.map(|record| record.fields).unwrap_or_default());
         let at = self.events.waiting.iter().position(is_takeover);
         let place = at.unwrap_or(self.events.waiting.len());
         if at.is_some() {
@@ -319,7 +335,7 @@ impl Shell {
                 (400, 64, "since must be the number of an event: /v1/events?since=17".to_owned())
             })?,
         };
-        let events: Vec<Record> = self.events.since(since).cloned().collect();
+        let events: Vec<Record> = self.events.since(since).collect();
         let answer = Answer { schema: SCHEMA, last: self.events.last, events };
         self.control.answer(&mut self.ctx, client, 200, &answer);
         Ok(())
@@ -330,7 +346,7 @@ impl Events {
     fn number(&mut self, wall_ms: u64, draft: Draft) -> Record {
         self.last = self.last.saturating_add(1);
         let record = Record::new(self.last, time_text(wall_ms), draft);
-        self.ring.push_back(record.clone());
+        self.ring.push_back(Kept::new(&record));
         self.unwritten = (self.unwritten + 1).min(RING_MAX);
         if self.ring.len() > RING_MAX {
             self.ring.pop_front();
@@ -341,7 +357,7 @@ impl Events {
     /// Those that are not in the file.
     fn lines(&self) -> String {
         let skip = self.ring.len().saturating_sub(self.unwritten);
-        self.ring.iter().skip(skip).map(Record::line).collect()
+        self.ring.iter().skip(skip).map(|kept| &*kept.line).collect()
     }
 }
 

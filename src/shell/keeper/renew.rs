@@ -127,7 +127,8 @@ impl KeeperShell {
         let legacy = self.pack()?;
         let kept = self.kept(&legacy);
         info!(target: "0033", "the keeper goes on with the program of the active, PID {}", active.pid);
-        let failed = exec(&image, &legacy, &kept);
+        let file = self.config.file.display().to_string();
+        let failed = exec(&file, &image, &legacy, &kept);
         kept.iter().for_each(|fd| drop(sys::set_close_on_exec(fd, true)));
         hear_signals();
         Err(failed)
@@ -168,8 +169,10 @@ impl KeeperShell {
 }
 
 /// Only comes back when it failed.
-fn exec(image: &File, legacy: &OwnedFd, kept: &[BorrowedFd<'_>]) -> io::Error {
-    let words = ["nodemanager", "keeper", "--from", &legacy.as_raw_fd().to_string()]
+fn exec(file: &str, image: &File, legacy: &OwnedFd, kept: &[BorrowedFd<'_>]) -> io::Error {
+    // The file shows whose keeper it is.
+    let from = legacy.as_raw_fd().to_string();
+    let words = ["nodemanager", "keeper", "-c", file, "--from", &from]
         .map(|word| CString::new(word).unwrap_or_default());
     let env: Vec<CString> = std::env::vars_os()
         .filter_map(|(name, value)| {
