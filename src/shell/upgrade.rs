@@ -8,7 +8,7 @@
 pub mod prover;
 
 use super::Shell;
-use super::bequest::{self, Bequest, at};
+use super::bequest::{self, at};
 use super::helpers::end_of;
 use super::pair_requests::parse_pair;
 use super::requests::Refused;
@@ -126,7 +126,7 @@ impl Shell {
         id: String,
     ) -> io::Result<Proving> {
         let result = memfd_create(c"nodemanager-proof", MFdFlags::MFD_CLOEXEC)?;
-        let packed = Bequest { ..self.bequest() }.pack()?;
+        let packed = self.bequest().pack()?;
         let fds = vec![at(&packed, bequest::BEQUEST), at(&result, bequest::RESULT)];
         let program = program_path(&image)?;
         let process = Some(self.spawn_watched("prover", Some(program), fds, Source::Prover)?);
