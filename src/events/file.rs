@@ -3,7 +3,7 @@
 //! Written by the active alone. Must not hold what it could not write: that is the caller's. A
 //! write is whole or taken back; the smaller file takes the place of the larger one by a rename.
 
-use super::{Record, parse};
+use super::records;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
@@ -42,7 +42,7 @@ impl EventFile {
                 one.size = size - torn;
             }
         }
-        let last = parse(&end).iter().map(|record| record.seq).max().unwrap_or(0);
+        let last = records(&end).map(|record| record.seq).max().unwrap_or(0);
         Ok((one, last))
     }
 
@@ -114,23 +114,23 @@ fn read_end(file: &File, size: u64, bytes: u64) -> io::Result<Vec<u8>> {
     Ok(end)
 }
 
-/// The records in the last `bytes` of a history; none where there is none.
+/// The last `bytes` of a history, for [`records`]; nothing where there is none.
 ///
 /// # Errors
 /// It is there but can't be read.
-pub fn read(path: &Path, bytes: u64) -> io::Result<Vec<Record>> {
+pub fn read(path: &Path, bytes: u64) -> io::Result<Vec<u8>> {
     let file = match OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         opened => opened?,
     };
     let size = file.metadata()?.size();
-    Ok(parse(&read_end(&file, size, bytes)?))
+    read_end(&file, size, bytes)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::events::{Draft, Kind};
+    use crate::events::{Draft, Kind, Record};
     use crate::output::test_dir::TestDir;
     use std::fs;
 
@@ -159,7 +159,7 @@ mod tests {
             file.shrink(8 << 10).unwrap();
             assert!(fs::metadata(&path).unwrap().len() <= 8 << 10);
         }
-        let kept: Vec<u64> = read(&path, 1 << 20).unwrap().iter().map(|one| one.seq).collect();
+        let kept: Vec<u64> = records(&read(&path, 1 << 20).unwrap()).map(|one| one.seq).collect();
         let expected: Vec<u64> = (kept[0]..=500).collect();
         assert_eq!(kept, expected);
         assert!(kept.len() > 30, "{}", kept.len());
@@ -173,7 +173,7 @@ mod tests {
         let (mut file, _) = EventFile::open(&path).unwrap();
         fs::remove_file(&path).unwrap();
         file.append(line(9).as_bytes()).unwrap();
-        assert_eq!(read(&path, 1 << 20).unwrap().len(), 1);
+        assert_eq!(records(&read(&path, 1 << 20).unwrap()).count(), 1);
     }
 
     #[test]
@@ -183,6 +183,6 @@ mod tests {
         fs::write(&path, vec![b'x'; 100 << 10]).unwrap();
         let (mut file, last) = EventFile::open(&path).unwrap();
         file.append(line(last + 1).as_bytes()).unwrap();
-        assert_eq!(read(&path, 1 << 20).unwrap().len(), 1);
+        assert_eq!(records(&read(&path, 1 << 20).unwrap()).count(), 1);
     }
 }

@@ -11,7 +11,7 @@ use super::Shell;
 use crate::api::{ApplyAnswer, SCHEMA};
 use crate::core::{ClientId, Ms, Note, ServerId};
 use crate::events::file::{self, EventFile};
-use crate::events::{Answer, Draft, Kind, Record, path_in};
+use crate::events::{Answer, Draft, Kind, Record, path_in, records};
 use crate::http::Request;
 use crate::sys::process;
 use derive::Facts;
@@ -209,15 +209,16 @@ impl Shell {
         self.events.is_recalled = true;
         self.open_history();
         let path = path_in(&self.ctx.config.node.state_dir);
-        let records = file::read(&path, RECALL_BYTES).unwrap_or_default();
+        let text = file::read(&path, RECALL_BYTES).unwrap_or_default();
         let mut seen: BTreeMap<String, Seen> = BTreeMap::new();
         for one in &self.node.servers {
             seen.insert(one.rec.name.clone(), Seen::of(&one.rec));
         }
         let mut keeper_is_lost = false;
-        for record in &records {
+        // One after the other: all of them as records would take megabytes.
+        for record in records(&text) {
             if let Some(one) = record.server.as_ref().and_then(|name| seen.get_mut(name)) {
-                one.learn(record);
+                one.learn(&record);
             }
             if !record.is(Kind::ConfigurationApplying) && !record.is(Kind::ConfigurationNotApplied)
             {
@@ -229,6 +230,8 @@ impl Shell {
             } else if record.is(Kind::KeeperJoined) || record.is(Kind::PairStarted) {
                 keeper_is_lost = false;
             }
+            self.events.last = self.events.last.max(record.seq);
+            self.events.keep(&record);
         }
         for one in self.node.servers.iter().filter(|_| self.events.is_new_life) {
             if let Some(told) = seen.get_mut(&one.rec.name) {
@@ -237,10 +240,6 @@ impl Shell {
         }
         self.events.seen = seen;
         self.events.changed = (0..self.node.servers.len()).map(ServerId).collect();
-        let skip = records.len().saturating_sub(RING_MAX);
-        self.events.last =
-            records.iter().map(|one| one.seq).max().unwrap_or(0).max(self.events.last);
-        self.events.ring = records.iter().skip(skip).map(Kept::new).collect();
         if let Some(seen) = self.keeper.keeper().filter(|_| keeper_is_lost) {
             self.keeper_joined(seen.pid);
         }
@@ -346,12 +345,16 @@ impl Events {
     fn number(&mut self, wall_ms: u64, draft: Draft) -> Record {
         self.last = self.last.saturating_add(1);
         let record = Record::new(self.last, time_text(wall_ms), draft);
-        self.ring.push_back(Kept::new(&record));
+        self.keep(&record);
         self.unwritten = (self.unwritten + 1).min(RING_MAX);
-        if self.ring.len() > RING_MAX {
+        record
+    }
+
+    fn keep(&mut self, record: &Record) {
+        if self.ring.len() >= RING_MAX {
             self.ring.pop_front();
         }
-        record
+        self.ring.push_back(Kept::new(record));
     }
 
     /// Those that are not in the file.

@@ -3,7 +3,7 @@
 //! Must not wait. A smaller history is another file with the same newer half: what was shown is
 //! known by its number.
 
-use crate::events::{LINE_MAX, Record, parse};
+use crate::events::{LINE_MAX, Record, records};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
@@ -87,7 +87,7 @@ impl Follower {
             None => 0,
         };
         self.read += whole as u64;
-        let mut records = parse(bytes.get(..whole).unwrap_or_default());
+        let mut records: Vec<Record> = records(bytes.get(..whole).unwrap_or_default()).collect();
         records.retain(|record| record.seq > self.last);
         self.last = records.iter().map(|record| record.seq).max().unwrap_or(self.last);
         Ok(records)
