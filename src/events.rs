@@ -153,7 +153,7 @@ mod tests {
     #[test]
     fn what_is_no_record_is_left_out_and_what_a_later_version_adds_is_kept() {
         let text = "{\"seq\":1,\"time\":\"t\",\"kind\":\"new\",\"text\":\"x\",\"more\":1}\nrubbish\n{\"seq\":2";
-        let records = parse(text.as_bytes());
+        let records: Vec<Record> = records(text.as_bytes()).collect();
         assert_eq!(records.len(), 1);
         assert_eq!((records[0].seq, records[0].kind.as_str()), (1, "new"));
     }

@@ -20,6 +20,7 @@ mod features;
 mod scenarios;
 #[path = "../support/mod.rs"]
 mod support;
+mod telling;
 mod tracer;
 
 use audit::Before;

@@ -6,6 +6,7 @@
 use crate::features::*;
 use crate::support::counted::{counted, starts};
 use crate::support::{Pair, SIGKILL, SIGSTOP, both, is_alive, signal, wait_for, wait_until};
+use crate::telling::*;
 use crate::tracer::{From, Trace, Whose};
 use std::fs;
 use std::process::{Child, Command, Stdio};
@@ -442,6 +443,18 @@ pub const ALL: &[Scenario] = &[
     Scenario {
         servers: handed,
         ..scenario("start with sockets", Traced::Active, &["t"], stop_t, act_start_handed)
+    },
+    Scenario {
+        servers: told,
+        ..scenario("tell an event", Traced::Active, &["t"], with_mailer, act_tell)
+    },
+    Scenario {
+        servers: told,
+        ..scenario("tell a takeover", Traced::Standby, &[], with_mailer, act_tell_takeover)
+    },
+    Scenario {
+        servers: told,
+        ..scenario("tell figures", Traced::Active, &[], with_mailer, act_ask_metrics)
     },
 ];
 
