@@ -3,7 +3,7 @@
 //! It blocks, with limits: only the process that sends calls it, never a loop. No TLS and no
 //! passwords: that is the local mail server's.
 
-mod smtp;
+pub mod smtp;
 
 use crate::config::{Mail, MailWay};
 use crate::events::Record;

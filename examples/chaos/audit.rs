@@ -69,6 +69,9 @@ impl World {
         let known: BTreeSet<&str> = self.servers.iter().map(|one| one.name.as_str()).collect();
         let strange = rows.keys().filter(|name| !known.contains(name.as_str()));
         problems.extend(strange.map(|name| format!("{name} is in the status")));
+        if is_calm {
+            problems.extend(self.read_history()?);
+        }
         self.remember(&status, &rows, problems.is_empty());
         Ok(problems)
     }

@@ -13,6 +13,7 @@ mod chatter;
 mod faults;
 mod garbage;
 mod given;
+mod history;
 mod machine;
 mod operator;
 mod report;

@@ -3,6 +3,7 @@
 //! Must not act or judge; acts and audit do.
 
 use crate::faults::Faults;
+use crate::history::{History, hook};
 use crate::machine::{self, LIMIT, Process, ask_status, is_alive, pid_in, signal, wait_for};
 use crate::report::{After, Report};
 use crate::rng::Rng;
@@ -53,6 +54,7 @@ pub struct World {
     pub chatter: BTreeMap<String, chatter::Reader>,
     /// What `status` counted last, to see takeovers that nobody timed.
     pub takeovers_seen: u64,
+    pub history: History,
     /// Hangs in this life of the pair.
     hangs: u64,
 }
@@ -95,6 +97,7 @@ impl World {
             is_verbose,
             chatter: BTreeMap::new(),
             takeovers_seen: 0,
+            history: History::default(),
             hangs: 0,
         };
         world.prepare_faults()?;
@@ -128,9 +131,10 @@ impl World {
         };
         let text = format!(
             "[nodeManager]\nname = \"{}\"\nstandbyPort = {}\nheartbeatInterval = \"100ms\"\n\
-             heartbeatTimeout = \"1s\"\nlogMaxFiles = 50\n{}",
+             heartbeatTimeout = \"1s\"\nlogMaxFiles = 50\n{}{}",
             self.node,
             self.port,
+            hook(&self.home),
             tables(&self.servers, &with)
         );
         fs::write(self.config(), text).map_err(|error| error.to_string())

@@ -9,6 +9,9 @@ mod bequest;
 mod config;
 mod disabled;
 mod env_file;
+mod history;
+mod import_jeusnm;
+mod import_supervisord;
 mod journal;
 mod link;
 mod log_times;
@@ -18,6 +21,7 @@ mod pid_file;
 mod process;
 mod reports;
 mod requests;
+mod smtp;
 mod wishes;
 
 /// One reader.
@@ -39,6 +43,19 @@ pub const TARGETS: &[Target] = &[
     Target { name: "config", run: config::run, words: config::WORDS, seeds: config::seeds },
     Target { name: "disabled", run: disabled::run, words: disabled::WORDS, seeds: disabled::seeds },
     Target { name: "env_file", run: env_file::run, words: env_file::WORDS, seeds: env_file::seeds },
+    Target { name: "history", run: history::run, words: history::WORDS, seeds: history::seeds },
+    Target {
+        name: "import_jeusnm",
+        run: import_jeusnm::run,
+        words: import_jeusnm::WORDS,
+        seeds: import_jeusnm::seeds,
+    },
+    Target {
+        name: "import_supervisord",
+        run: import_supervisord::run,
+        words: import_supervisord::WORDS,
+        seeds: import_supervisord::seeds,
+    },
     Target { name: "journal", run: journal::run, words: journal::WORDS, seeds: journal::seeds },
     Target { name: "link", run: link::run, words: link::WORDS, seeds: link::seeds },
     Target {
@@ -58,6 +75,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "process", run: process::run, words: process::WORDS, seeds: process::seeds },
     Target { name: "reports", run: reports::run, words: reports::WORDS, seeds: reports::seeds },
     Target { name: "requests", run: requests::run, words: requests::WORDS, seeds: requests::seeds },
+    Target { name: "smtp", run: smtp::run, words: smtp::WORDS, seeds: smtp::seeds },
     Target { name: "wishes", run: wishes::run, words: wishes::WORDS, seeds: wishes::seeds },
 ];
 

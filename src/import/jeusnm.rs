@@ -91,11 +91,19 @@ fn text_of(node: Node<'_, '_>) -> String {
     written::without_marks(node.text().unwrap_or_default().trim())
 }
 
+/// Lists of external processes.
+const PROCESSES: [&str; 4] = ["processlist", "rqs", "rqslist", "processes"];
+
 fn item(node: Node<'_, '_>, place: &str, result: &mut Result) {
     let (name, value) = (plain_name(node), text_of(node));
     let title = node.tag_name().name();
     let shown = if name.ends_with("pass") { "..." } else { &value };
     let mut note = |why: &str| result.notes.push(format!("{place}: {title} = {shown}: {why}"));
+    let is_same = |one: Node<'_, '_>| one.is_element() && plain_name(one) == name;
+    let is_first = !node.prev_siblings().skip(1).any(is_same);
+    if !is_first && !PROCESSES.contains(&name.as_str()) {
+        return note("it is there twice; the first one counts");
+    }
     if let Some(key) = SAME.iter().find(|key| key.to_ascii_lowercase() == name) {
         match same(key, &value) {
             Some(value) => result.keys.push(format!("{key} = {value}")),
@@ -123,7 +131,7 @@ fn item(node: Node<'_, '_>, place: &str, result: &mut Result) {
         ),
         "usessllistener" | "keystorefile" | "keystorepass" | "truststorefile"
         | "truststorepass" => note("there is no remote port, so nothing to encrypt"),
-        "processlist" | "rqs" | "rqslist" | "processes" => {
+        list if PROCESSES.contains(&list) => {
             for process in node.children().filter(Node::is_element) {
                 let row = node.document().text_pos_at(process.range().start).row;
                 let file = place.rsplit_once(':').map_or(place, |(file, _)| file);

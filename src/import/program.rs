@@ -306,9 +306,11 @@ impl Program<'_> {
         let mut table = vec![format!("when = \"{when}\"")];
         if let Some(item) = self.take("exitcodes") {
             let codes = words::list(&item.value);
-            match codes.iter().all(|code| code.parse::<u8>().is_ok()) {
-                true => table.push(format!("successCodes = [{}]", codes.join(", "))),
-                false => self.note(&item, "no exit codes from 0 to 255; left out"),
+            let codes: Option<Vec<String>> =
+                codes.iter().map(|code| Some(code.parse::<u8>().ok()?.to_string())).collect();
+            match codes {
+                Some(codes) => table.push(format!("successCodes = [{}]", codes.join(", "))),
+                None => self.note(&item, "no exit codes from 0 to 255; left out"),
             }
         }
         if let Some((0, item)) = &retries

@@ -30,7 +30,22 @@ pub fn send(
     let stream = connect(address)?;
     stream.set_read_timeout(Some(TIMEOUT))?;
     stream.set_write_timeout(Some(TIMEOUT))?;
-    let mut session = Session { reader: BufReader::new(stream.try_clone()?), stream };
+    converse(&mut BufReader::new(stream.try_clone()?), &mut &stream, host, from, to, text)
+}
+
+/// The conversation with the server at the other end of `reader` and `writer`, as in [`send`].
+///
+/// # Errors
+/// It refuses the mail, ends too early or speaks something else.
+pub fn converse(
+    reader: &mut dyn BufRead,
+    writer: &mut dyn Write,
+    host: &str,
+    from: &str,
+    to: &[String],
+    text: &str,
+) -> io::Result<String> {
+    let mut session = Session { reader, writer };
     session.answer(220)?;
     if session.say(&format!("EHLO {host}"), 250).is_err() {
         session.say(&format!("HELO {host}"), 250)?;
@@ -49,7 +64,7 @@ pub fn send(
         return Err(Error::other(refused.join("; ")));
     }
     session.say("DATA", 354)?;
-    session.stream.write_all(data(text).as_bytes())?;
+    session.writer.write_all(data(text).as_bytes())?;
     session.answer(250)?;
     // It has the mail: what comes after does not matter.
     let _ = session.say("QUIT", 221);
@@ -80,14 +95,14 @@ fn data(text: &str) -> String {
     data + ".\r\n"
 }
 
-struct Session {
-    reader: BufReader<TcpStream>,
-    stream: TcpStream,
+struct Session<'a> {
+    reader: &'a mut dyn BufRead,
+    writer: &'a mut dyn Write,
 }
 
-impl Session {
+impl Session<'_> {
     fn say(&mut self, line: &str, wanted: u16) -> io::Result<()> {
-        self.stream.write_all(format!("{line}\r\n").as_bytes())?;
+        self.writer.write_all(format!("{line}\r\n").as_bytes())?;
         self.answer(wanted)
     }
 

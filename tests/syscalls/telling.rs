@@ -20,7 +20,7 @@ pub fn told() -> String {
         + &counted("steady", "", QUICK)
         + &format!(
             "[metrics]\nlisten = \"127.0.0.1:{port}\"\n\
-             [[hook]]\nname = \"kept\"\non = [\"server-running\", \"takeover\"]\ncommand = [\"sh\", \"-c\", \"{keep}\"]\n\
+             [[hook]]\nname = \"kept\"\non = [\"server-running\", \"takeover\", \"pair-started\"]\ncommand = [\"sh\", \"-c\", \"{keep}\"]\n\
              [mail]\nto = [\"ops@example.org\"]\nfrom = \"nm@example.org\"\ngroup = \"1s\"\n\
              on = [\"server-running\"]\nsendmail = \"{{home}}/sendmail\"\n"
         )
@@ -79,11 +79,13 @@ pub fn act_tell(world: &World) {
     rise(pair);
 }
 
-/// A takeover is told by the one who took over.
+/// A takeover is told by the one who took over, or, when that one was killed, that the keeper began
+/// anew.
 pub fn act_tell_takeover(world: &World) {
     let of = |file: &str| {
         let all = records(world.pair, file);
-        all.iter().filter(|one| one["kind"] == "takeover").map(seq).max().unwrap_or(0)
+        let is_it = |one: &&Value| one["kind"] == "takeover" || one["kind"] == "pair-started";
+        all.iter().filter(is_it).map(seq).max().unwrap_or(0)
     };
     let before = of("state/events.jsonl");
     crate::scenarios::act_kill_active(world);
