@@ -57,12 +57,11 @@ struct Tried {
 impl Tried {
     /// Sends a request as it is; its answer must be one that the file has for `path` and `method`.
     fn send(&mut self, path: &str, method: &str, request: &str) -> (u16, Value) {
-        let answer = if routes::METRICS.iter().any(|entry| entry.path == path) {
-            exchange(TcpStream::connect(("127.0.0.1", self.metrics)).expect("metrics"), request)
-        } else {
-            let socket = self.pair.home.join("run/control.sock");
-            exchange(UnixStream::connect(socket).expect("the control socket"), request)
-        };
+        // A connection that its active took in is closed without an answer when that active ends; then
+        // the same request, with the same id, is asked again.
+        let answer = wait_for("an answer", || {
+            Some(self.exchange(path, request)).filter(|answer| !answer.is_empty())
+        });
         let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
         let status = head.split(' ').nth(1).and_then(|text| text.parse().ok()).unwrap_or(0);
         let header = |line: &str| line.strip_prefix("Content-Type: ").map(str::to_owned);
@@ -85,6 +84,15 @@ impl Tried {
         assert!(wrong.is_empty(), "{path} {status}:\n{}\n{body:.2000}", wrong.join("\n"));
         self.statuses.insert((path.to_owned(), status));
         (status, value)
+    }
+
+    fn exchange(&self, path: &str, request: &str) -> String {
+        if routes::METRICS.iter().any(|entry| entry.path == path) {
+            exchange(TcpStream::connect(("127.0.0.1", self.metrics)).expect("metrics"), request)
+        } else {
+            let socket = self.pair.home.join("run/control.sock");
+            exchange(UnixStream::connect(socket).expect("the control socket"), request)
+        }
     }
 
     fn get(&mut self, path: &str, query: &str) -> (u16, Value) {
