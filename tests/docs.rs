@@ -1,7 +1,7 @@
 //! The documents and the code say the same: log codes, configuration keys, commands, exit statuses, file
 //! names, tests; and the documents are a book without dead links.
 //!
-//! Must read the sources only; it starts nothing. `NM_RENEW=1` writes docs/COMMANDS.md anew.
+//! Must start nothing; it reads the sources, and writes a page's configuration where it can be checked. `NM_RENEW=1` writes docs/COMMANDS.md anew.
 
 #[path = "docs/commands.rs"]
 mod commands;
@@ -112,6 +112,9 @@ fn every_file_that_a_document_names_exists() {
         "docs/EVENTS.md",
         "docs/METRICS.md",
         "docs/WATCH.md",
+        "docs/HTTP.md",
+        "docs/pair.md",
+        "docs/EXIT_CODES.md",
     ] {
         let text = read(document);
         let links = all_between(&text, "](", ')');
@@ -218,6 +221,30 @@ fn every_exit_status_is_in_each_list_of_them_and_no_other() {
     let listed: BTreeSet<u8> =
         listed.into_iter().flatten().filter_map(|n| n.as_u64()?.try_into().ok()).collect();
     assert_eq!(listed, known, "docs/openapi.json");
+}
+
+/// What people copy must work: every whole configuration in the manual.
+#[test]
+fn every_configuration_in_a_page_is_right() {
+    let dir = std::env::temp_dir().join(format!("nm-docs-{}", std::process::id()));
+    fs::create_dir_all(dir.join("conf")).expect("a directory for configurations");
+    let file = dir.join("conf/nodemanager.toml");
+    let (mut checked, mut wrong) = (0, Vec::new());
+    for (name, text) in links::documents(&root()) {
+        for block in text.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()) {
+            if !(block.contains("[nodeManager]") && name.starts_with("docs")) {
+                continue;
+            }
+            checked += 1;
+            fs::write(&file, block).expect("a configuration");
+            if let Err(errors) = nodemanager::config::load(&file) {
+                wrong.push(format!("{}: {errors}", name.display()));
+            }
+        }
+    }
+    fs::remove_dir_all(&dir).expect("the directory can be removed");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(checked > 15, "only {checked} configurations were found");
 }
 
 #[test]
