@@ -14,6 +14,9 @@ This page is made from the definition of the command line, which `nodemanager CO
 
 ";
 
+/// What nobody types.
+const OF_THE_PROGRAM: &str = "Started by the program itself";
+
 /// The whole page.
 pub fn page() -> String {
     let mut all = help::command();
@@ -24,6 +27,13 @@ pub fn page() -> String {
     text += &table(all.get_arguments().filter(|arg| arg.get_id() != "version"));
     for one in all.get_subcommands().filter(|one| !one.is_hide_set()) {
         text += &section(one);
+    }
+    text += "\n## Kept for habit\n\n| | |\n|---|---|\n";
+    for one in all.get_subcommands().filter(|one| one.is_hide_set()) {
+        let about = sentence(one.get_about());
+        if about != OF_THE_PROGRAM {
+            let _ = writeln!(text, "| `{}` | {} |", one.get_name(), cell(&about));
+        }
     }
     text
 }
