@@ -5,6 +5,7 @@
 
 mod apply;
 mod pair;
+pub mod routes;
 
 pub use apply::{ApplyAnswer, ApplyAsk, Change, What};
 pub use pair::{MaintenanceAsk, PairAnswer, PairAsk};
@@ -20,7 +21,7 @@ pub const SCHEMA: u32 = 1;
 pub const STATUS_PATH: &str = "/v1/status";
 /// GET: any answer proves that somebody serves.
 pub const PING_PATH: &str = "/v1/ping";
-/// POST [`Ask`], with the action's name behind it: start, stop, restart, signal, kill, reset, wait.
+/// POST [`Ask`], with the action's name behind it; `routes.rs` has all of them.
 pub const SERVERS_PATH: &str = "/v1/servers/";
 /// POST [`ShutdownAsk`]: [`ShutdownAnswer`].
 pub const SHUTDOWN_PATH: &str = "/v1/shutdown";

@@ -101,7 +101,8 @@ fn look(file: &Path) -> Vec<Finding> {
 fn configuration(config: &Config) -> Vec<Finding> {
     let check = "configuration";
     let servers = config.servers.len();
-    let text = format!("{}: {servers} servers", config.file.display());
+    let word = if servers == 1 { "server" } else { "servers" };
+    let text = format!("{}: {servers} {word}", config.file.display());
     let mut findings: Vec<Finding> =
         config.warnings.iter().map(|warning| Finding::warn(check, warning, "")).collect();
     if let Err(text) = launch::check_rights(config) {

@@ -249,10 +249,12 @@ fn who_runs(config: &Config, pid: i32) -> String {
     )
 }
 
-/// Starts the pair in the background, and returns when it is whole and its servers are up.
+/// Starts the pair in the background, and returns when it is whole and its servers are up; if it does
+/// not wait, when an active serves.
 pub fn detach(
     config: &Config,
     timeout: Option<Duration>,
+    waits: bool,
     out: &mut dyn Write,
     err: &mut dyn Write,
 ) -> u8 {
@@ -293,6 +295,9 @@ pub fn detach(
                 }
             }
         };
+        if !waits {
+            return print(out, &summary(&now), exit::DONE);
+        }
         match judge(&now) {
             Judged::Whole => return print(out, &summary(&now), exit::DONE),
             Judged::Failed(text) => {

@@ -79,6 +79,7 @@ fn in_force(
     err: &mut dyn Write,
 ) -> Result<Config, ConfigErrors> {
     let Some(config) = launch::config_in_force(file) else { return Err(errors) };
+    let errors = errors.to_string().replace('\n', "\nwarning: ");
     let text =
         format!("warning: {errors}\nwarning: the pair goes on with the configuration in force\n");
     print(err, &text, exit::DONE);
@@ -89,7 +90,9 @@ fn command(args: Args, config: Config, out: &mut dyn Write, err: &mut dyn Write)
     let common = args.common;
     match args.command {
         Command::Run { detach: false, background } => launch::run(config, background, out, err),
-        Command::Run { detach: true, .. } => launch::detach(&config, common.timeout, out, err),
+        Command::Run { detach: true, .. } => {
+            launch::detach(&config, common.timeout, !common.no_wait, out, err)
+        }
         Command::Check { effective } if effective || common.json => {
             show_effective(&config, &common, out, err)
         }

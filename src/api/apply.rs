@@ -4,9 +4,10 @@
 
 use serde::{Deserialize, Serialize};
 
-/// A request to put the configuration file in force, or to tell what that would do.
+/// A request to put the configuration file in force, or to tell what that would do. An unknown field
+/// is refused: who misspells `onlyShow` must not change anything.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ApplyAsk {
     pub id: String,
     /// Only these servers; none: everything.
@@ -60,4 +61,16 @@ pub enum What {
     Restart,
     /// Without a restart.
     Change,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_misspells_only_show_applies_nothing() {
+        let asked = |body| serde_json::from_str::<ApplyAsk>(body);
+        assert!(asked(r#"{"id":"a","onlyShow":true}"#).is_ok_and(|ask| ask.only_show));
+        assert!(asked(r#"{"id":"a","onlyshow":true}"#).is_err());
+    }
 }

@@ -50,7 +50,8 @@ pub struct Common {
 pub enum Command {
     /// Start the pair and stay in the foreground as its keeper
     Run {
-        /// Return when the pair is whole and the servers that start by themselves are up
+        /// Return when the pair is whole and the servers that start by themselves are up; with
+        /// --no-wait as soon as an active serves
         #[arg(long)]
         detach: bool,
         /// Started by --detach: who reads standard error goes away soon
@@ -65,6 +66,8 @@ pub enum Command {
     },
     /// Show the pair and the servers
     Status {
+        /// Servers, with details of each [default: all, without]
+        #[arg(value_name = "NAME")]
         names: Vec<String>,
         /// Only the pair: exit status 3 without a WATCHING standby or without a keeper
         #[arg(long)]

@@ -240,7 +240,8 @@ impl Server {
     /// What a request to enable or disable it is told.
     pub fn outcome_of_enabling(&self, is_enabled: bool) -> Outcome {
         if self.rec.disabled == is_enabled {
-            let text = "the list of disabled servers could not be written, or was changed by                         somebody else at once; see the log";
+            let text =
+                "the list of disabled servers was changed by somebody else at once; see the log";
             return self.badly(text);
         }
         match (is_enabled, self.rec.phase.process()) {

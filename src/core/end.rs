@@ -379,8 +379,9 @@ impl Server {
             Verdict::GiveUp => {
                 let reason = self.rec.reason.take().unwrap_or_default();
                 let (tries, window_s) = (self.plan.policy.tries, self.plan.policy.window_ms / 1000);
+                let restarts = if tries == 1 { "restart" } else { "restarts" };
                 self.rec.reason =
-                    Some(format!("{reason}; gave up after {tries} restarts in {window_s} s"));
+                    Some(format!("{reason}; gave up after {tries} {restarts} in {window_s} s"));
                 self.enter(Phase::Failed, steps);
             }
         }

@@ -7,7 +7,7 @@
 use super::ctx::Ctx;
 use super::spare::{Spare, is_shortage, is_waiting};
 use super::token::Source;
-use crate::api::{self, ErrorAnswer};
+use crate::api::ErrorAnswer;
 use crate::config::{ControlGroup, NodeConfig};
 use crate::core::{ClientId, Event, Ms};
 use crate::http::{CLIENT_TIMEOUT_MS, Connection, JSON, Request};
@@ -377,9 +377,4 @@ fn may_connect(stream: &UnixStream, mode: u32) -> bool {
     mode & OTHERS != 0
         || getsockopt(stream, PeerCredentials)
             .is_ok_and(|peer| peer.uid() == own || peer.uid() == 0)
-}
-
-/// The path of a request that acts on servers: its verb.
-pub fn server_verb(path: &str) -> Option<&str> {
-    path.strip_prefix(api::SERVERS_PATH)
 }

@@ -2,8 +2,9 @@
 //!
 //! Must not act on servers or the pair itself.
 
+use super::Shell;
 use super::peer::News;
-use super::{Shell, control};
+use crate::api::routes::{self, Nothing, Route};
 use crate::api::{self, Answer, Goal, Left, ServerResult, ShutdownAnswer, ShutdownAsk};
 use crate::config::{OnTerm, ServerConfig, units};
 use crate::core::ask::{Ask, Ended, Outcome, Reach, Verb};
@@ -28,32 +29,40 @@ impl Shell {
         // Questions are asked by every look at the pair; who reads the log looks for acts.
         let level = if request.method == "GET" { Level::Debug } else { Level::Info };
         log!(target: "0109", level, "handling {} {}", request.method, request.path);
-        let result = match (request.method.as_str(), request.path.as_str()) {
-            ("GET", api::PING_PATH) => {
-                self.control.answer(&mut self.ctx, client, 200, &serde_json::json!({}));
-                Ok(())
-            }
-            ("GET", api::EVENTS_PATH) => self.on_events(client, &request),
-            ("GET", api::METRICS_PATH) => {
-                self.on_metrics(client);
-                Ok(())
-            }
-            ("GET", api::STATUS_PATH) => self.on_status(client, &request),
-            ("POST", api::SHUTDOWN_PATH) => self.on_shutdown(client, &request.body),
-            ("POST", api::APPLY_PATH) => {
-                parse_apply(&request.body).and_then(|ask| self.on_apply(client, ask))
-            }
-            ("POST", api::SWITCHOVER_PATH) => self.on_switchover(client, &request.body),
-            ("POST", api::UPGRADE_PATH) => self.on_upgrade(client, &request.body),
-            ("POST", api::MAINTENANCE_PATH) => self.on_maintenance(client, &request.body),
-            ("POST", path) => match control::server_verb(path) {
-                Some(verb) => self.on_servers(client, verb, &request.body),
-                None => Err((404, 64, format!("there is no {path}"))),
-            },
-            (method, path) => Err((405, 64, format!("{method} {path} is not known"))),
+        let found = routes::find(routes::CONTROL, &request.method, &request.path);
+        let result = match found.map_err(|nothing| nothing_there(nothing, &request)) {
+            Ok(route) => self.on_route(client, route, &request),
+            Err(refused) => Err(refused),
         };
         if let Err((status, exit, text)) = result {
             self.control.refuse(&mut self.ctx, client, status, exit, text);
+        }
+    }
+
+    fn on_route(
+        &mut self,
+        client: ClientId,
+        route: Route,
+        request: &Request,
+    ) -> Result<(), Refused> {
+        let body = &request.body;
+        match route {
+            Route::Ping => {
+                self.control.answer(&mut self.ctx, client, 200, &serde_json::json!({}));
+                Ok(())
+            }
+            Route::Status => self.on_status(client, request),
+            Route::Events => self.on_events(client, request),
+            Route::Metrics => {
+                self.on_metrics(client);
+                Ok(())
+            }
+            Route::Servers(verb) => self.on_servers(client, verb, body),
+            Route::Apply => parse_apply(body).and_then(|ask| self.on_apply(client, ask)),
+            Route::Switchover => self.on_switchover(client, body),
+            Route::Upgrade => self.on_upgrade(client, body),
+            Route::Maintenance => self.on_maintenance(client, body),
+            Route::Shutdown => self.on_shutdown(client, body),
         }
     }
 
@@ -237,6 +246,15 @@ pub fn parse_apply(body: &[u8]) -> Result<api::ApplyAsk, Refused> {
     let ask: api::ApplyAsk = serde_json::from_slice(body).map_err(|error| unreadable(&error))?;
     check_id(&ask.id)?;
     Ok(ask)
+}
+
+/// Nothing is behind the method and path of a request.
+fn nothing_there(nothing: Nothing, request: &Request) -> Refused {
+    let Request { method, path, .. } = request;
+    match nothing {
+        Nothing::Path => (404, 64, format!("there is no {path}")),
+        Nothing::Method(wanted) => (405, 64, format!("{path} takes {wanted}, not {method}")),
+    }
 }
 
 /// What a stop or a restart does with those that need the servers.

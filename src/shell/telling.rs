@@ -5,6 +5,7 @@
 
 use super::{Shell, view};
 use crate::api::Status;
+use crate::api::routes::{self, Nothing};
 use crate::core::{ClientId, Ms};
 use crate::http::Request;
 use crate::metrics::{self, CONTENT_TYPE, Figures, ServerCounts};
@@ -46,17 +47,19 @@ impl Shell {
     }
 
     fn page(&mut self, request: &Request) -> (u16, &'static str, String) {
-        match (request.method.as_str(), request.path.as_str()) {
-            ("GET", "/metrics") => (200, CONTENT_TYPE, self.metrics_page()),
-            ("GET", "/healthz") => (200, PLAIN, "ok\n".to_owned()),
-            ("GET", "/readyz") => {
+        match routes::find(routes::METRICS, &request.method, &request.path) {
+            Ok(routes::Page::Metrics) => (200, CONTENT_TYPE, self.metrics_page()),
+            Ok(routes::Page::Health) => (200, PLAIN, "ok\n".to_owned()),
+            Ok(routes::Page::Ready) => {
                 let page = self.ready_page();
                 (page.status, PLAIN, page.text)
             }
-            (_, "/metrics" | "/healthz" | "/readyz") => {
-                (405, PLAIN, "only GET is answered here\n".to_owned())
+            Err(Nothing::Method(wanted)) => {
+                (405, PLAIN, format!("only {wanted} is answered here\n"))
             }
-            _ => (404, PLAIN, "there are /metrics, /healthz and /readyz\n".to_owned()),
+            Err(Nothing::Path) => {
+                (404, PLAIN, "there are /metrics, /healthz and /readyz\n".to_owned())
+            }
         }
     }
 

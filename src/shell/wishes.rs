@@ -9,7 +9,7 @@ use super::bequest::Bequest;
 use super::helpers::end_of;
 use super::{Shell, token::Source};
 use crate::config::AutoStart;
-use crate::core::ask::{Ask, Verb};
+use crate::core::ask::{Ask, Ended, Outcome, Verb};
 use crate::core::{Event, Exit, ServerId};
 use crate::state::Wishes;
 use crate::state::disabled::{self, Change};
@@ -101,7 +101,7 @@ impl Shell {
             Ok(process) => self.wishes.saver = Some(process),
             Err(error) => {
                 warn!(target: "0142", "cannot write what is to outlive a reboot: {error}; a wish is done, and forgotten then");
-                self.wishes_saved();
+                self.wishes_saved(false);
             }
         }
     }
@@ -120,17 +120,35 @@ impl Shell {
         if failed & LIST_NOT_CHANGED != 0 {
             warn!(target: "0144", "cannot read or write {dir}/disabled: it stays as it is");
         }
-        self.wishes_saved();
+        self.wishes_saved(failed & LIST_NOT_CHANGED == 0);
     }
 
-    fn wishes_saved(&mut self) {
+    fn wishes_saved(&mut self, is_list_changed: bool) {
         if self.wishes.waits.iter().any(|ask| matches!(ask.verb, Verb::Enable | Verb::Disable)) {
             // The list is the authority, also for the answer.
             self.tell_disabled();
         }
         for ask in std::mem::take(&mut self.wishes.waits) {
-            self.ctx.tell(Event::Asked(ask));
+            let is_about_list = matches!(ask.verb, Verb::Enable | Verb::Disable);
+            match is_about_list && !is_list_changed {
+                true => self.list_not_changed(&ask),
+                false => self.ctx.tell(Event::Asked(ask)),
+            }
         }
         self.save_wishes();
+    }
+
+    /// What counts now is what the list said before. That may be what was asked for, and is no
+    /// success all the same: after a reboot it would not be so.
+    fn list_not_changed(&mut self, ask: &Ask) {
+        let path = disabled::path(&self.ctx.config.node.state_dir);
+        let text = format!("{} could not be written; see the log", path.display());
+        let failed = |server: &ServerId| Outcome {
+            server: *server,
+            result: Ended::Badly,
+            text: text.clone(),
+        };
+        let outcomes = ask.servers.iter().map(failed).collect();
+        self.answer(ask.client, outcomes);
     }
 }

@@ -75,7 +75,7 @@ fn bad_requests_get_an_answer_that_says_what_is_wrong() {
     };
     let cases: Vec<(String, &str)> = vec![
         ("\u{1}\u{2}\u{3} garbage\r\n\r\n".into(), " 400 "),
-        ("GET /v1/nothing HTTP/1.1\r\n\r\n".into(), " 405 "),
+        ("GET /v1/nothing HTTP/1.1\r\n\r\n".into(), " 404 "),
         ("DELETE /v1/status HTTP/1.1\r\n\r\n".into(), " 405 "),
         (long, " 431 "),
         ("POST /v1/shutdown HTTP/1.1\r\nContent-Length: 99999999\r\n\r\n".into(), " 413 "),

@@ -223,6 +223,26 @@ fn a_signal_is_only_sent_and_the_restart_policy_applies_to_what_follows() {
 // ---- waiting
 
 #[test]
+fn a_start_in_the_background_that_does_not_wait_returns_when_an_active_serves() {
+    let pair =
+        Pair::new("", &sleeper("a", "ready = { exec = [\"false\"] }\nstartTimeout = \"10m\""));
+    let said = pair.ok(&["run", "--detach", "--no-wait"]);
+    has(&said, &["active ", "standby ", "a "]);
+    pair.wait_state("a", "STARTING");
+}
+
+#[test]
+fn each_error_of_a_file_that_was_broken_under_a_pair_is_a_warning_of_its_own() {
+    let pair = Pair::new("", &sleeper("a", ""));
+    pair.start();
+    pair.configure("nothing = 1", &sleeper("a", "neither = 2"));
+    let output = pair.run(&["status"]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success() && said.lines().count() == 3, "{said}");
+    assert!(said.lines().all(|line| line.starts_with("warning: ")), "{said}");
+}
+
+#[test]
 fn when_the_time_is_over_the_exit_status_is_124_and_the_action_goes_on() {
     let deaf = "trap '' TERM; echo ready; while ! [ -e {home}/go ]; do sleep 0.01; done";
     let pair = Pair::new("", &shell("deaf", deaf, "stop = { timeout = \"10m\" }"));

@@ -110,6 +110,23 @@ fn the_list_may_be_edited_while_the_pair_runs_and_keeps_what_is_written_around_t
 }
 
 #[test]
+fn without_its_directory_the_list_counts_as_before_and_no_change_of_it_succeeds() {
+    let pair = Pair::new("", &(sleeper("web", "") + &sleeper("db", "")));
+    pair.start();
+    exits(&pair, &["disable", "web"], 0);
+    let (state, moved) = (pair.home.join("state"), pair.home.join("moved"));
+    fs::rename(&state, &moved).unwrap();
+    for words in [["disable", "web"], ["enable", "web"], ["disable", "db"]] {
+        has(&exits(&pair, &words, 1).1, &["state/disabled could not be written; see the log"]);
+    }
+    assert!(!is_enabled(&pair, "web") && is_enabled(&pair, "db"));
+    fs::rename(&moved, &state).unwrap();
+    exits(&pair, &["disable", "web"], 0);
+    exits(&pair, &["enable", "web"], 0);
+    assert!(is_enabled(&pair, "web") && list(&pair).is_empty());
+}
+
+#[test]
 fn a_disabled_need_keeps_its_dependants_waiting_and_their_start_says_so() {
     let servers = sleeper("db", "") + &sleeper("web", "dependsOn = [\"db\"]");
     let pair = Pair::new("", &servers);

@@ -84,7 +84,7 @@ fn a_pre_start_hook_that_fails_is_a_failed_start_and_its_failure_is_told_to_on_f
     let pair = Pair::new("", &lives("web", &more));
     pair.run(&["run", "--detach", "--timeout", "20s"]);
     let web = pair.wait_state("web", "FAILED");
-    assert_eq!(text(&web, "reason"), "preStart hook: exit 7; gave up after 1 restarts in 120 s");
+    assert_eq!(text(&web, "reason"), "preStart hook: exit 7; gave up after 1 restart in 120 s");
     assert_eq!(ran(&pair), ["preStart hook: exit 7", "preStart hook: exit 7"]);
     assert!(web["lastExit"].is_null(), "it never ran: {web}");
 }
