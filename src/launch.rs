@@ -16,8 +16,8 @@ use crate::shell::keeper::{self, Pair};
 use crate::sys::kernel::{self, Missing};
 use crate::sys::lock::{self, Attempt};
 use crate::sys::pidfd::{self, Verified};
-use crate::sys::process;
 use crate::sys::rights::{Capability, has_capability};
+use crate::sys::{memory, process};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -142,6 +142,7 @@ fn load_checked(file: &Path) -> Result<Config, String> {
 /// Stays in the foreground as the keeper; gives the exit status. `is_background`: whoever reads
 /// standard error goes away soon.
 pub fn run(config: Config, is_background: bool, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
+    memory::keep_small();
     if let Err(text) = check_fits(&config).and_then(|()| check_rights(&config)) {
         return Failure::new(exit::BAD_CONFIG, text).print(err);
     }
@@ -421,6 +422,7 @@ pub fn reopen_logs(config: &Config, out: &mut dyn Write, err: &mut dyn Write) ->
 
 /// The processes that the pair starts itself.
 pub fn inner(role: Inner) -> u8 {
+    memory::keep_small();
     match role {
         Inner::Keeper { from } => keeper::renew::resume(from),
         Inner::Active => shell::run(shell::Beginning::FirstActive),

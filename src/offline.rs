@@ -4,24 +4,28 @@
 //! commands' view of servers that were left up.
 
 use crate::api::{self, Pair, State, Status};
-use crate::config::Config;
+use crate::config::{Config, ServerConfig};
 use crate::core::promotion::merge;
 use crate::core::record::Record;
 use crate::core::{Entry, Identity, NodeRecord, ServerRecord, Wanted};
 use crate::journal;
 use crate::shell::view::{Clock, server_status, with_programs};
-use crate::state::disabled;
+use crate::state::{disabled, stopped};
 use crate::sys::pidfd::{self, Verified};
 use crate::sys::process;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 /// Between two looks at a server that is being stopped.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// Stop signal and grace, in milliseconds, of a server that is not in the configuration.
+const OTHERWISE: (i32, u64) = (libc::SIGTERM, 10_000);
 
 /// What the journal says now.
 pub struct Records {
+    /// The number of the last one.
+    last: Option<u64>,
     node: Option<NodeRecord>,
     servers: BTreeMap<String, ServerRecord>,
     same_boot: bool,
@@ -32,7 +36,8 @@ pub struct Records {
 /// # Errors
 /// It can't be read; the text says why.
 pub fn read(config: &Config) -> Result<Records, String> {
-    let mut records = Records { node: None, servers: BTreeMap::new(), same_boot: false };
+    let mut records =
+        Records { last: None, node: None, servers: BTreeMap::new(), same_boot: false };
     let contents = journal::read(&config.node.run_dir).map_err(|error| error.to_string())?;
     let Some(contents) = contents else { return Ok(records) };
     records.same_boot = process::boot_id().is_ok_and(|boot| boot == contents.origin.boot_id)
@@ -42,6 +47,7 @@ pub fn read(config: &Config) -> Result<Records, String> {
         .iter()
         .filter_map(|payload| serde_json::from_slice(payload).ok())
         .collect();
+    records.last = entries.iter().map(|entry| entry.seq).max();
     for entry in merge(entries, BTreeMap::new()).0.into_values() {
         match entry.record {
             Record::Node(node) => records.node = Some(node),
@@ -111,40 +117,78 @@ impl Records {
         }
     }
 
-    /// Stops what was left up: stop signal, grace, SIGKILL, until each group is empty. Gives a
-    /// line for each server, and whether all are gone.
+    /// Stops what was left up, those that need others before these: stop signal, grace, SIGKILL,
+    /// until each group is empty. Gives a line for each server, and whether all are gone.
+    ///
+    /// The next start begins a new life then.
     pub fn stop_all(&self, config: &Config) -> (Vec<String>, bool) {
-        let mut living = Vec::new();
+        let mut left: Vec<Left<'_>> = Vec::new();
         for record in self.servers.values() {
             if let Some((process, fd)) = self.living(record) {
                 let server = config.servers.iter().find(|server| server.name == record.name);
-                let signal = server.map_or(libc::SIGTERM, |server| server.stop.signal);
-                let grace_ms = server.map_or(10_000, |server| server.stop.timeout_ms);
-                let _ = pidfd::signal_group(&fd, process.pid, signal, false);
-                let until = Instant::now() + Duration::from_millis(grace_ms);
-                living.push((record.name.clone(), process, fd, until));
+                left.push(Left { name: &record.name, server, process, fd, until: None });
             }
         }
         let mut lines = Vec::new();
         let end = Instant::now() + Duration::from_millis(config.node.shutdown_timeout_ms);
-        while !living.is_empty() && Instant::now() < end {
-            living.retain(|(name, process, fd, until)| {
-                let is_gone = is_group_gone(fd, process);
+        while !left.is_empty() && Instant::now() < end {
+            signal(&mut left);
+            left.retain(|one| {
+                let is_gone = is_group_gone(&one.fd, &one.process);
                 if is_gone {
-                    lines.push(format!("{name}: stopped, PID {}", process.pid));
-                } else if Instant::now() >= *until {
-                    let _ = pidfd::signal_group(fd, process.pid, libc::SIGKILL, false);
+                    lines.push(format!("{}: stopped, PID {}", one.name, one.process.pid));
                 }
                 !is_gone
             });
             // A command may wait; nothing else runs in this process.
             std::thread::sleep(LOOK_EVERY);
         }
-        for (name, process, ..) in &living {
-            lines.push(format!("{name}: PID {} is still up", process.pid));
+        for one in &left {
+            lines.push(format!("{}: PID {} is still up", one.name, one.process.pid));
         }
-        let is_all_gone = living.is_empty();
+        let is_all_gone = left.is_empty();
+        if is_all_gone
+            && let Some(last) = self.last.filter(|_| self.same_boot)
+            && let Err(error) = stopped::write(&config.node.run_dir, last)
+        {
+            let dir = config.node.run_dir.display();
+            lines.push(format!(
+                "warning: cannot write to {dir}: {error}; the next start takes the servers as wanted as they were"
+            ));
+        }
         (lines, is_all_gone)
+    }
+}
+
+/// A server that is up without a pair.
+struct Left<'a> {
+    name: &'a str,
+    /// `None`: it is not in the configuration any more.
+    server: Option<&'a ServerConfig>,
+    process: Identity,
+    fd: OwnedFd,
+    /// The end of its grace; `None`: it was not told to end.
+    until: Option<Instant>,
+}
+
+/// The stop signal for those that nobody who is up needs; SIGKILL where the grace is over.
+fn signal(left: &mut [Left<'_>]) {
+    let needs = left.iter().filter_map(|one| one.server).flat_map(|server| &server.depends_on);
+    let needed: BTreeSet<String> = needs.map(|need| need.name.clone()).collect();
+    for one in left {
+        let (number, grace_ms) =
+            one.server.map_or(OTHERWISE, |server| (server.stop.signal, server.stop.timeout_ms));
+        match one.until {
+            None if needed.contains(one.name) => {}
+            None => {
+                let _ = pidfd::signal_group(&one.fd, one.process.pid, number, false);
+                one.until = Some(Instant::now() + Duration::from_millis(grace_ms));
+            }
+            Some(until) if Instant::now() >= until => {
+                let _ = pidfd::signal_group(&one.fd, one.process.pid, libc::SIGKILL, false);
+            }
+            Some(_) => {}
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 //! text file, one server a line: `up web`, `down mailer`.
 
 pub mod disabled;
+pub mod stopped;
 
 use nix::fcntl::{Flock, FlockArg};
 use std::collections::BTreeMap;

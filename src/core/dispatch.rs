@@ -262,7 +262,7 @@ impl Node {
         let Some(promotion) = self.promotion.take() else { return };
         let (same_boot, was_found) = (recovered.same_boot, !recovered.entries.is_empty());
         let (incomplete, end_asked) = (recovered.incomplete, recovered.end_asked);
-        let disabled = recovered.disabled.clone();
+        let (disabled, was_stopped) = (recovered.disabled.clone(), recovered.was_stopped);
         let copy = std::mem::take(&mut self.watch.copy);
         let Known { node, servers, seq } = know(recovered, copy);
         self.seq = seq + 1;
@@ -278,6 +278,7 @@ impl Node {
             (Some(ending), _) => resume(Some(ending), true),
             // Nobody asked for the end of this life. What is on record all the same is the end of a
             // life before, after which somebody started the pair again.
+            (None, true) if was_stopped && !revives => Resume::NewLife,
             (None, true) => resume(on_record.as_ref(), false),
             (None, false) => Resume::NewLife,
         };

@@ -93,6 +93,8 @@ pub struct Recovered {
     pub end_asked: Option<EndAsked>,
     /// The servers that are disabled; `None` when the list can't be read.
     pub disabled: Option<BTreeSet<String>>,
+    /// Somebody stopped all of them since, while no pair ran.
+    pub was_stopped: bool,
 }
 
 /// Somebody asked for the end of the pair that is served now. Once said it stays: an end is never

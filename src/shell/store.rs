@@ -5,6 +5,7 @@
 
 use crate::core::{Entry, Recovered, Survivor};
 use crate::journal::{self, Appended, Journal, Origin, ReadError};
+use crate::state::stopped;
 use crate::sys::{output_mark, process};
 use log::{info, warn};
 use std::io;
@@ -79,6 +80,8 @@ impl Store {
                 recovered.incomplete = true;
             }
         }
+        let last = recovered.entries.iter().map(|entry| entry.seq).max();
+        recovered.was_stopped = last.is_some_and(|last| stopped::is_so(&self.run_dir, last));
         if find_survivors || recovered.incomplete {
             recovered.survivors = self.survivors(fifos);
         }

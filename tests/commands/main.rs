@@ -357,6 +357,35 @@ fn without_a_pair_status_shows_what_is_still_up_and_commands_say_69() {
     assert_eq!(pair.server("a")["state"], "STOPPED");
 }
 
+#[test]
+fn servers_that_are_stopped_without_a_pair_end_in_order_and_the_next_start_begins_a_new_life() {
+    let servers = sleeper("db", "")
+        + &shell(
+            "web",
+            "trap 'kill -0 $(cat {home}/db.pid) && touch {home}/in-order; exit 0' TERM; \
+             while :; do sleep 0.02; done",
+            "dependsOn = [\"db\"]",
+        )
+        + &sleeper("extra", "autoStart = false");
+    let pair = Pair::new("", &servers);
+    pair.start();
+    exits(&pair, &["start", "extra"], 0);
+    exits(&pair, &["stop", "web"], 0);
+    exits(&pair, &["start", "web"], 0);
+    fs::write(pair.home.join("db.pid"), pair.pids()["db"].to_string()).unwrap();
+    exits(&pair, &["shutdown", "--keep-servers"], 0);
+    exits(&pair, &["shutdown", "--stop-servers"], 0);
+    assert!(pair.home.join("in-order").exists(), "what web needs was stopped before it");
+    exits(&pair, &["run", "--detach"], 0);
+    assert_eq!(pair.server("extra")["state"], "STOPPED", "autoStart decides in a new life");
+    assert_eq!(pair.server("web")["state"], "RUNNING");
+    // It was said of the life before: this one goes on as it is.
+    exits(&pair, &["start", "extra"], 0);
+    exits(&pair, &["shutdown", "--keep-servers"], 0);
+    exits(&pair, &["run", "--detach"], 0);
+    assert_eq!(pair.server("extra")["state"], "RUNNING");
+}
+
 const THREE_WAYS: [(&str, &str); 4] = [
     ("always", "autoStart = true"),
     ("never", "autoStart = false"),

@@ -290,8 +290,7 @@ fn after_an_old_end_a_survivor_that_nobody_starts_by_itself_is_adopted_and_not_s
         same_boot: true,
         incomplete: true,
         survivors: vec![survivor],
-        end_asked: None,
-        disabled: None,
+        ..Recovered::default()
     };
     for revives in [true, false] {
         let by_hand = ServerPlan { auto_start: false, ..plan() };
@@ -319,9 +318,8 @@ fn an_end_that_was_asked_for_goes_on_although_the_record_of_it_is_lost() {
         let survivor = Survivor { name: "web".into(), start_number: 6, process, leads: true };
         let survivors = if incomplete { vec![survivor] } else { Vec::new() };
         let end_asked = Some(EndAsked::ServersStop);
-        let disabled = None;
-        let recovered =
-            Recovered { entries, same_boot: true, incomplete, survivors, end_asked, disabled };
+        let entries_of_it = Recovered { entries, incomplete, survivors, ..Recovered::default() };
+        let recovered = Recovered { same_boot: true, end_asked, ..entries_of_it };
         for (mut node, out) in [revived_with(recovered.clone()), taken_over_with(recovered)] {
             assert!(!exits(&out) && !out.contains(&Action::SpawnStandby), "{out:#?}");
             let journal = place(&out, |action| {
@@ -336,5 +334,24 @@ fn an_end_that_was_asked_for_goes_on_although_the_record_of_it_is_lost() {
             let out = end_whole_group(&mut node, 0, 9, Exit::Signal(SIGTERM));
             assert!(out.contains(&Action::Exit { code: 0 }));
         }
+    }
+}
+
+#[test]
+fn servers_that_were_stopped_while_no_pair_ran_begin_a_new_life_for_a_person_alone() {
+    let server = ServerRecord::new("web", Wanted::Up);
+    let entries = vec![
+        Entry { seq: 1, record: Record::Node(NodeRecord::default()) },
+        Entry { seq: 2, record: Record::Server(server) },
+    ];
+    let recovered =
+        Recovered { entries, same_boot: true, was_stopped: true, ..Recovered::default() };
+    let plan = ServerPlan { auto_start: false, ..plan() };
+    for (revives, wanted) in [(false, Wanted::Down), (true, Wanted::Up)] {
+        let mut node = Node::first(NOW, pair_plan(), vec![plan.clone()], revives);
+        tell(&mut node, Event::Locked);
+        let out = tell(&mut node, Event::Recovered(recovered.clone()));
+        assert_eq!(out.contains(&Action::Note(Note::NewLife)), !revives, "{out:#?}");
+        assert_eq!(node.servers[0].rec.wanted, wanted);
     }
 }

@@ -231,8 +231,7 @@ fn an_unmarked_process_newer_than_the_dead_one_of_a_cut_journal_is_adopted() {
             same_boot: true,
             incomplete: true,
             survivors: vec![survivor],
-            end_asked: None,
-            disabled: None,
+            ..Recovered::default()
         };
         let known = know(recovered, BTreeMap::new());
         assert_eq!(known.servers["web"].phase, Phase::Up { process: new });

@@ -28,7 +28,10 @@ impl KeeperShell {
         self.keep_lock();
         let seen = [self.pulse.read(Slot::TwinA), self.pulse.read(Slot::TwinB)];
         let twins = [self.twin(0, seen[0]), self.twin(1, seen[1])];
-        self.has_served |= twins.iter().any(|twin| twin.role == TwinRole::Serving);
+        if !self.has_served && twins.iter().any(|twin| twin.role == TwinRole::Serving) {
+            self.has_served = true;
+            sys::memory::give_back();
+        }
         self.hold_fifos();
         self.init.see(seen, self.pulse.end_asked().is_some());
         self.tell(Event::Look(twins));
