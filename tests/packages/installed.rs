@@ -10,7 +10,7 @@ fn the_installed_package_runs_a_pair_and_a_file_in_conf_d_brings_servers() {
     let Some(debian) = Debian::boot() else { return };
     let machine = &debian.0;
     machine.copy(&package, "/srv/nodemanager.deb");
-    let words = ["apt-get", "install", "--yes", "--no-download", "/srv/nodemanager.deb"];
+    let words = ["apt-get", "install", "--yes", "/srv/nodemanager.deb"];
     machine.ok(&[&["env", "DEBIAN_FRONTEND=noninteractive"], &words[..]].concat());
     assert_eq!(machine.ok(&["dpkg", "--verify", "nodemanager"]), "");
     assert_eq!(machine.ok(&["systemctl", "is-enabled", UNIT]).trim(), "enabled");
@@ -27,7 +27,7 @@ fn the_installed_package_runs_a_pair_and_a_file_in_conf_d_brings_servers() {
     let said = machine.ok(&["nodemanager", "logs", "web"]);
     assert_eq!(said.trim(), "nodemanager", "the user of servers that name none");
 
-    let active = status["active"]["pid"].as_i64().expect("an active");
+    let active = debian.whole()["active"]["pid"].as_i64().expect("an active");
     machine.ok(&["sh", "-c", &format!("kill -9 {active}")]);
     let after = debian.whole();
     assert!(after["active"]["pid"] != active && debian.servers() == servers, "{after}");
