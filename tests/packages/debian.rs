@@ -100,7 +100,7 @@ impl Debian {
 }
 
 /// The directory with a clean Debian, made once; `None`: it can't be had, as was printed.
-fn root() -> Option<&'static Path> {
+pub fn root() -> Option<&'static Path> {
     static ROOT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     if !crate::machine::is_root() || !has_tool("debootstrap") {
         return None;
@@ -208,6 +208,7 @@ pub fn repackaged(package: &Path, version: &str, change: impl FnOnce(&Path)) -> 
     change(&tree);
     let made = dir.join(format!("nodemanager_{version}.deb"));
     run(Command::new("dpkg-deb").args(["-Znone", "--build"]).arg(&tree).arg(&made));
+    let _ = fs::remove_dir_all(&tree);
     made
 }
 

@@ -17,3 +17,4 @@ mod static_program;
 #[path = "../support/mod.rs"]
 mod support;
 mod upgraded;
+mod without_systemd;
