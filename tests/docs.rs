@@ -106,11 +106,12 @@ fn every_file_that_a_document_names_exists() {
         "docs/EVENTS.md",
         "docs/METRICS.md",
         "docs/WATCH.md",
+        "docs/PACKAGES.md",
     ] {
         let text = read(document);
         let links = all_between(&text, "](", ')');
         let is_ours = |path: &&str| {
-            ["src/", "tests/", "docs/", "fuzz/", "conf/", "bin/", ".ci/"]
+            ["src/", "tests/", "docs/", "fuzz/", "conf/", "bin/", ".ci/", "packaging/"]
                 .iter()
                 .any(|dir| path.starts_with(dir))
         };

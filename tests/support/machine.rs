@@ -44,7 +44,7 @@ impl Machine {
             return None;
         };
         let number = NEXT.fetch_add(1, Ordering::SeqCst);
-        let name = format!("nm-test-{}-{number}", std::process::id());
+        let name = format!("nm-machine-{}-{number}", std::process::id());
         let v1 = cgroup_mount(|kind, options| kind == "cgroup" && options.contains("name=systemd"));
         let groups: Vec<PathBuf> =
             [Some(v2), v1].into_iter().flatten().map(|mount| mount.join(&name)).collect();
