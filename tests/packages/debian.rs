@@ -139,15 +139,17 @@ fn make_root() -> Result<PathBuf, String> {
     Ok(name)
 }
 
-/// The package of this version.
+/// The package of this version, where there is a machine for it.
 pub fn package() -> Option<PathBuf> {
     static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    root()?;
     told(BUILT.get_or_init(|| build(Path::new(binary()), OWN))).map(Path::to_owned)
 }
 
 /// The package of the next version, which has a program of its own.
 pub fn next_package() -> Option<PathBuf> {
     static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    package()?;
     let program = next_version::program()?;
     told(BUILT.get_or_init(|| build(&program, next_version::NEXT))).map(Path::to_owned)
 }
