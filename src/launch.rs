@@ -147,7 +147,7 @@ pub fn run(config: Config, is_background: bool, out: &mut dyn Write, err: &mut d
         return Failure::new(exit::BAD_CONFIG, text).print(err);
     }
     let missing = kernel::missing();
-    if let Some(text) = refusal(&missing) {
+    if let Some(text) = refusal(&missing).or_else(missing_files) {
         return Failure::new(exit::FAILED, text).print(err);
     }
     if std::process::id() == 1 && config.node.on_term == OnTerm::KeepServers {
@@ -199,6 +199,16 @@ pub fn run(config: Config, is_background: bool, out: &mut dyn Write, err: &mut d
     );
     print(out, &text, exit::DONE);
     keeper::run(config, lock, pair, missing, is_background)
+}
+
+/// What no root directory may lack, also one with nothing but the program: every process of the pair has
+/// /dev/null as its standard input, and processes are known by /proc.
+fn missing_files() -> Option<String> {
+    let refused = |path: &str| match File::open(path) {
+        Ok(_) => None,
+        Err(error) => Some(format!("cannot open {path}: {error}; mount what it is in")),
+    };
+    ["/proc/self/stat", "/dev/null"].into_iter().find_map(refused)
 }
 
 /// Why nothing can work on this kernel, if that is so.

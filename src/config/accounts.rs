@@ -8,6 +8,7 @@ use super::error::{ConfigError, ConfigErrors};
 use super::identity::{Account, Identity, Named};
 use super::units::quoted;
 use super::{Config, ServerConfig};
+use nix::errno::Errno;
 use nix::unistd::{Gid, Group, Uid, User, getegid, geteuid, getgrouplist, getgroups};
 use std::ffi::CString;
 use std::path::Path;
@@ -121,13 +122,21 @@ fn user_of(named: &Named) -> Result<(u32, Option<User>), Refused> {
     let refuse = |text: String| (named.line, text);
     let unreadable = |error: nix::Error| refuse(format!("cannot be looked up: {}", error.desc()));
     if let Some(number) = number(&named.name) {
-        let found = User::from_uid(Uid::from_raw(number)).map_err(unreadable)?;
+        let found = entry(User::from_uid(Uid::from_raw(number))).map_err(unreadable)?;
         return Ok((number, found));
     }
-    let found = User::from_name(&named.name).map_err(unreadable)?;
+    let found = entry(User::from_name(&named.name)).map_err(unreadable)?;
     let unknown = || refuse(format!("there is no user {}; see getent passwd", quoted(&named.name)));
     let found = found.ok_or_else(unknown)?;
     Ok((found.uid.as_raw(), Some(found)))
+}
+
+/// getpwnam_r(3), ERRORS: what a C library says where there is no such entry, or no file that could have it.
+pub fn entry<T>(found: nix::Result<Option<T>>) -> nix::Result<Option<T>> {
+    match found {
+        Err(Errno::ENOENT | Errno::ESRCH) => Ok(None),
+        other => other,
+    }
 }
 
 fn group_of(named: &Named) -> Result<u32, Refused> {
@@ -135,7 +144,7 @@ fn group_of(named: &Named) -> Result<u32, Refused> {
     if let Some(number) = number(&named.name) {
         return Ok(number);
     }
-    match Group::from_name(&named.name) {
+    match entry(Group::from_name(&named.name)) {
         Ok(Some(found)) => Ok(found.gid.as_raw()),
         Ok(None) => {
             Err(refuse(format!("there is no group {}; see getent group", quoted(&named.name))))

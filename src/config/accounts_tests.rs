@@ -77,3 +77,13 @@ fn what_only_says_that_nobody_logs_in_is_no_shell() {
         assert!(!is_shell(path), "{path}");
     }
 }
+
+/// musl says so where there is no /etc/passwd.
+#[test]
+fn no_file_with_entries_means_that_there_is_no_entry() {
+    for missing in [Errno::ENOENT, Errno::ESRCH] {
+        assert_eq!(entry::<u8>(Err(missing)), Ok(None));
+    }
+    assert_eq!(entry::<u8>(Err(Errno::EIO)), Err(Errno::EIO));
+    assert_eq!(entry(Ok(Some(1))), Ok(Some(1)));
+}

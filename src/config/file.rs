@@ -5,6 +5,7 @@
 
 mod included;
 
+use super::accounts;
 use super::error::{ConfigError, ConfigErrors};
 use super::input::{Input, Source, Unset, includes};
 use super::units::quoted;
@@ -119,7 +120,7 @@ pub fn read_all(path: &Path, unset: Unset) -> Result<Input, ConfigErrors> {
 
 /// The number of the group that may use the control socket.
 fn gid_of(group: &ControlGroup, file: &Path) -> Result<u32, ConfigErrors> {
-    let problem = match (group.gid, Group::from_name(&group.name)) {
+    let problem = match (group.gid, accounts::entry(Group::from_name(&group.name))) {
         (Some(gid), _) => return Ok(gid),
         (None, Ok(Some(found))) => return Ok(found.gid.as_raw()),
         (None, Ok(None)) => "there is no such group; see `getent group`".to_owned(),

@@ -4,6 +4,7 @@
 //! version number and one more field in the journal. Must not touch the program that other tests run.
 
 mod maintenance;
+#[path = "../support/next_version.rs"]
 mod next_version;
 #[path = "../support/mod.rs"]
 mod support;

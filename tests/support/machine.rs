@@ -1,9 +1,11 @@
-//! A machine of its own with a real systemd: systemd-nspawn boots an overlay of this machine's root.
+//! A machine of its own with a real systemd: systemd-nspawn boots an overlay of a root directory, by
+//! default of this machine's.
 //!
-//! Must leave nothing behind: processes are ended by PID, cgroups and mounts removed when it is dropped.
+//! Must not write to that directory, and must leave nothing behind: processes are ended by PID, cgroups and mounts removed when it is dropped.
+
+#![allow(dead_code, reason = "every test program uses its own part of this")]
 
 use crate::support::{SIGKILL, SIGTERM, both, is_alive, signal, wait_for, wait_until};
-use crate::{has_tool, is_root};
 use serde_json::Value;
 use std::fs;
 use std::os::unix::process::CommandExt;
@@ -25,8 +27,14 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// A machine that is not booted yet. `None`: it can't be had here, as was printed.
+    /// A machine with the programs of this one, not booted yet. `None`: it can't be had here, as was
+    /// printed.
     pub fn new() -> Option<Machine> {
+        Machine::over(Path::new("/"))
+    }
+
+    /// The same with what is in that directory.
+    pub fn over(lower: &Path) -> Option<Machine> {
         let tools = ["systemd-nspawn", "nsenter", "mount", "systemctl"];
         if !is_root() || !tools.into_iter().all(has_tool) {
             return None;
@@ -36,13 +44,13 @@ impl Machine {
             return None;
         };
         let number = NEXT.fetch_add(1, Ordering::SeqCst);
-        let name = format!("nm-test-{}-{number}", std::process::id());
+        let name = format!("nm-machine-{}-{number}", std::process::id());
         let v1 = cgroup_mount(|kind, options| kind == "cgroup" && options.contains("name=systemd"));
         let groups: Vec<PathBuf> =
             [Some(v2), v1].into_iter().flatten().map(|mount| mount.join(&name)).collect();
         let dir = std::env::temp_dir().join(&name);
         let machine = Machine { name, dir, groups, nspawn: None, leader: 0 };
-        match machine.prepare() {
+        match machine.prepare(lower) {
             Ok(()) => Some(machine),
             Err(text) => {
                 println!("skipped: {text}");
@@ -52,14 +60,15 @@ impl Machine {
     }
 
     /// The overlay and the cgroups.
-    fn prepare(&self) -> Result<(), String> {
+    fn prepare(&self, lower: &Path) -> Result<(), String> {
         let dir = self.dir.display().to_string();
         fs::create_dir(&self.dir).map_err(|error| format!("cannot make {dir}: {error}"))?;
         done(Command::new("mount").args(["-t", "tmpfs", "-o", "mode=755", "nm-test", &dir]))?;
         for part in ["upper", "work", "root"] {
             fs::create_dir(self.dir.join(part)).map_err(|error| error.to_string())?;
         }
-        let options = format!("lowerdir=/,upperdir={dir}/upper,workdir={dir}/work");
+        let lower = lower.display();
+        let options = format!("lowerdir={lower},upperdir={dir}/upper,workdir={dir}/work");
         let root = self.root().display().to_string();
         done(Command::new("mount").args(["-t", "overlay", "-o", &options, "nm-test", &root]))?;
         // Nothing is started but what the test installs.
@@ -248,6 +257,25 @@ fn child_of(parent: u32, comm: &str) -> Option<i32> {
     children.find(|pid| {
         fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == comm)
     })
+}
+
+/// Is there such a program? Says that the test is skipped where there is none.
+pub fn has_tool(name: &str) -> bool {
+    let found = Command::new("sh").args(["-c", &format!("command -v {name}")]).output();
+    let has = found.is_ok_and(|output| output.status.success());
+    if !has {
+        println!("skipped: needs {name}");
+    }
+    has
+}
+
+/// Is this root? Says that the test is skipped for anybody else.
+pub fn is_root() -> bool {
+    let is_root = nix::unistd::geteuid().is_root();
+    if !is_root {
+        println!("skipped: needs root");
+    }
+    is_root
 }
 
 fn done(command: &mut Command) -> Result<(), String> {

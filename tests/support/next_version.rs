@@ -1,10 +1,15 @@
-//! The program of the next version: other number, one more field in every server's record.
+//! The program of the next version: the present one, built from a copy of its sources with another version
+//! number and one more field in every server's record.
+//!
+//! Must not touch the program that other tests run.
+#![allow(dead_code, reason = "every test program uses its own part of this")]
 
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
+use std::time::SystemTime;
 
 /// What the next version is called.
 pub const NEXT: &str = "0.999.0";
@@ -35,8 +40,8 @@ fn build() -> Result<PathBuf, String> {
     for dir in ["src", "benches", "conf", "docs"] {
         copy_dir(&own.join(dir), &copy.join(dir));
     }
-    for file in ["Cargo.lock", "README.md"] {
-        fs::copy(own.join(file), copy.join(file)).expect(file);
+    for file in ["Cargo.toml", "Cargo.lock", "README.md"] {
+        copy_file(&own.join(file), &copy.join(file));
     }
     let manifest = fs::read_to_string(own.join("Cargo.toml")).expect("Cargo.toml");
     let version = format!("version = \"{}\"", env!("CARGO_PKG_VERSION"));
@@ -71,8 +76,27 @@ fn replaced(text: &str, old: &str, new: &str) -> String {
     text.replace(old, new)
 }
 
+/// Changes a file of the copy; its time stays that of the original, or is that of these changes.
 fn write(path: &Path, text: &str) {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/next_version.rs");
+    let time = modified(path).max(modified(&own));
     fs::write(path, text).expect("a file of the copy");
+    set_modified(path, time);
+}
+
+/// With its time: what has not changed since the last build is not compiled again.
+fn copy_file(from: &Path, to: &Path) {
+    fs::copy(from, to).expect("a copy");
+    set_modified(to, modified(from));
+}
+
+fn modified(path: &Path) -> SystemTime {
+    fs::metadata(path).and_then(|file| file.modified()).expect("the time of a file")
+}
+
+fn set_modified(path: &Path, time: SystemTime) {
+    let file = fs::File::options().write(true).open(path).expect("a file of the copy");
+    file.set_modified(time).expect("the time of a copy");
 }
 
 fn copy_dir(from: &Path, to: &Path) {
@@ -81,7 +105,7 @@ fn copy_dir(from: &Path, to: &Path) {
         let target = to.join(entry.file_name());
         match entry.file_type().expect("its type").is_dir() {
             true => copy_dir(&entry.path(), &target),
-            false => drop(fs::copy(entry.path(), target).expect("a copy")),
+            false => copy_file(&entry.path(), &target),
         }
     }
 }
