@@ -316,8 +316,15 @@ impl World {
             twin.read = Some(read);
         }
         let disabled = Some(self.disabled.clone());
-        let recovered =
-            Recovered { entries, same_boot: true, incomplete, survivors, end_asked, disabled };
+        let recovered = Recovered {
+            entries,
+            same_boot: true,
+            incomplete,
+            survivors,
+            end_asked,
+            disabled,
+            ..Recovered::default()
+        };
         self.tell(uid, Stream::Results, Event::Recovered(recovered));
     }
 
