@@ -291,6 +291,7 @@ fn read_journal(pair: &Pair, find_survivors: bool) -> Recovered {
         survivors,
         end_asked: pair.end_asked,
         disabled: None,
+        ..Recovered::default()
     }
 }
 
