@@ -7,6 +7,7 @@
 use super::ask::{Ask, Ended, Outcome, Verb};
 use super::node::{Node, Role, Timer};
 use super::record::{Ending, Held, Phase};
+use super::server::Server;
 use super::time::Ms;
 use super::{Action, ClientId, EndAsked, Note, Wanted};
 
@@ -102,7 +103,7 @@ impl Node {
             return;
         }
         let stop_servers = self.record.ending.as_ref().is_some_and(|ending| ending.stop_servers);
-        if stop_servers && !self.servers.iter().all(|server| is_through(&server.rec.phase)) {
+        if stop_servers && !self.servers.iter().all(is_through) {
             return;
         }
         if !progress.told_standby {
@@ -153,9 +154,12 @@ impl Node {
     }
 }
 
-/// Nothing of it is left to stop. A stray process is not ours to end.
-fn is_through(phase: &Phase) -> bool {
-    phase.is_gone() || matches!(phase, Phase::Waiting { .. })
+/// Nothing of it is left to stop, and how it ended is known or was asked for long enough: nobody
+/// asks after the pair's end. A stray process is not ours to end.
+fn is_through(server: &Server) -> bool {
+    let phase = &server.rec.phase;
+    let is_down = phase.is_gone() || matches!(phase, Phase::Waiting { .. });
+    is_down && server.status_due.is_none()
 }
 
 /// What the record of an ending means for who starts now.

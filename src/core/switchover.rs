@@ -30,8 +30,8 @@ impl Node {
         if self.record.handed_over.contains(&ask.id) {
             return self.wait_for_whole_pair(ask);
         }
-        if let Some(text) = self.obstacle_to_switch() {
-            return self.answer_about_pair(ask.client, Ended::Badly, text);
+        if let Some((ended, text)) = self.obstacle_to_switch() {
+            return self.answer_about_pair(ask.client, ended, text);
         }
         match &self.record.handover {
             Some(handover) if handover.id == ask.id => {}
@@ -55,23 +55,25 @@ impl Node {
     }
 
     /// Why nobody could go on.
-    fn obstacle_to_switch(&self) -> Option<String> {
+    fn obstacle_to_switch(&self) -> Option<(Ended, String)> {
         if self.record.ending.is_some() {
-            return Some("the pair is ending".to_string());
+            return Some((Ended::Badly, "the pair is ending".to_string()));
         }
         let reason = self.standby.reason.clone().map(|reason| format!(": {reason}"));
         let reason = reason.unwrap_or_default();
         match self.standby.state {
             State::Watching { .. } => None,
-            State::Off => Some(
-                "there is no standby that could go on: set standbyPort in [nodeManager]"
-                    .to_string(),
-            ),
+            State::Off => {
+                let text = "there is no standby that could go on: set standbyPort in [nodeManager]";
+                Some((Ended::Badly, text.to_string()))
+            }
             State::Starting { .. } | State::Spawning => {
-                Some(format!("the standby is not WATCHING yet{reason}; try again in a moment"))
+                let text =
+                    format!("the standby is not WATCHING yet{reason}; try again in a moment");
+                Some((Ended::Later, text))
             }
             State::Down { .. } | State::Stopping { .. } | State::Dying { .. } => {
-                Some(format!("no standby is WATCHING{reason}"))
+                Some((Ended::Badly, format!("no standby is WATCHING{reason}")))
             }
         }
     }

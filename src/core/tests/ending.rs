@@ -118,6 +118,20 @@ fn servers_that_are_to_stop_are_gone_before_the_standby_is_told() {
 }
 
 #[test]
+fn an_exit_status_that_is_still_asked_for_is_waited_for() {
+    let mut node = pair();
+    tell(&mut node, end("a", true, false));
+    let (server, process) = (ServerId(0), process(9));
+    tell(&mut node, Event::Died { server, process, exit: None });
+    let out = tell(&mut node, Event::Group { server, process, living: None });
+    assert!(!out.contains(&Action::TellStandbyToStop), "how it ended would be lost: {out:#?}");
+    let (exit, start_ticks) = (Exit::Signal(SIGTERM), process.start_ticks);
+    let out = tell(&mut node, Event::Status { pid: 9, start_ticks, exit });
+    assert!(out.contains(&Action::TellStandbyToStop));
+    assert_eq!(node.servers[0].rec.last_exit.as_ref().map(|last| last.exit), Some(exit));
+}
+
+#[test]
 fn a_server_that_keeps_the_pair_from_ending_can_be_killed() {
     let ask = |verb| {
         let (client, id, servers) = (ClientId(2), format!("{verb:?}"), vec![ServerId(0)]);

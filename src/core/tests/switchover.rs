@@ -92,7 +92,7 @@ fn the_standbys_copy_is_as_good_as_the_disk() {
 fn nobody_hands_over_to_a_standby_that_does_not_watch() {
     let mut node = active_with_server_up(9);
     let out = tell(&mut node, switch("a", 5));
-    assert_eq!(answers(&out), [(ClientId(5), Ended::Badly)]);
+    assert_eq!(answers(&out), [(ClientId(5), Ended::Later)], "it comes");
     let mut node = pair();
     let seq = handover_on_record(&tell(&mut node, switch("a", 5))).expect("a record");
     let out = tell(&mut node, Event::StandbyDied { process: process(2) });
