@@ -68,7 +68,7 @@ impl Shell {
             Action::ProbeStrays { server } => self.servers.probe_strays(ctx, server),
             Action::Verify { server, process, start_number } => {
                 let may_be_at_gate = may_be_at_gate(&self.node, server);
-                if cgroup_of(&self.node, server).is_none() {
+                if self.store.has_survivors && cgroup_of(&self.node, server).is_none() {
                     self.servers.find_cgroup(ctx, server, process, start_number);
                 }
                 self.servers.verify(ctx, server, process, start_number, may_be_at_gate);
@@ -367,7 +367,7 @@ impl Shell {
         self.look_at_keeper();
         self.is_serving = true;
         self.write_pair_file("serving", None);
-        self.write_in_force();
+        self.succession.begin(self.serves_since);
         if self.stderr_is_open {
             // Whoever waits for the start reads until the end of the file.
             sys::silence_stderr();

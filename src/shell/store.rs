@@ -22,6 +22,8 @@ pub struct Store {
     capacity: u64,
     journal: Option<Journal>,
     is_failing: bool,
+    /// Processes were found that no record knows, so nobody knows their cgroups.
+    pub has_survivors: bool,
 }
 
 impl Store {
@@ -34,7 +36,14 @@ impl Store {
             pid_namespace: process::pid_namespace_inode()?,
         };
         let capacity = (servers as u64 * BYTES_PER_SERVER).max(BYTES_MIN);
-        Ok(Store { run_dir, origin, capacity, journal: None, is_failing: false })
+        Ok(Store {
+            run_dir,
+            origin,
+            capacity,
+            journal: None,
+            is_failing: false,
+            has_survivors: false,
+        })
     }
 
     /// Reads what is there, and looks for survivors if that is asked for or the journal can't say
@@ -43,7 +52,7 @@ impl Store {
     /// # Errors
     /// The journal must be left alone: a program of another format wrote it, or one of another namespace.
     pub fn read(
-        &self,
+        &mut self,
         find_survivors: bool,
         fifos: &[(String, PathBuf)],
     ) -> Result<Recovered, String> {
@@ -85,6 +94,7 @@ impl Store {
         if find_survivors || recovered.incomplete {
             recovered.survivors = self.survivors(fifos);
         }
+        self.has_survivors = !recovered.survivors.is_empty();
         Ok(recovered)
     }
 

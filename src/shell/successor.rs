@@ -16,10 +16,16 @@ use std::os::fd::OwnedFd;
 /// A standby that is not WATCHING by then does not get there: everything stays as it is.
 const STANDBY_LIMIT_MS: u64 = 60_000;
 
+/// What is in force is long with many servers. Until it is written, what the active before wrote is
+/// the same, and the keeper has what it began with.
+const IN_FORCE_AFTER_MS: u64 = 20;
+
 /// What is on its way.
 #[derive(Default)]
 pub struct Succession {
     pending: Option<Pending>,
+    /// When what is in force is written for the keeper.
+    in_force_due: Option<Ms>,
 }
 
 /// A successor on its way to being the active.
@@ -44,7 +50,13 @@ impl Pending {
 
 impl Succession {
     pub fn deadline(&self) -> Option<Ms> {
-        self.pending.as_ref().map(|pending| pending.until)
+        let until = self.pending.as_ref().map(|pending| pending.until);
+        until.into_iter().chain(self.in_force_due).min()
+    }
+
+    /// This process is the active now: clients are answered first.
+    pub fn begin(&mut self, now: Ms) {
+        self.in_force_due = Some(now.after(IN_FORCE_AFTER_MS));
     }
 
     /// Why nothing else can begin now.
@@ -171,8 +183,12 @@ impl Shell {
 
     /// Goes on with what is on its way; called in each turn.
     pub(super) fn advance_succession(&mut self) {
-        let Some(pending) = &self.succession.pending else { return };
         let now = self.ctx.now();
+        if self.succession.in_force_due.is_some_and(|due| due <= now) {
+            self.succession.in_force_due = None;
+            self.write_in_force();
+        }
+        let Some(pending) = &self.succession.pending else { return };
         if self.hands_over {
             return;
         }

@@ -43,16 +43,27 @@ pub fn own() -> Option<PathBuf> {
     dir_of("self")
 }
 
-/// The directory of the group that a process is in.
-pub fn of(pid: i32) -> Option<PathBuf> {
-    dir_of(&pid.to_string())
+/// The directory of the group that a process is in, when the group has this name.
+pub fn named(pid: i32, name: &str) -> Option<PathBuf> {
+    let process = pid.to_string();
+    // Where it is mounted is asked for by few only: the answer is long.
+    let path = path_of(&process).filter(|path| path.rsplit('/').next() == Some(name))?;
+    mounted(&path).filter(|dir| dir.file_name().is_some_and(|found| *found == *name))
 }
 
 fn dir_of(process: &str) -> Option<PathBuf> {
-    let path = path_in(&read(Path::new(&format!("/proc/{process}/cgroup"))).ok()?)?;
+    mounted(&path_of(process)?)
+}
+
+fn path_of(process: &str) -> Option<String> {
+    path_in(&read(Path::new(&format!("/proc/{process}/cgroup"))).ok()?)
+}
+
+/// Where this process finds that group.
+fn mounted(path: &str) -> Option<PathBuf> {
     let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
     let found = mounts.lines().filter_map(mount).filter_map(|(root, point)| {
-        let below = Path::new(&path).strip_prefix(root).ok()?;
+        let below = Path::new(path).strip_prefix(root).ok()?;
         Some(if below.as_os_str().is_empty() { point } else { point.join(below) })
     });
     found.into_iter().find(|dir| dir.join(PROCS).exists())
