@@ -5,6 +5,7 @@
 //!     cargo bench --bench compare -- --quick           1 and 100, in about a minute
 //!     cargo bench --bench compare -- --all             10,000 too
 //!     cargo bench --bench compare -- --peers bare,s6   only these
+//!     cargo bench --bench compare -- --deaths          only what a kill -9 of the supervisor does
 //!     cargo bench --bench compare -- --install         installs the peers first (Debian; as root)
 //!
 //! Prints Markdown; docs/PERFORMANCE.md has the figures and says how they are to be read. Must not
@@ -38,6 +39,7 @@ struct Asked {
     takeovers: usize,
     hangs: usize,
     install: bool,
+    limit: Duration,
 }
 
 fn main() -> ExitCode {
@@ -72,12 +74,14 @@ fn asked(words: &[String]) -> Result<Asked, String> {
         servers: vec![1, 100, 1_000],
         effort: Effort {
             crashes: 200,
+            rest: Duration::from_secs(2),
             idle: Duration::from_secs(10),
             crashes_limit: Duration::from_secs(30),
         },
         takeovers: 30,
         hangs: 10,
         install: false,
+        limit: Duration::from_secs(120),
     };
     let mut words = words.iter().map(String::as_str);
     while let Some(word) = words.next() {
@@ -85,12 +89,15 @@ fn asked(words: &[String]) -> Result<Asked, String> {
             "--bench" => {}
             "--quick" => {
                 asked.servers = vec![1, 100];
+                asked.limit = Duration::from_secs(8);
                 (asked.takeovers, asked.hangs) = (5, 2);
                 asked.effort.crashes = 30;
+                asked.effort.rest = Duration::from_millis(300);
                 asked.effort.idle = Duration::from_secs(1);
-                asked.effort.crashes_limit = Duration::from_secs(3);
+                asked.effort.crashes_limit = Duration::from_secs(1);
             }
             "--all" => asked.servers.push(10_000),
+            "--deaths" => asked.servers.clear(),
             "--install" => asked.install = true,
             "--peers" => {
                 let find = |name: &str| {
@@ -113,7 +120,7 @@ fn compare(asked: &Asked) -> io::Result<()> {
     }
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
-    let root = Root::new()?;
+    let root = Root::new(asked.limit)?;
     root.clean_on_signals()?;
     say("Measured by `cargo bench --bench compare`; what is in brackets is the ratio to bare.\n")?;
     report::machine()?;
@@ -128,19 +135,16 @@ fn compare(asked: &Asked) -> io::Result<()> {
         all.extend(rows);
     }
     let mut takeovers = Vec::new();
-    if asked.kinds.contains(&Kind::Own) {
+    if asked.kinds.contains(&Kind::Own) && !all.is_empty() {
         takeovers = measure_takeovers(asked, &root)?;
         report::takeovers(&takeovers)?;
     }
-    let mut deaths = Vec::new();
-    for kind in &asked.kinds {
-        for victim in death::victims(*kind) {
-            progress(&format!("death of {} ({victim:?})", kind.name()));
-            deaths.push(death::look(*kind, *victim, &root));
-        }
-    }
+    progress("deaths of the supervisors");
+    let deaths = look_at_deaths(asked, &root);
     report::deaths(&deaths)?;
-    report::goals(&all, &takeovers)?;
+    if !all.is_empty() {
+        report::goals(&all, &takeovers)?;
+    }
     report::notes(&asked.kinds, &root)?;
     say("")?;
     report::machine()
@@ -159,4 +163,15 @@ fn measure_takeovers(asked: &Asked, root: &Root) -> io::Result<Vec<takeover::Tak
         }
     }
     Ok(all)
+}
+
+/// All at the same time: nothing is measured here, and much of it is waiting.
+fn look_at_deaths(asked: &Asked, root: &Root) -> Vec<death::Seen> {
+    std::thread::scope(|scope| {
+        let victims = |kind: Kind| death::victims(kind).iter().map(move |victim| (kind, *victim));
+        let all = asked.kinds.iter().flat_map(|kind| victims(*kind));
+        let look = |(kind, victim)| scope.spawn(move || death::look(kind, victim, root));
+        let looking: Vec<_> = all.map(look).collect();
+        looking.into_iter().filter_map(|seen| seen.join().ok()).collect()
+    })
 }

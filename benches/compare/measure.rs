@@ -5,7 +5,7 @@
 use super::marks::{Mark, ms_between, now_ns, quantile};
 use super::peers::{Kind, Wanted};
 use super::place::{self, Root};
-use super::running::{LIMIT, Running};
+use super::running::Running;
 use nix::sys::signal::Signal;
 use std::time::{Duration, Instant};
 
@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 #[derive(Clone, Copy, Debug)]
 pub struct Effort {
     pub crashes: usize,
+    /// What the start leaves to do is done by then.
+    pub rest: Duration,
     pub idle: Duration,
     /// Crashes end after that, however few there were.
     pub crashes_limit: Duration,
@@ -23,8 +25,6 @@ const PAUSE: Duration = Duration::from_millis(30);
 /// runsv and s6-supervise restart at once what was up for a second; a server that is killed is
 /// older than that, where there are enough of them.
 const AGE_NS: u64 = 1_200_000_000;
-/// What the start leaves to do is done by then.
-const REST: Duration = Duration::from_secs(2);
 
 /// A time in milliseconds, or why there is none.
 pub type Time = Result<f64, String>;
@@ -81,7 +81,7 @@ pub fn measure(kind: Kind, root: &Root, servers: usize, effort: Effort) -> Figur
     let last = running.up.iter().map(|mark| mark.at_ns).max().unwrap_or_default();
     let mut figures = Figures::none(kind, servers, "");
     figures.start = Ok(ms_between(running.started_ns, last));
-    std::thread::sleep(REST);
+    std::thread::sleep(effort.rest);
     idle(&running, effort.idle, &mut figures);
     let times = crashes(&mut running, effort);
     figures.crashes = times.as_ref().map_or(0, Vec::len);
@@ -120,8 +120,8 @@ fn crashes(running: &mut Running, effort: Effort) -> Result<Vec<f64>, String> {
         let at = victim(&running.up, &mut random);
         let killed_ns = now_ns();
         place::send(running.up[at].pid, Signal::SIGKILL);
-        let Some(mark) = running.marks.wait(1, LIMIT).first().copied() else {
-            return Err(format!("no restart within {} s", LIMIT.as_secs()));
+        let Some(mark) = running.marks.wait(1, running.limit).first().copied() else {
+            return Err(format!("no restart within {} s", running.limit.as_secs()));
         };
         running.up[at] = mark;
         times.push(ms_between(killed_ns, mark.at_ns));
@@ -157,12 +157,12 @@ fn storm(running: &mut Running) -> Time {
     let killed_ns = now_ns();
     running.up.iter().for_each(|mark| place::send(mark.pid, Signal::SIGKILL));
     let wanted = running.up.len();
-    running.up = running.marks.wait(wanted, LIMIT);
+    running.up = running.marks.wait(wanted, running.limit);
     match running.up.len() {
         all if all >= wanted => {
             let last = running.up.iter().map(|mark| mark.at_ns).max().unwrap_or_default();
             Ok(ms_between(killed_ns, last))
         }
-        fewer => Err(format!("{fewer} back after {} s", LIMIT.as_secs())),
+        fewer => Err(format!("{fewer} back after {} s", running.limit.as_secs())),
     }
 }

@@ -63,7 +63,7 @@ impl Kind {
                 "one runsv a server; it waits 1 s when the server was up for less than 1 s; `run` is the server itself, no shell; runsvdir takes at most 1,000"
             }
             Kind::S6 => {
-                "one s6-supervise a server; at least 1 s between two starts; `run` is the server itself, no shell; `-c` raised to the number of servers"
+                "one s6-supervise a server; it waits 1 s before each restart; `run` is the server itself, no shell; `-c` raised to the number of servers"
             }
             Kind::Monit => {
                 "`set daemon 1`: looks once a second; servers are daemons with a PID file; start and stop are programs"
@@ -97,17 +97,20 @@ impl Kind {
     }
 
     pub fn version(self, root: &Root) -> String {
-        let package = match self {
-            Kind::Runit => "runit",
-            Kind::S6 => "s6",
-            _ => "",
-        };
         let mut command = match self {
-            Kind::Bare => return "-".to_owned(),
+            Kind::Bare => return "part of the bench".to_owned(),
+            // These three have no word for it: the one that installed them knows.
             Kind::Runit | Kind::S6 => {
                 let mut dpkg = Command::new("dpkg-query");
-                dpkg.args(["-W", "-f", "${Version}", package]);
+                dpkg.args(["-W", "-f", "${Version}", self.name()]);
                 dpkg
+            }
+            Kind::Horust => {
+                let list = Path::new(env!("CARGO_TARGET_TMPDIR")).join("horust/.crates.toml");
+                let text = fs::read_to_string(list).unwrap_or_default();
+                let version =
+                    text.split("\"horust ").nth(1).and_then(|rest| rest.split(' ').next());
+                return version.unwrap_or("unknown").to_owned();
             }
             _ => {
                 let mut own = Command::new(self.path(root).unwrap_or_default());

@@ -15,14 +15,16 @@ use std::time::Duration;
 /// The directory of the whole comparison.
 pub struct Root {
     pub dir: PathBuf,
+    /// What a supervisor does not reach in this time gets no figure.
+    pub limit: Duration,
 }
 
 impl Root {
     /// Makes the directory and builds the two C programs into it.
-    pub fn new() -> io::Result<Root> {
+    pub fn new(limit: Duration) -> io::Result<Root> {
         let dir = std::env::temp_dir().join(format!("nm-compare-{}", std::process::id()));
         fs::create_dir_all(&dir)?;
-        let root = Root { dir };
+        let root = Root { dir, limit };
         let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/compare/programs");
         for name in ["first_act", "bare"] {
             let mut cc = Command::new("cc");

@@ -15,10 +15,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-/// A supervisor that does not come this far in this time gets no figure.
-pub const LIMIT: Duration = Duration::from_secs(120);
+static NEXT: AtomicU32 = AtomicU32::new(1);
 
 pub struct Running<'a> {
     pub kind: Kind,
@@ -30,6 +30,8 @@ pub struct Running<'a> {
     pub started_ns: u64,
     /// The last mark of each server that is up.
     pub up: Vec<Mark>,
+    /// What is not reached in this time gets no figure.
+    pub limit: Duration,
     wanted: Wanted,
 }
 
@@ -39,19 +41,22 @@ impl<'a> Running<'a> {
     /// # Errors
     /// It says how far the supervisor came within the limit, and what it said last.
     pub fn start(kind: Kind, root: &'a Root, wanted: Wanted) -> io::Result<Running<'a>> {
-        let dir = root.dir.join(kind.name());
-        place::clean(&dir);
+        // Not the kind's name alone: several may run at the same time.
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let dir = root.dir.join(format!("{}-{number}", kind.name()));
         let mut command = kind.prepare(root, &dir, wanted)?;
         let marks = Marks::new(&dir)?;
         let started_ns = now_ns();
         let child = spawn(&mut command)?;
-        let up = Vec::new();
-        let mut running = Running { kind, root, dir, marks, child, started_ns, up, wanted };
-        running.up = running.marks.wait(wanted.servers, LIMIT);
+        let (up, limit) = (Vec::new(), root.limit);
+        let mut running = Running { kind, root, dir, marks, child, started_ns, up, limit, wanted };
+        running.up = running.marks.wait(wanted.servers, limit);
         match running.up.len() {
             all if all == wanted.servers => Ok(running),
             0 => Err(io::Error::other(format!("none started: {}", running.said()))),
-            fewer => Err(io::Error::other(format!("{fewer} up after {} s", LIMIT.as_secs()))),
+            fewer => {
+                Err(io::Error::other(format!("{fewer} up after {} s", running.limit.as_secs())))
+            }
         }
     }
 
@@ -98,7 +103,7 @@ impl<'a> Running<'a> {
             (None, Kind::Runit) => place::send(self.main_pid(), Signal::SIGHUP),
             (None, _) => place::send(self.main_pid(), Signal::SIGTERM),
         }
-        let end = Instant::now() + LIMIT;
+        let end = Instant::now() + self.limit;
         let mut alive = 0;
         for death in &deaths {
             let left = end.saturating_duration_since(Instant::now());
@@ -113,7 +118,7 @@ impl<'a> Running<'a> {
         }
         match alive {
             0 => Ok(took),
-            _ => Err(format!("{alive} up after {} s", LIMIT.as_secs())),
+            _ => Err(format!("{alive} up after {} s", self.limit.as_secs())),
         }
     }
 }

@@ -1,8 +1,9 @@
 /* The server of the comparison: its first act is to write its PID and the monotonic time in
  * nanoseconds, 8 bytes each, into a FIFO; then it waits for its end.
  *
- *   first_act [FIFO]                  FIFO is else $FIRST_ACT_FIFO; with $FIRST_ACT_LINES set it
- *                                     also writes "PID NUMBER" to standard output every 10 ms
+ *   first_act [FIFO]                  $FIRST_ACT_FIFO comes first (s6 gives a word of its own); with
+ *                                     $FIRST_ACT_LINES set it also writes "PID NUMBER" to standard
+ *                                     output every 10 ms
  *   first_act --fork PIDFILE FIFO     the same as a daemon: for a supervisor that wants a PID file
  *   first_act --kill PIDFILE          SIGTERM to that daemon
  */
@@ -39,6 +40,8 @@ int main(int count, char **words) {
         pid_t child = fork();
         if (child == 0) {
             setsid();
+            /* nobody reads the standard output of a daemon */
+            unsetenv("FIRST_ACT_LINES");
             return serve(words[3]);
         }
         FILE *file = fopen(words[2], "w");
@@ -52,5 +55,6 @@ int main(int count, char **words) {
         FILE *file = fopen(words[2], "r");
         return !file || fscanf(file, "%d", &pid) != 1 || pid < 2 || kill(pid, SIGTERM);
     }
-    return serve(count > 1 ? words[1] : getenv("FIRST_ACT_FIFO"));
+    const char *fifo = getenv("FIRST_ACT_FIFO");
+    return serve(fifo ? fifo : words[1]);
 }
