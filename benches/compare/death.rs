@@ -117,10 +117,7 @@ fn pids_of(running: &Running, victim: Victim) -> Vec<i32> {
         Victim::Main => vec![main],
         // The servers' parent.
         Victim::OfOneServer | Victim::Active => vec![place::parent(first)],
-        Victim::All => {
-            let all = running.supervisors().into_iter();
-            all.filter(|pid| place::name(*pid).starts_with("nodemanager") || *pid == main).collect()
-        }
+        Victim::All => running.supervisors(),
     }
 }
 

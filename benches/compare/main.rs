@@ -76,7 +76,7 @@ fn asked(words: &[String]) -> Result<Asked, String> {
             crashes: 200,
             rest: Duration::from_secs(2),
             idle: Duration::from_secs(10),
-            crashes_limit: Duration::from_secs(30),
+            crashes_limit: Duration::from_secs(15),
         },
         takeovers: 30,
         hangs: 10,

@@ -32,7 +32,7 @@ pub struct Wanted {
     pub servers: usize,
     /// The servers write lines, and the supervisor puts them into files below `out`.
     pub lines: bool,
-    /// Only for this project: seconds of silence that count as a hang.
+    /// Only for this project: 500 ms of silence count as a hang.
     pub short_heartbeat: bool,
 }
 
@@ -195,11 +195,18 @@ impl Setup<'_> {
         Ok(path)
     }
 
+    /// Two pairs of one name take each other's servers for their own.
+    fn node_name(&self) -> String {
+        let name = self.dir.file_name().unwrap_or_default().display().to_string();
+        format!("compare-{}-{name}", std::process::id())
+    }
+
     fn own(&self) -> io::Result<PathBuf> {
         fs::create_dir_all(self.dir.join("conf"))?;
         let (server, fifo) = (self.server.display(), self.fifo.display());
         let mut text = format!(
-            "[nodeManager]\nname = \"compare\"\nstandbyPort = {}\nlogDir = \"out\"\nmaxParallelStarts = 1000\n",
+            "[nodeManager]\nname = \"{}\"\nstandbyPort = {}\nlogDir = \"out\"\nmaxParallelStarts = 1000\n",
+            self.node_name(),
             free_port()
         );
         if self.wanted.short_heartbeat {
