@@ -2,8 +2,9 @@
 //! the same servers: `cargo bench --bench compare`.
 //!
 //!     cargo bench --bench compare                      1, 100 and 1,000 servers
-//!     cargo bench --bench compare -- --quick           1 and 100, in about a minute
+//!     cargo bench --bench compare -- --quick           1 and 100, in two minutes
 //!     cargo bench --bench compare -- --all             10,000 too
+//!     cargo bench --bench compare -- --servers 10,500  these numbers of servers (after --quick)
 //!     cargo bench --bench compare -- --peers bare,s6   only these
 //!     cargo bench --bench compare -- --deaths          only what a kill -9 of the supervisor does
 //!     cargo bench --bench compare -- --install         installs the peers first (Debian; as root)
@@ -89,7 +90,7 @@ fn asked(words: &[String]) -> Result<Asked, String> {
             "--bench" => {}
             "--quick" => {
                 asked.servers = vec![1, 100];
-                asked.limit = Duration::from_secs(8);
+                asked.limit = Duration::from_secs(10);
                 (asked.takeovers, asked.hangs) = (5, 2);
                 asked.effort.crashes = 30;
                 asked.effort.rest = Duration::from_millis(300);
@@ -97,6 +98,17 @@ fn asked(words: &[String]) -> Result<Asked, String> {
                 asked.effort.crashes_limit = Duration::from_secs(1);
             }
             "--all" => asked.servers.push(10_000),
+            "--servers" => {
+                let numbers = words.next().unwrap_or_default().split(',').map(str::parse);
+                let numbers: Result<Vec<usize>, _> = numbers.collect();
+                let is_right = |numbers: &Vec<usize>| {
+                    numbers.iter().all(|number| (1..=10_000).contains(number))
+                };
+                asked.servers = numbers
+                    .ok()
+                    .filter(is_right)
+                    .ok_or("--servers needs numbers from 1 to 10000, such as 1,100")?;
+            }
             "--deaths" => asked.servers.clear(),
             "--install" => asked.install = true,
             "--peers" => {

@@ -107,11 +107,6 @@ pub fn is_server(pid: i32, server: &Path) -> bool {
     fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe == server)
 }
 
-/// What /proc/PID/comm says.
-pub fn name(pid: i32) -> String {
-    fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim().to_owned()
-}
-
 /// The PID of its parent.
 pub fn parent(pid: i32) -> i32 {
     i32::try_from(field(&format!("/proc/{pid}/status"), "PPid:")).unwrap_or_default()
