@@ -104,8 +104,7 @@ fn keeps_systemd_out(root: &Path) -> bool {
 
 /// The group of a process, if it is the one that this server would have wherever the root was.
 pub fn found(node: &str, server: &str, pid: i32) -> Option<PathBuf> {
-    let name = group_name(node, server);
-    cgroup::of(pid).filter(|dir| dir.file_name().is_some_and(|found| *found == *name))
+    cgroup::of_named(pid, &group_name(node, server))
 }
 
 /// Makes a server's group and writes its limits.

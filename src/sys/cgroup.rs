@@ -40,19 +40,25 @@ pub enum Living {
 
 /// The directory of this process's own group; `None`: no cgroup v2 is mounted where it shows.
 pub fn own() -> Option<PathBuf> {
-    dir_of("self")
+    dir_of(&path_of("self")?)
 }
 
-/// The directory of the group that a process is in.
-pub fn of(pid: i32) -> Option<PathBuf> {
-    dir_of(&pid.to_string())
+/// The directory of the group that a process is in, if the group has this name. A new active asks
+/// for each server, and mountinfo takes long to read: it is looked at for the right name alone.
+pub fn of_named(pid: i32, name: &str) -> Option<PathBuf> {
+    let path = path_of(&pid.to_string())?;
+    (Path::new(&path).file_name()? == name).then(|| dir_of(&path)).flatten()
 }
 
-fn dir_of(process: &str) -> Option<PathBuf> {
-    let path = path_in(&read(Path::new(&format!("/proc/{process}/cgroup"))).ok()?)?;
+/// The path of a process's group, as this process's namespace sees it.
+fn path_of(process: &str) -> Option<String> {
+    path_in(&read(Path::new(&format!("/proc/{process}/cgroup"))).ok()?)
+}
+
+fn dir_of(path: &str) -> Option<PathBuf> {
     let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
     let found = mounts.lines().filter_map(mount).filter_map(|(root, point)| {
-        let below = Path::new(&path).strip_prefix(root).ok()?;
+        let below = Path::new(path).strip_prefix(root).ok()?;
         Some(if below.as_os_str().is_empty() { point } else { point.join(below) })
     });
     found.into_iter().find(|dir| dir.join(PROCS).exists())
