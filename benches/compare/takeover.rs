@@ -1,0 +1,101 @@
+//! What only this project has: the active is killed, or stands still, and the standby takes over.
+//!
+//! Must measure from outside: a client of the control socket, and the marks of servers.
+
+use super::marks::{ms_between, now_ns};
+use super::measure::victim;
+use super::peers::{Kind, Wanted};
+use super::place::{self, Root};
+use super::running::Running;
+use super::support::LIMIT;
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// Times in milliseconds, from the signal to the active.
+pub struct Takeovers {
+    pub servers: usize,
+    /// SIGSTOP instead of SIGKILL, with a heartbeatTimeout of 500 ms.
+    pub is_hang: bool,
+    /// Until a request was answered.
+    pub answered: Vec<f64>,
+    /// Until the first act of the successor of a server that was killed at the same time.
+    pub restarted: Vec<f64>,
+    /// Servers that died without having been killed by the bench, over all rounds.
+    pub harmed: usize,
+}
+
+/// # Errors
+/// The pair does not start, or one of the conditions did not come true within the limit.
+pub fn takeovers(
+    root: &Root,
+    servers: usize,
+    is_hang: bool,
+    rounds: usize,
+) -> io::Result<Takeovers> {
+    let wanted = Wanted { servers, lines: false, short_heartbeat: is_hang };
+    let mut running = Running::start(Kind::Own, root, wanted)?;
+    let socket = running.dir.join("run/control.sock");
+    let (mut answered, mut restarted) = (Vec::new(), Vec::new());
+    let mut random = 0x9e37_79b9_7f4a_7c15;
+    let number = if is_hang { Signal::SIGSTOP } else { Signal::SIGKILL };
+    for _ in 0..rounds {
+        let active = active_of_a_whole_pair(&socket)?;
+        // What a fresh standby leaves to do is done by then.
+        std::thread::sleep(Duration::from_millis(200));
+        let at = victim(&running.up, &mut random);
+        let begun_ns = now_ns();
+        place::send(active, number);
+        place::send(running.up[at].pid, Signal::SIGKILL);
+        poll_for("an answer", Duration::ZERO, || ask(&socket, "/v1/ping").ok())?;
+        answered.push(ms_between(begun_ns, now_ns()));
+        let Some(mark) = running.marks.wait(1, LIMIT).first().copied() else {
+            return Err(io::Error::other("the server that was killed did not come back"));
+        };
+        running.up[at] = mark;
+        restarted.push(ms_between(begun_ns, mark.at_ns));
+    }
+    active_of_a_whole_pair(&socket)?;
+    let alive = running.servers();
+    let harmed = running.up.iter().filter(|mark| !alive.contains(&mark.pid)).count();
+    Ok(Takeovers { servers, is_hang, answered, restarted, harmed })
+}
+
+/// Waits until active, WATCHING standby and keeper are there.
+fn active_of_a_whole_pair(socket: &Path) -> io::Result<i32> {
+    poll_for("a whole pair", Duration::from_millis(20), || {
+        let text = ask(socket, "/v1/status").ok()?;
+        let status: Value = serde_json::from_str(text.split("\r\n\r\n").nth(1)?).ok()?;
+        let pid = status["active"]["pid"].as_i64().filter(|_| status["pair"] == "ok")?;
+        i32::try_from(pid).ok()
+    })
+}
+
+fn poll_for<T>(what: &str, pause: Duration, mut holds: impl FnMut() -> Option<T>) -> io::Result<T> {
+    let end = Instant::now() + LIMIT;
+    loop {
+        if let Some(found) = holds() {
+            return Ok(found);
+        }
+        if Instant::now() > end {
+            return Err(io::Error::other(format!("waited in vain for {what}")));
+        }
+        std::thread::sleep(pause);
+    }
+}
+
+/// One request on a connection of its own.
+fn ask(socket: &Path, path: &str) -> io::Result<String> {
+    let mut stream = UnixStream::connect(socket)?;
+    stream.set_read_timeout(Some(LIMIT))?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: nodemanager\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    match answer.starts_with("HTTP/1.1 200") {
+        true => Ok(answer),
+        false => Err(io::ErrorKind::ConnectionAborted.into()),
+    }
+}
