@@ -5,7 +5,9 @@
 
 use crate::api::{Status, Twin};
 use crate::cli::client::Client;
+use crate::cli::control::Options;
 use crate::cli::logs::choose::{self, Chosen};
+use crate::cli::progress::{self, Plan, Reached};
 use crate::cli::{Failure, exit, print, status};
 use crate::config::{Config, ConfigErrors, OnTerm, ServerConfig};
 use crate::core::Identity;
@@ -262,13 +264,7 @@ fn who_runs(config: &Config, pid: i32) -> String {
 
 /// Starts the pair in the background, and returns when it is whole and its servers are up; if it does
 /// not wait, when an active serves.
-pub fn detach(
-    config: &Config,
-    timeout: Option<Duration>,
-    waits: bool,
-    out: &mut dyn Write,
-    err: &mut dyn Write,
-) -> u8 {
+pub fn detach(config: &Config, options: Options, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
     let client = client(config);
     if let Ok(now) = status::fetch(&client, &[], Some(Duration::from_secs(1)))
         && let Some(seen) = &now.keeper
@@ -288,39 +284,66 @@ pub fn detach(
                 .print(err);
         }
     };
-    let limit = Instant::now() + timeout.unwrap_or(WHOLE_LIMIT);
+    let limit = Instant::now() + options.timeout.unwrap_or(WHOLE_LIMIT);
     let mut said = Vec::new();
-    loop {
-        pause(&mut child, &mut said);
-        if let Ok(Some(ended)) = child.try_wait() {
-            let code =
-                ended.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(exit::FAILED);
-            return report_failure(config, &mut child, &mut said, code, err);
+    let plan = options.shown(Some(Plan::of_all("starting", Reached::AsWanted)));
+    let began = progress::during(&client, plan, || {
+        began(&client, &mut child, &mut said, limit, !options.no_wait)
+    });
+    match began {
+        Began::Ended(code) => report_failure(config, &mut child, &mut said, code, err),
+        Began::Silent => {
+            let text = "the pair does not answer yet; it goes on".to_string();
+            Failure::new(exit::TIME_OVER, text).print(err)
         }
-        let Ok(now) = status::fetch(&client, &[], Some(Duration::from_millis(500))) else {
-            match Instant::now() < limit {
-                true => continue,
-                false => {
-                    let text = "the pair does not answer yet; it goes on".to_string();
-                    return Failure::new(exit::TIME_OVER, text).print(err);
-                }
+        Began::Seen(now, failure) => {
+            let code = print(out, &summary(&now), exit::DONE);
+            failure.map_or(code, |failure| failure.print(err))
+        }
+    }
+}
+
+/// What came of a start.
+enum Began {
+    /// The keeper ended, with this status.
+    Ended(u8),
+    /// Nobody answered in time.
+    Silent,
+    /// The pair is there; what of it is not as it should be.
+    Seen(Box<Status>, Option<Failure>),
+}
+
+/// Waits until the pair is there or, with `waits`, until all of it is as it should be.
+fn began(
+    client: &Client,
+    child: &mut Child,
+    said: &mut Vec<u8>,
+    limit: Instant,
+    waits: bool,
+) -> Began {
+    loop {
+        pause(child, said);
+        if let Ok(Some(ended)) = child.try_wait() {
+            let code = ended.code().and_then(|code| u8::try_from(code).ok());
+            return Began::Ended(code.unwrap_or(exit::FAILED));
+        }
+        let is_over = Instant::now() >= limit;
+        let Ok(now) = status::fetch(client, &[], Some(Duration::from_millis(500))) else {
+            if is_over {
+                return Began::Silent;
+            }
+            continue;
+        };
+        let failure = match judge(&now) {
+            _ if !waits => None,
+            Judged::Whole => None,
+            Judged::Failed(text) => Some(Failure::new(exit::FAILED, text)),
+            Judged::NotYet(_) if !is_over => continue,
+            Judged::NotYet(text) => {
+                Some(Failure::new(exit::TIME_OVER, format!("{text}; it goes on")))
             }
         };
-        if !waits {
-            return print(out, &summary(&now), exit::DONE);
-        }
-        match judge(&now) {
-            Judged::Whole => return print(out, &summary(&now), exit::DONE),
-            Judged::Failed(text) => {
-                print(out, &summary(&now), exit::DONE);
-                return Failure::new(exit::FAILED, text).print(err);
-            }
-            Judged::NotYet(_) if Instant::now() < limit => {}
-            Judged::NotYet(text) => {
-                print(out, &summary(&now), exit::DONE);
-                return Failure::new(exit::TIME_OVER, format!("{text}; it goes on")).print(err);
-            }
-        }
+        return Began::Seen(Box::new(now), failure);
     }
 }
 

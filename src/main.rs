@@ -90,9 +90,7 @@ fn command(args: Args, config: Config, out: &mut dyn Write, err: &mut dyn Write)
     let common = args.common;
     match args.command {
         Command::Run { detach: false, background } => launch::run(config, background, out, err),
-        Command::Run { detach: true, .. } => {
-            launch::detach(&config, common.timeout, !common.no_wait, out, err)
-        }
+        Command::Run { detach: true, .. } => launch::detach(&config, options(&common), out, err),
         Command::Check { effective } if effective || common.json => {
             show_effective(&config, &common, out, err)
         }

@@ -67,7 +67,7 @@ pub struct Options {
 
 impl Options {
     /// `plan`, where somebody waits and looks.
-    pub(super) fn shown(&self, plan: Option<Plan>) -> Option<Plan> {
+    pub fn shown(&self, plan: Option<Plan>) -> Option<Plan> {
         plan.filter(|_| self.shows_progress && !self.json && !self.no_wait)
     }
 

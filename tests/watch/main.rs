@@ -215,3 +215,19 @@ stop = { timeout = "4s" }
     let output = pair.run(&["stop", "slow"]);
     assert!(!support::both(&output).contains("stopping: "), "{}", support::both(&output));
 }
+
+#[test]
+fn a_start_that_takes_long_shows_its_progress() {
+    let servers = r#"
+[[server]]
+name = "slow"
+command = ["sleep", "1000"]
+settleTime = "4s"
+"#;
+    let pair = Pair::new("", servers);
+    let mut screen = Screen::with(&pair, &["run", "--detach"], (24, 80), &[]);
+    screen.wait("starting: 0 of 1; waits for slow (STARTING)");
+    assert!(screen.wait_end().success());
+    screen.wait("slow RUNNING PID");
+    assert!(!screen.text().contains("waits for"), "{}", screen.text());
+}
