@@ -19,6 +19,8 @@ use std::time::{Duration, Instant};
 
 /// Between two looks at a server that is being stopped.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// Who was killed is gone by then.
+const KILLED_WITHIN: Duration = Duration::from_secs(5);
 /// Stop signal and grace, in milliseconds, of a server that is not in the configuration.
 const OTHERWISE: (i32, u64) = (libc::SIGTERM, 10_000);
 
@@ -131,8 +133,8 @@ impl Records {
         }
         let mut lines = Vec::new();
         let end = Instant::now() + Duration::from_millis(config.node.shutdown_timeout_ms);
-        while !left.is_empty() && Instant::now() < end {
-            signal(&mut left);
+        while !left.is_empty() && Instant::now() < end + KILLED_WITHIN {
+            signal(&mut left, Instant::now() >= end);
             left.retain(|one| {
                 let is_gone = is_group_gone(&one.fd, &one.process);
                 if is_gone {
@@ -171,23 +173,24 @@ struct Left<'a> {
     until: Option<Instant>,
 }
 
-/// The stop signal for those that nobody who is up needs; SIGKILL where the grace is over.
-fn signal(left: &mut [Left<'_>]) {
+/// The stop signal for those that nobody who is up needs; SIGKILL where the grace is over, and for
+/// all when the time for all of them is over.
+fn signal(left: &mut [Left<'_>], is_over: bool) {
     let needs = left.iter().filter_map(|one| one.server).flat_map(|server| &server.depends_on);
     let needed: BTreeSet<String> = needs.map(|need| need.name.clone()).collect();
     for one in left {
         let (number, grace_ms) =
             one.server.map_or(OTHERWISE, |server| (server.stop.signal, server.stop.timeout_ms));
         match one.until {
-            None if needed.contains(one.name) => {}
-            None => {
+            None if !is_over && needed.contains(one.name) => {}
+            None if !is_over => {
                 let _ = pidfd::signal_group(&one.fd, one.process.pid, number, false);
                 one.until = Some(Instant::now() + Duration::from_millis(grace_ms));
             }
-            Some(until) if Instant::now() >= until => {
+            Some(until) if !is_over && Instant::now() < until => {}
+            _ => {
                 let _ = pidfd::signal_group(&one.fd, one.process.pid, libc::SIGKILL, false);
             }
-            Some(_) => {}
         }
     }
 }

@@ -362,7 +362,7 @@ fn servers_that_are_stopped_without_a_pair_end_in_order_and_the_next_start_begin
     let servers = sleeper("db", "")
         + &shell(
             "web",
-            "trap 'kill -0 $(cat {home}/db.pid) && touch {home}/in-order; exit 0' TERM; \
+            "trap 'grep -q ^State:.S /proc/$(cat {home}/db.pid)/status && touch {home}/in-order; exit 0' TERM; \
              while :; do sleep 0.02; done",
             "dependsOn = [\"db\"]",
         )
@@ -384,6 +384,19 @@ fn servers_that_are_stopped_without_a_pair_end_in_order_and_the_next_start_begin
     exits(&pair, &["shutdown", "--keep-servers"], 0);
     exits(&pair, &["run", "--detach"], 0);
     assert_eq!(pair.server("extra")["state"], "RUNNING");
+}
+
+#[test]
+fn without_a_pair_the_time_of_a_shutdown_is_over_for_those_that_are_needed_too() {
+    let deaf = "trap '' TERM; while :; do sleep 0.02; done";
+    let servers = sleeper("db", "")
+        + &shell("web", deaf, "dependsOn = [\"db\"]\nstop = { timeout = \"10m\" }");
+    let pair = Pair::new("shutdownTimeout = \"1s\"", &servers);
+    pair.start();
+    let pids = pair.pids();
+    exits(&pair, &["shutdown", "--keep-servers"], 0);
+    exits(&pair, &["shutdown", "--stop-servers"], 0);
+    assert!(pids.values().all(|pid| !is_alive(*pid)));
 }
 
 const THREE_WAYS: [(&str, &str); 4] = [
