@@ -21,6 +21,7 @@ fn wait_detail(pair: &Pair, part: &str) {
 fn a_drain_waits_until_no_work_is_left_and_a_takeover_in_the_middle_of_it_changes_nothing() {
     let pair = Pair::new("", &lives("web", &drain("")));
     pair.start();
+    wait_ran(&pair, "started");
     let pid = pair.wait_state("web", "RUNNING")["pid"].as_i64().unwrap() as i32;
     let mut waits =
         pair.command(&["drain", "web"]).stdout(std::process::Stdio::piped()).spawn().unwrap();

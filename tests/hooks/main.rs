@@ -60,7 +60,9 @@ fn text(server: &Value, key: &str) -> String {
 #[test]
 fn every_hook_runs_once_at_its_place_and_what_it_says_is_in_the_log_of_its_server() {
     let hooks = ["preStart", "postStart", "preStop", "postStop", "onFailure"].map(says).join(", ");
-    let more = format!("hooks = {{ {hooks} }}\nready = {{ exec = [\"/bin/true\"] }}");
+    let more = format!(
+        "hooks = {{ {hooks} }}\nready = {{ exec = [\"/bin/grep\", \"-q\", \"started\", \"{{home}}/ran\"] }}"
+    );
     let pair = Pair::new("", &lives("web", &more));
     pair.start();
     pair.wait_state("web", "RUNNING");
@@ -165,6 +167,8 @@ fn a_stop_while_a_hook_of_its_start_runs_ends_the_hook_and_starts_nothing() {
     pair.ok(&["stop", "web"]);
     let_go(&pair);
     pair.ok(&["start", "web"]);
+    // It counts as running when its shell does, which may be before the shell has said anything.
+    wait_ran(&pair, "started");
     assert_eq!(ran(&pair), ["begin preStart", "begin preStart", "end preStart", "started"]);
 }
 

@@ -99,8 +99,9 @@ fn a_hook_goes_on_when_both_twins_die_in_the_middle_of_it() {
         pair.twin("active").is_some_and(|pid| pid != active && pid != standby)
     });
     let_go(&pair);
-    pair.wait_state("web", "RUNNING");
+    wait_ran(&pair, "started");
     assert_eq!(ran(&pair), ["begin preStart", "end preStart", "started"]);
+    pair.wait_state("web", "RUNNING");
 }
 
 #[test]
@@ -128,6 +129,7 @@ fn hooks_know_how_a_server_ended_that_an_earlier_active_started() {
     let pair = Pair::new("", &(server("web", script, &more) + &lives("asked", &more)));
     pair.start();
     wait_until("its trap", || pair.home.join("up").exists());
+    wait_ran(&pair, "started");
     take_over(&pair);
     signal(pair.server("web")["pid"].as_i64().unwrap() as i32, 10);
     pair.wait_state("web", "FAILED");
