@@ -1,10 +1,27 @@
 //! /proc/PID/stat and /proc/PID/environ: a process chooses its own name and environment.
 
 use super::Bytes;
-use nodemanager::sys::process::{Stat, mark_in, parse_mark, parse_stat};
+use nodemanager::sys::mark::{Owner, mark_in};
+use nodemanager::sys::process::{Stat, parse_stat};
+use std::path::Path;
 
-pub const WORDS: &[&str] =
-    &[")", "(", ") S 1", "\n", "NM_SERVER=", "node/", "/", "\0", "18446744073709551616", "-1", " "];
+pub const WORDS: &[&str] = &[
+    ")",
+    "(",
+    ") S 1",
+    "\n",
+    "NM_SERVER=",
+    "NM_PAIR=",
+    "/r:/f",
+    ":/f",
+    "/r:",
+    "node/",
+    "/",
+    "\0",
+    "18446744073709551616",
+    "-1",
+    " ",
+];
 
 /// The node whose marks are looked for.
 const NODE: &str = "node";
@@ -48,17 +65,26 @@ fn stat(data: &[u8]) {
     }
 }
 
-/// The first entry with the mark counts, and only one of this node is a mark.
+/// The first entry with the mark counts, and only one of this node and this pair is a mark.
 fn environ(data: &[u8]) {
-    let entry = data.split(|byte| *byte == 0).find(|entry| entry.starts_with(b"NM_SERVER="));
-    let text = entry.and_then(|entry| std::str::from_utf8(&entry[10..]).ok());
+    let value = |name: &[u8]| {
+        let entry = data.split(|byte| *byte == 0).find(|entry| entry.starts_with(name));
+        entry.map(|entry| &entry[name.len()..])
+    };
+    let text = value(b"NM_SERVER=").and_then(|mark| std::str::from_utf8(mark).ok());
     assert_eq!(mark_in(data).as_deref(), text);
-    if let Some((name, number)) = text.and_then(|mark| parse_mark(mark, NODE)) {
+    let owner = Owner::new(NODE, Path::new("/r"), Path::new("/f"));
+    let pair = value(b"NM_PAIR=");
+    let is_others = pair.is_some_and(|pair| !pair.starts_with(b"/r:") && !pair.ends_with(b":/f"));
+    let claimed = owner.claims(data);
+    assert!(claimed.is_none() || !is_others);
+    if let Some((name, number)) = claimed {
         let mark = text.unwrap_or_default();
         assert!(mark.starts_with("node/") && mark.len() > name.len() + 5);
-        let again = format!("{NODE}/{name}/{number}");
-        assert_eq!(parse_mark(&again, NODE), Some((name.clone(), number)));
-        let built = format!("A=b\0NM_SERVER={again}\0NM_SERVER=node/other/1\0");
+        let again = owner.mark(&name, number);
+        let pair = owner.pair();
+        let built = format!("A=b\0NM_SERVER={again}\0NM_PAIR={pair}\0NM_SERVER=node/other/1\0");
+        assert_eq!(owner.claims(built.as_bytes()), Some((name, number)));
         assert_eq!(mark_in(built.as_bytes()), Some(again));
     }
 }
@@ -67,7 +93,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
     vec![
         b"7 (a) R (b\n) S 1 2 3 0 -1 0 0 0 0 0 10 5 0 0 20 0 1 0 4711 99 88 0\n".to_vec(),
         b"PATH=/bin\0NM_SERVER=node/web@1/12\0HOME=/\0".to_vec(),
-        b"NM_SERVER=node/a/b/007\0NM_SERVER=other/x/1\0".to_vec(),
+        b"NM_SERVER=node/a/b/007\0NM_SERVER=other/x/1\0NM_PAIR=/x:/f\0".to_vec(),
         [&[7; 36], &b"n) S 1 2 3 (\n\xff"[..]].concat(),
     ]
 }

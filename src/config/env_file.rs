@@ -6,6 +6,7 @@
 
 use super::file::read_regular;
 use super::identity::EnvFile;
+use super::servers::MARKS;
 use super::units::quoted;
 use std::io;
 
@@ -191,8 +192,8 @@ impl Scanner<'_> {
 fn checked_name(name: &str) -> Result<String, String> {
     let is_name = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
         && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
-    if name == "NM_SERVER" {
-        return Err("NM_SERVER is set by the node manager itself".to_owned());
+    if MARKS.contains(&name) {
+        return Err(format!("{name} is set by the node manager itself"));
     }
     match name.strip_prefix("export ") {
         _ if is_name => Ok(name.to_owned()),

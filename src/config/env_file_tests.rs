@@ -57,6 +57,7 @@ fn what_is_wrong_is_told_with_its_line() {
         ("A=x\\\ny\nB C=1", 3, "\"B C\" is no name"),
         ("A=1\nB=\0", 2, "NUL"),
         ("NM_SERVER=x", 1, "by the node manager itself"),
+        ("NM_PAIR=x", 1, "by the node manager itself"),
     ];
     for (text, line, cause) in cases {
         let wrong = parse(text.as_bytes()).expect_err(text);

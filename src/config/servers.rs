@@ -18,6 +18,9 @@ use super::{
 use crate::core::plan::Kind;
 use crate::core::restart::Policy;
 use std::collections::{BTreeMap, BTreeSet};
+
+/// Variables that mark the processes of a server, so that none is ever started twice.
+pub(super) const MARKS: [&str; 2] = ["NM_SERVER", "NM_PAIR"];
 use std::path::Path;
 use toml::de::{DeTable, DeValue};
 
@@ -247,8 +250,7 @@ pub fn env(keys: &Reader<'_>) -> BTreeMap<String, String> {
             _ if name.is_empty() || name.contains('=') => {
                 Some("is no name of a variable: it must not be empty or contain \"=\"".to_owned())
             }
-            // the first marks the processes of a server, so that none is ever started twice
-            _ if ["NM_SERVER", INSTANCE_VARIABLE].contains(&name) => {
+            _ if name == INSTANCE_VARIABLE || MARKS.contains(&name) => {
                 Some("is set by the node manager itself".to_owned())
             }
             DeValue::String(text) => {

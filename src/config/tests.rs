@@ -348,6 +348,7 @@ fn a_wrong_value_of_a_server_names_the_server() {
         ("env = { \"\" = \"x\" }", "no name of a variable"),
         ("env = { PORT = 1 }", "env.PORT of [[server]] web must be a string, not the number 1"),
         ("env = { NM_SERVER = \"x\" }", "set by the node manager"),
+        ("env = { NM_PAIR = \"x\" }", "set by the node manager"),
         ("env = { NM_INSTANCE = \"x\" }", "set by the node manager"),
         ("essential = 1", "essential of [[server]] web must be true or false"),
         ("tags = \"shop\"", "an array of names such as [\"shop\"]"),

@@ -74,7 +74,7 @@ impl Shell {
                 self.servers.verify(ctx, server, process, start_number, may_be_at_gate);
             }
             Action::OpenJournal { entries } => {
-                self.servers.begin(&ctx.config.node.name, &self.node.servers);
+                self.servers.begin(&ctx.owner, &self.node.servers);
                 self.tasks.begin(&self.node.servers);
                 self.store.open(entries);
                 // Before the standby is started, which inherits them.

@@ -8,6 +8,7 @@ use super::token::Source;
 use crate::config::{Config, ServerConfig};
 use crate::core::{Event, Ms};
 use crate::output::tail::last_lines;
+use crate::sys::mark::Owner;
 use crate::sys::{process, pulse::Pulse};
 use mio::unix::SourceFd;
 use mio::{Interest, Poll};
@@ -28,6 +29,8 @@ pub struct Ctx {
     by_name: BTreeMap<String, usize>,
     pub twin: Twin,
     pub originals: Originals,
+    /// What marks the servers' processes.
+    pub owner: Owner,
     /// The file of the program that the pair was started with.
     pub image: PathBuf,
     pub pulse: Pulse,
@@ -50,6 +53,7 @@ impl Ctx {
             again: BTreeSet::new(),
             twin: bequest.twin,
             originals: bequest.originals,
+            owner: Owner::new(&config.node.name, &config.node.run_dir, &config.file),
             image: bequest.image.clone(),
             pulse,
             inheritance: None,

@@ -204,9 +204,7 @@ impl Shell {
         sys::ignore_signals(&[libc::SIGXFSZ])?;
         let own = own_identity()?;
         ctx.pulse.write_identity(ctx.twin.slot(), own.pid, own.start_ticks);
-        let node_config = &config.node;
-        let servers = config.servers.len();
-        let store = Store::new(node_config.run_dir.clone(), &node_config.name, servers)?;
+        let store = Store::new(&config.node, ctx.owner.clone(), config.servers.len())?;
         let (node, control, mut peers, other) = begin_as(beginning, &ctx, &bequest, own)?;
         peers.secret = bequest.secret.clone();
         let pair_file = notes::PairFileWriter::new(config);

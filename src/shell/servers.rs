@@ -17,6 +17,7 @@ use super::spec;
 use super::token::Source;
 use crate::core::server::Server;
 use crate::core::{Event, Exit, Identity, Ms, ServerId};
+use crate::sys::mark::Owner;
 use crate::sys::pidfd::{self, Verified};
 use crate::sys::spawn::{self, News};
 use log::warn;
@@ -69,7 +70,7 @@ struct Ask {
 #[derive(Default)]
 pub struct Servers {
     /// The node's name, which is a part of marks.
-    node: String,
+    owner: Owner,
     names: Vec<String>,
     children: Vec<Child>,
     /// Held by a standby for the takeover.
@@ -84,8 +85,8 @@ pub struct Servers {
 impl Servers {
     /// This process is the active now, with these servers.
     /// What is held of processes that are not on record any more is of no use: nobody would close it.
-    pub fn begin(&mut self, node: &str, servers: &[Server]) {
-        self.node = node.to_string();
+    pub fn begin(&mut self, owner: &Owner, servers: &[Server]) {
+        self.owner = owner.clone();
         let names: Vec<String> = servers.iter().map(|one| one.rec.name.clone()).collect();
         let on_record: BTreeMap<&str, Option<Identity>> =
             servers.iter().map(|one| (one.rec.name.as_str(), one.rec.phase.process())).collect();

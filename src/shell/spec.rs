@@ -8,6 +8,7 @@ use super::{endpoints, identity};
 use crate::config::identity::Identity;
 use crate::config::{EventHook, OutputTo, ServerConfig, Stderr, Stream};
 use crate::sys::journald::{self, JournalStream};
+use crate::sys::mark;
 use crate::sys::spawn::{ServerSpec, Stdout};
 use std::collections::BTreeMap;
 use std::ffi::{CString, OsStr, OsString};
@@ -16,17 +17,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 /// Variables of the node manager's own that mean nothing, or something wrong, to a server.
-const NEVER_PASSED: [&str; 4] = ["NOTIFY_SOCKET", "NM_SERVER", "NM_INSTANCE", "NODEMANAGER_CONFIG"];
+const NEVER_PASSED: [&str; 5] =
+    ["NOTIFY_SOCKET", mark::SERVER, mark::PAIR, "NM_INSTANCE", "NODEMANAGER_CONFIG"];
 const NEVER_PASSED_PREFIXES: [&str; 2] = ["LISTEN_", "WATCHDOG_"];
-/// The variable that marks a server's processes.
-const MARK: &str = "NM_SERVER";
 /// Where a bare command is looked for when the server has no PATH.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-
-/// The mark that a server carries in its environment: `<node>/<name>/<start number>`.
-pub fn mark(node: &str, name: &str, start_number: u64) -> String {
-    format!("{node}/{name}/{start_number}")
-}
 
 /// What the child of this server needs.
 ///
@@ -230,8 +225,8 @@ fn environment(
         env.insert(name.into(), value.into());
     }
     endpoints::set_variables(&ctx.config.node.run_dir, server, &mut env);
-    let mark = mark(&ctx.config.node.name, &server.name, start_number);
-    env.insert(MARK.into(), mark.into());
+    env.insert(mark::SERVER.into(), ctx.owner.mark(&server.name, start_number).into());
+    env.insert(mark::PAIR.into(), ctx.owner.pair().into());
     env
 }
 

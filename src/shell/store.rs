@@ -3,9 +3,11 @@
 //! Must not decide what a failed write means: the core does. A journal that can't be written is
 //! tried again with each heartbeat; until then the standby's copy is the record.
 
+use crate::config::NodeConfig;
 use crate::core::{Entry, Recovered, Survivor};
 use crate::journal::{self, Appended, Journal, Origin, ReadError};
 use crate::state::stopped;
+use crate::sys::mark::Owner;
 use crate::sys::{output_mark, process};
 use log::{info, warn};
 use std::io;
@@ -19,6 +21,7 @@ const BYTES_MIN: u64 = 256 << 10;
 pub struct Store {
     run_dir: PathBuf,
     origin: Origin,
+    owner: Owner,
     capacity: u64,
     journal: Option<Journal>,
     is_failing: bool,
@@ -29,16 +32,17 @@ pub struct Store {
 impl Store {
     /// # Errors
     /// /proc can't be read.
-    pub fn new(run_dir: PathBuf, node: &str, servers: usize) -> io::Result<Store> {
+    pub fn new(config: &NodeConfig, owner: Owner, servers: usize) -> io::Result<Store> {
         let origin = Origin {
-            node: node.to_string(),
+            node: config.name.clone(),
             boot_id: process::boot_id()?,
             pid_namespace: process::pid_namespace_inode()?,
         };
         let capacity = (servers as u64 * BYTES_PER_SERVER).max(BYTES_MIN);
         Ok(Store {
-            run_dir,
+            run_dir: config.run_dir.clone(),
             origin,
+            owner,
             capacity,
             journal: None,
             is_failing: false,
@@ -99,7 +103,7 @@ impl Store {
     }
 
     fn survivors(&self, fifos: &[(String, PathBuf)]) -> Vec<Survivor> {
-        let found = output_mark::survivors(&self.origin.node, fifos).unwrap_or_else(|error| {
+        let found = output_mark::survivors(&self.owner, fifos).unwrap_or_else(|error| {
             warn!(target: "0113", "cannot look for survivors in /proc: {error}");
             Vec::new()
         });

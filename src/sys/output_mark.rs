@@ -4,6 +4,7 @@
 //! the mark in it is gone. Must not be taken for more than it is: which start of the server such a
 //! process belongs to can't be known.
 
+use super::mark::Owner;
 use super::pidfd;
 use super::process::{self, Survivor, known};
 use std::collections::HashMap;
@@ -15,14 +16,14 @@ use std::path::{Path, PathBuf};
 /// What the kernel adds to the name of a file that was removed.
 const REMOVED: &str = " (deleted)";
 
-/// All living processes that belong to a server of the node: by the mark in their environment,
+/// All living processes that belong to a server of the pair: by the mark in their environment,
 /// else by their output. `fifos`: each server's name and FIFO; one that is not there is skipped.
 /// Where only the output tells, the start number is 0.
 ///
 /// # Errors
 /// What keeps from telling (EMFILE, an unreadable /proc): there may be survivors.
-pub fn survivors(node: &str, fifos: &[(String, PathBuf)]) -> io::Result<Vec<Survivor>> {
-    let mut found = process::survivors(node)?;
+pub fn survivors(owner: &Owner, fifos: &[(String, PathBuf)]) -> io::Result<Vec<Survivor>> {
+    let mut found = process::survivors(owner)?;
     let fifos = Fifos::new(fifos);
     let own = std::fs::metadata("/proc/self/exe")?;
     for pid in process::pids()? {
@@ -118,7 +119,7 @@ mod tests {
         let fifo = open_fifo(path).unwrap();
         let mut command = Command::new("sleep");
         command.arg("60").stdout(Stdio::from(fifo)).stderr(Stdio::null()).process_group(0);
-        Process(command.env_remove("NM_SERVER").spawn().unwrap())
+        Process(command.env_remove(crate::sys::mark::SERVER).spawn().unwrap())
     }
 
     #[test]
@@ -129,7 +130,7 @@ mod tests {
         fifos.iter().for_each(|(_, path)| make_fifo(path, 0o600).unwrap());
         let mut process = writer(&fifos[1].1);
         let pid = process.0.id() as i32;
-        let look = || survivors("no-such-node", &fifos).unwrap();
+        let look = || survivors(&Owner::default(), &fifos).unwrap();
         wait_until("exec", || look().len() == 1);
         for _ in 0..2 {
             let found = look();

@@ -4,6 +4,7 @@
 //! main thread ended shows `Z` and runs on. Where /proc is mounted with `hidepid`, an
 //! unprivileged caller sees only its own user's processes.
 
+use super::mark::{Owner, mark_in};
 use super::pidfd;
 use crate::core::{Identity, Ms};
 use nix::errno::Errno;
@@ -16,8 +17,6 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// The variable in a server's environment that says whose it is.
-const MARK: &[u8] = b"NM_SERVER=";
 /// As much of an environment as is searched for the mark.
 const ENVIRON_MAX_BYTES: u64 = 256 * 1024;
 /// As many threads as are asked for the environment of a process whose main thread ended.
@@ -240,36 +239,42 @@ pub fn live_group_members(pgid: i32) -> io::Result<Vec<(i32, OwnedFd)>> {
 /// # Errors
 /// NotFound or ESRCH when there is no such process; PermissionDenied for another user's.
 pub fn mark_of(pid: i32) -> io::Result<Option<String>> {
+    Ok(marked_environ(pid)?.as_deref().and_then(mark_in))
+}
+
+/// The environment of a process, if there is a mark in it.
+fn marked_environ(pid: i32) -> io::Result<Option<Vec<u8>>> {
+    let is_marked = |environ: &Vec<u8>| mark_in(environ).is_some();
     let environ = environ(&format!("/proc/{pid}/environ"));
     // By kernel and user, a process whose main thread ended shows nothing, ESRCH or EACCES here,
     // and its environment at the threads that are left.
     if environ.as_ref().is_ok_and(|environ| !environ.is_empty()) || stat(pid)?.state != b'Z' {
-        return Ok(mark_in(&environ?));
+        return Ok(Some(environ?).filter(is_marked));
     }
     for thread in numbers(&format!("/proc/{pid}/task"))?.take(THREADS_MAX) {
         let path = format!("/proc/{pid}/task/{thread}/environ");
-        if let Some(mark) = known(self::environ(&path))?.as_deref().and_then(mark_in) {
-            return Ok(Some(mark));
+        if let Some(environ) = known(self::environ(&path))?.filter(is_marked) {
+            return Ok(Some(environ));
         }
     }
     Ok(None)
 }
 
-/// All living processes whose mark is `<node>/<name>/<start number>`, wherever they are by now.
+/// All living processes with a mark of this pair, wherever they are by now.
 ///
 /// Processes whose environment this user may not read are not seen.
 ///
 /// # Errors
 /// What keeps from telling (EMFILE, an unreadable /proc): there may be survivors.
-pub fn survivors(node: &str) -> io::Result<Vec<Survivor>> {
+pub fn survivors(owner: &Owner) -> io::Result<Vec<Survivor>> {
     let mut found = Vec::new();
     for pid in pids()? {
-        if read_mark(pid, node)?.is_none() {
+        if read_mark(pid, owner)?.is_none() {
             continue;
         }
         let Some(fd) = open_living(pid)? else { continue };
         // Read again behind the pidfd: the number can have changed hands in between.
-        let (Some((name, start_number)), Some(stat)) = (read_mark(pid, node)?, known(stat(pid))?)
+        let (Some((name, start_number)), Some(stat)) = (read_mark(pid, owner)?, known(stat(pid))?)
         else {
             continue;
         };
@@ -405,27 +410,15 @@ pub(super) fn open_living(pid: i32) -> io::Result<Option<OwnedFd>> {
     }
 }
 
-fn read_mark(pid: i32, node: &str) -> io::Result<Option<(String, u64)>> {
-    let mark = known(mark_of(pid))?.flatten();
-    Ok(mark.and_then(|mark| parse_mark(&mark, node)))
-}
-
-/// Server and start number of a mark, if it is one of this node.
-pub fn parse_mark(mark: &str, node: &str) -> Option<(String, u64)> {
-    let (name, number) = mark.strip_prefix(node)?.strip_prefix('/')?.rsplit_once('/')?;
-    Some((name.to_owned(), number.parse().ok()?))
+fn read_mark(pid: i32, owner: &Owner) -> io::Result<Option<(String, u64)>> {
+    let environ = known(marked_environ(pid))?.flatten();
+    Ok(environ.and_then(|environ| owner.claims(&environ)))
 }
 
 fn environ(path: &str) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(path)?.take(ENVIRON_MAX_BYTES).read_to_end(&mut bytes)?;
     Ok(bytes)
-}
-
-/// The mark in the text of an environment.
-pub fn mark_in(environ: &[u8]) -> Option<String> {
-    let value = environ.split(|byte| *byte == 0).find_map(|entry| entry.strip_prefix(MARK))?;
-    String::from_utf8(value.to_vec()).ok()
 }
 
 #[cfg(test)]

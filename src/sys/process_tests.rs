@@ -3,15 +3,15 @@
 use super::*;
 use crate::sys::testing::*;
 
-fn marked(node: &str, script: &str) -> Server {
+fn marked(owner: &Owner, script: &str) -> Server {
     let mut spec = shell_spec(script);
-    spec.env.push(cstring(&format!("NM_SERVER={node}/a/b/12")));
+    spec.env.push(cstring(&format!("NM_SERVER={}", owner.mark("a/b", 12))));
     Server::running(&spec)
 }
 
-/// A node name that no other test, and no other run of the tests, has.
-fn node(name: &str) -> String {
-    format!("test-{}-{name}", std::process::id())
+/// A pair that no other test, and no other run of the tests, has.
+fn owner(name: &str) -> Owner {
+    Owner::new(&format!("test-{}-{name}", std::process::id()), Path::new("/r"), Path::new("/f"))
 }
 
 #[test]
@@ -43,14 +43,14 @@ fn a_group_has_all_its_members_and_its_leader_and_nobody_else() {
 
 #[test]
 fn a_survivor_is_found_by_its_mark_also_when_it_left_its_session() {
-    let node = node("left");
-    let leader = marked(&node, "setsid sleep 60 & exec sleep 61");
-    let _other = marked(&format!("{node}-other"), "exec sleep 60");
-    wait_until("both are there", || survivors(&node).unwrap().len() == 2);
+    let owner = owner("left");
+    let leader = marked(&owner, "setsid sleep 60 & exec sleep 61");
+    let _other = marked(&self::owner("left-other"), "exec sleep 60");
+    wait_until("both are there", || survivors(&owner).unwrap().len() == 2);
     let own = pidfd::identify(leader.pid, &leader.pidfd).unwrap();
     let mut elsewhere = None;
     wait_until("one has a session of its own", || {
-        let found = survivors(&node).unwrap();
+        let found = survivors(&owner).unwrap();
         assert!(found.iter().all(|s| s.name == "a/b" && s.start_number == 12));
         assert!(found.iter().any(|s| s.identity == own && s.session_leader));
         elsewhere = found.into_iter().find(|s| s.identity != own && s.session_leader);
@@ -58,17 +58,17 @@ fn a_survivor_is_found_by_its_mark_also_when_it_left_its_session() {
     });
     end(&leader.pidfd);
     end(&pidfd_of(elsewhere.unwrap().identity.pid));
-    wait_until("none is left", || survivors(&node).unwrap().is_empty());
+    wait_until("none is left", || survivors(&owner).unwrap().is_empty());
 }
 
 #[test]
 fn a_process_whose_main_thread_ended_is_alive_though_it_looks_like_a_zombie() {
-    let node = node("thread");
-    let mut probe = probe("without-main-thread", &format!("{node}/a/1"));
+    let owner = owner("thread");
+    let mut probe = probe("without-main-thread", &owner.mark("a", 1));
     assert_eq!(probe.line(), "goes on");
     let pid = probe.pid();
     wait_until("it looks dead", || status_field(pid, "State").starts_with('Z'));
-    let found = survivors(&node).unwrap();
+    let found = survivors(&owner).unwrap();
     assert_eq!(found.iter().map(|survivor| survivor.identity.pid).collect::<Vec<_>>(), [pid]);
     let group = nix::unistd::getpgrp().as_raw();
     assert!(live_group_members(group).unwrap().iter().any(|(member, _)| *member == pid));
@@ -76,20 +76,10 @@ fn a_process_whose_main_thread_ended_is_alive_though_it_looks_like_a_zombie() {
 
 #[test]
 fn a_zombie_is_no_survivor() {
-    let node = node("zombie");
-    let server = marked(&node, "exit 0");
+    let owner = owner("zombie");
+    let server = marked(&owner, "exit 0");
     wait_until("it is dead", || pidfd::is_dead(&server.pidfd));
-    assert_eq!(survivors(&node).unwrap(), []);
-}
-
-#[test]
-fn a_mark_counts_only_when_it_is_whole() {
-    assert_eq!(parse_mark("n/web/3", "n"), Some(("web".to_owned(), 3)));
-    for mark in ["", "n", "n/", "n/web", "n/web/", "n/web/x", "nn/web/3", "n/web/-1"] {
-        assert_eq!(parse_mark(mark, "n"), None, "{mark}");
-    }
-    assert_eq!(mark_in(b"XNM_SERVER=a\0NM_SERVER=b\0NM_SERVER=c"), Some("b".to_owned()));
-    assert_eq!(mark_in(b"NM_SERVER=\xff\0"), None);
+    assert_eq!(survivors(&owner).unwrap(), []);
 }
 
 #[test]

@@ -26,6 +26,36 @@ fn servers_are_found_by_their_mark_when_the_journal_is_gone_and_none_is_started_
 }
 
 #[test]
+fn two_pairs_with_one_name_leave_each_other_alone_also_without_their_journals() {
+    let pairs = [Pair::new("", &sleeper("a", "")), Pair::new("", &sleeper("a", ""))];
+    let text = fs::read_to_string(pairs[1].config()).unwrap();
+    fs::write(pairs[1].config(), text.replace(pairs[1].name(), pairs[0].name())).unwrap();
+    pairs.iter().for_each(Pair::start);
+    let before: Vec<_> = pairs.iter().map(Pair::pids).collect();
+    assert_ne!(before[0], before[1], "each has a server of its own");
+    for pair in &pairs {
+        exits(pair, &["shutdown"], 0);
+        remove_journal(pair);
+    }
+    pairs.iter().for_each(Pair::start);
+    assert_eq!(pairs.iter().map(Pair::pids).collect::<Vec<_>>(), before);
+    exits(&pairs[0], &["stop", "a"], 0);
+    assert!(!is_alive(before[0]["a"]) && is_alive(before[1]["a"]));
+    exits(&pairs[0], &["start", "a"], 0);
+}
+
+#[test]
+fn servers_are_found_where_the_run_directory_is_another_one_now() {
+    let pair = Pair::new("", &sleeper("a", ""));
+    pair.start();
+    let before = pair.pids();
+    exits(&pair, &["shutdown"], 0);
+    pair.configure("runDir = \"{home}/elsewhere\"", &sleeper("a", ""));
+    pair.start();
+    assert_eq!(pair.pids(), before);
+}
+
+#[test]
 fn a_process_with_the_mark_that_left_its_session_is_waited_for() {
     if !has_tool("setsid") {
         return;

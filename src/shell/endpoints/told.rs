@@ -5,7 +5,6 @@
 
 use super::super::Shell;
 use super::super::servers::PairPids;
-use super::super::spec;
 use super::super::token::Source;
 use crate::core::checks::Told;
 use crate::core::{Event, Identity, Phase, ServerId};
@@ -89,7 +88,7 @@ impl Shell {
         // Of another PID namespace, or gone by now: its user has to be enough.
         let Ok(session) = process::session(pid) else { return Ok(leader) };
         let number = record.map_or(0, |record| record.start_number);
-        let mark = spec::mark(&self.ctx.config.node.name, name, number);
+        let mark = self.ctx.owner.mark(name, number);
         let is_own = pid == leader.pid || session == leader.pid;
         if is_own || process::mark_of(pid).ok().flatten() == Some(mark) {
             return Ok(leader);

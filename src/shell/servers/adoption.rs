@@ -5,7 +5,6 @@
 use super::{Child, Servers};
 use crate::core::{Event, Found, Identity, ServerId};
 use crate::shell::ctx::Ctx;
-use crate::shell::spec;
 use crate::shell::token::Source;
 use crate::sys::pidfd::{self, Verified};
 use crate::sys::{process, spawn};
@@ -77,7 +76,7 @@ impl Servers {
 
 /// A child at its gate still runs the node manager's own image, and has no mark yet.
 fn is_at_gate(ctx: &Ctx, name: &str, pid: i32, start_number: u64) -> io::Result<bool> {
-    let mark = spec::mark(&ctx.config.node.name, name, start_number);
+    let mark = ctx.owner.mark(name, start_number);
     match process::mark_of(pid) {
         Ok(found) if found.as_deref() == Some(mark.as_str()) => return Ok(false),
         // A server of another user, and root without CAP_SYS_PTRACE (a container's).

@@ -160,7 +160,7 @@ impl Servers {
     /// Is a process with this server's mark alive?
     pub fn probe_strays(&mut self, ctx: &mut Ctx, server: ServerId) {
         let name = self.name(server);
-        let pid = match output_mark::survivors(&ctx.config.node.name, &ctx.fifos()) {
+        let pid = match output_mark::survivors(&ctx.owner, &ctx.fifos()) {
             Ok(found) => found.iter().find(|one| one.name == name).map(|one| one.identity.pid),
             Err(_) => Some(0),
         };

@@ -9,7 +9,6 @@
 use super::{Child, Servers};
 use crate::core::{Event, Identity, ServerId};
 use crate::shell::ctx::Ctx;
-use crate::shell::spec;
 use crate::shell::token::Source;
 use crate::shell::view::KeeperSeen;
 use crate::sys::{pid_file, pidfd, process};
@@ -128,9 +127,7 @@ impl Servers {
         let is_orphan = Some(parent) == pair.keeper || parent == before.pid;
         let is_younger = process.start_ticks >= before.start_ticks;
         let is_own = match mark {
-            Some(mark) => {
-                mark == spec::mark(&ctx.config.node.name, self.name(server), start_number)
-            }
+            Some(mark) => mark == ctx.owner.mark(self.name(server), start_number),
             None => is_orphan && is_younger,
         };
         match is_own {
@@ -178,7 +175,7 @@ impl Servers {
             members = process::live_group_members(group)?;
         }
         let name = self.name(server);
-        for one in process::survivors(&self.node)? {
+        for one in process::survivors(&self.owner)? {
             let is_new = members.iter().all(|(pid, _)| *pid != one.identity.pid);
             if one.name == name
                 && is_new
