@@ -126,9 +126,11 @@ fn crash(pair: &Pair) {
 /// The server ends while its active is stopped, which is then killed.
 fn end_between_two_actives(pair: &Pair, has_reports: bool) {
     let (active, server) = (pair.pid_of("active"), pair.pids()["s"]);
+    wait_until("it to hear signals", || starts(pair, "s").last() == Some(&server));
     freeze(active);
     signal(server, SIGUSR1);
-    wait_until("the server to be dead", || state_letter(server) == Some('Z'));
+    // A standby that took the active for hung meanwhile may have had it reaped.
+    wait_until("the server to be dead", || matches!(state_letter(server), None | Some('Z')));
     signal(active, SIGKILL);
     wait_for_another(pair, server);
     if has_reports {
@@ -313,6 +315,7 @@ const STOPPED: &str = r#"
 const AWAKE: &str = r#"
     kill -CONT "$active"
     until_true '[ -n "$(pid a)" ] && [ "$(pid a)" != "$server" ] && [ "$(pid a)" != 0 ]'
+    until_true '[ "$(wc -l < "$home/a.starts")" = 2 ]'
     "$nm" stop a -c "$config" || exit 1
 "#;
 
