@@ -301,6 +301,7 @@ fn a_start_without_descriptors_to_spare_does_not_blame_the_kernel() {
 /// active is stopped the server ends.
 const STOPPED: &str = r#"
     "$@" "$nm" run --detach -c "$config" || exit 1
+    until_starts 1
     pid() { "$nm" pid "$1" -c "$config"; }
     role() { "$nm" status --json -c "$config" | tr -d ' \n' | sed "s/.*\"$1\":{[^}]*\"pid\":\([0-9]*\).*/\1/"; }
     first=$(role active); kill -9 "$first"
@@ -315,7 +316,7 @@ const STOPPED: &str = r#"
 const AWAKE: &str = r#"
     kill -CONT "$active"
     until_true '[ -n "$(pid a)" ] && [ "$(pid a)" != "$server" ] && [ "$(pid a)" != 0 ]'
-    until_true '[ "$(wc -l < "$home/a.starts")" = 2 ]'
+    until_starts 2
     "$nm" stop a -c "$config" || exit 1
 "#;
 
