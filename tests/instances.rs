@@ -54,7 +54,7 @@ fn instances_are_chosen_by_program_number_pattern_and_tag_also_after_a_takeover(
     fs::write(pair.home.join("conf.d/db.toml"), DB).unwrap();
     pair.start();
     assert_eq!(states(&pair), ["web@1=RUNNING", "web@2=RUNNING", "web@3=RUNNING", "db=RUNNING"]);
-    for (name, said) in [("web@1", "1 8081"), ("web@3", "3 8083")] {
+    for (name, said) in [("web@1", "1 8081"), ("web@2", "2 8082"), ("web@3", "3 8083")] {
         wait_until("its word", || pair.output_of(name) == format!("{said} two words\n"));
     }
     let row = pair.server("web@2");
@@ -97,6 +97,7 @@ fn an_instance_that_dies_is_restarted_alone_and_as_itself() {
     pair.start();
     let before = pair.pids();
     kill_the_active(&pair);
+    wait_until("its first word", || pair.output_of("web@2") == "2 8082 two words\n");
     signal(before["web@2"], SIGKILL);
     wait_until("the restart", || {
         let row = pair.server("web@2");

@@ -126,9 +126,11 @@ fn crash(pair: &Pair) {
 /// The server ends while its active is stopped, which is then killed.
 fn end_between_two_actives(pair: &Pair, has_reports: bool) {
     let (active, server) = (pair.pid_of("active"), pair.pids()["s"]);
+    wait_until("it to hear signals", || starts(pair, "s").last() == Some(&server));
     freeze(active);
     signal(server, SIGUSR1);
-    wait_until("the server to be dead", || state_letter(server) == Some('Z'));
+    // A standby that took the active for hung meanwhile may have had it reaped.
+    wait_until("the server to be dead", || matches!(state_letter(server), None | Some('Z')));
     signal(active, SIGKILL);
     wait_for_another(pair, server);
     if has_reports {
@@ -299,6 +301,7 @@ fn a_start_without_descriptors_to_spare_does_not_blame_the_kernel() {
 /// active is stopped the server ends.
 const STOPPED: &str = r#"
     "$@" "$nm" run --detach -c "$config" || exit 1
+    until_starts 1
     pid() { "$nm" pid "$1" -c "$config"; }
     role() { "$nm" status --json -c "$config" | tr -d ' \n' | sed "s/.*\"$1\":{[^}]*\"pid\":\([0-9]*\).*/\1/"; }
     first=$(role active); kill -9 "$first"
@@ -313,6 +316,7 @@ const STOPPED: &str = r#"
 const AWAKE: &str = r#"
     kill -CONT "$active"
     until_true '[ -n "$(pid a)" ] && [ "$(pid a)" != "$server" ] && [ "$(pid a)" != 0 ]'
+    until_starts 2
     "$nm" stop a -c "$config" || exit 1
 "#;
 

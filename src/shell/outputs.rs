@@ -334,10 +334,13 @@ impl Outputs {
         }
     }
 
-    /// Moves what waits in the FIFO of a server's standard output.
+    /// Moves what waits in the FIFOs of a server.
     pub fn settle(&mut self, ctx: &Ctx, name: &str) {
-        if let (true, Some(number)) = (self.lock.is_some(), self.by_name.get(name).copied()) {
-            self.pump(number, ctx.now());
+        let Some(server) = ctx.server(name).filter(|_| self.lock.is_some()) else { return };
+        for way in ways::of(&ctx.config, server) {
+            if let Some(number) = self.by_name.get(&way.key).copied() {
+                self.pump(number, ctx.now());
+            }
         }
     }
 

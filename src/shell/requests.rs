@@ -125,7 +125,7 @@ impl Shell {
         self.control.answer(&mut self.ctx, client, 200, &Answer { exit, results });
     }
 
-    fn result(&self, verb: Verb, outcome: Outcome) -> ServerResult {
+    fn result(&mut self, verb: Verb, outcome: Outcome) -> ServerResult {
         let name = self.servers.name(outcome.server).to_string();
         let exit = match outcome.result {
             Ended::Well => 0,
@@ -142,7 +142,11 @@ impl Shell {
             && !is_untouched
             && matches!(verb, Verb::Start | Verb::Restart | Verb::WaitReady);
         let last_lines = match is_failed_start {
-            true => self.ctx.last_output(&name, LAST_LINES, LAST_LINES_BYTES),
+            true => {
+                // Its end may be seen a moment before its last words.
+                self.outputs.settle(&self.ctx, &name);
+                self.ctx.last_output(&name, LAST_LINES, LAST_LINES_BYTES)
+            }
             false => Vec::new(),
         };
         ServerResult { name, ok: exit == 0, exit, text: outcome.text, last_lines }

@@ -199,8 +199,8 @@ fn a_hang_up_signal_to_the_keeper_or_the_active_applies() {
 
 #[test]
 fn a_restart_by_apply_stops_with_the_settings_of_the_old_definition() {
-    let old = "[[server]]\nname = \"a\"\nsettleTime = \"200ms\"\nstop = { signal = \"SIGUSR2\", timeout = \"50s\" }\n\
-               command = [\"sh\", \"-c\", \"trap 'echo by USR2; exit 0' USR2; trap '' TERM; while :; do sleep 0.05; done\"]\n";
+    let old = "[[server]]\nname = \"a\"\nready = { log = \"^up$\" }\nstop = { signal = \"SIGUSR2\", timeout = \"50s\" }\n\
+               command = [\"sh\", \"-c\", \"trap 'echo by USR2; exit 0' USR2; trap '' TERM; echo up; while :; do sleep 0.05; done\"]\n";
     let pair = Pair::new("", old);
     pair.start();
     pair.configure("", &sleeper("a", ""));
@@ -210,8 +210,9 @@ fn a_restart_by_apply_stops_with_the_settings_of_the_old_definition() {
     pair.ok(&["apply"]);
     pair.configure("", &sleeper("a", ""));
     pair.ok(&["apply"]);
-    let output = pair.output_of("b");
-    assert!(output.contains("by USR2"), "a removed server is stopped so too: {output}");
+    wait_until("that a removed server is stopped so too", || {
+        pair.output_of("b").contains("by USR2")
+    });
 }
 
 #[test]

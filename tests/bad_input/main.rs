@@ -185,7 +185,7 @@ settleTime = "50ms"
 [[server]]
 name = "bad"
 command = ["sh", "-c", "echo no luck today; exit 7"]
-settleTime = "50ms"
+settleTime = "10m"
 "#;
     let pair = Pair::new("", servers);
     let (_, err) = exits(&pair, &["run", "--detach"], 1);

@@ -7,7 +7,7 @@ fn bad_answers_in_a_row_restart_a_server_also_after_a_takeover() {
     let port = free_port();
     let url = format!("http://127.0.0.1:{port}/alive");
     let more = format!(
-        "health = [{{ http = \"{url}\", interval = \"100ms\", timeout = \"300ms\", failures = 3 }}]\n\
+        "health = [{{ http = \"{url}\", interval = \"100ms\", timeout = \"1s\", failures = 3 }}]\n\
          restart = {{ delay = \"50ms\" }}\nsettleTime = \"100ms\""
     );
     let pair = Pair::new("", &http_server("web", port, 0, &more));

@@ -2,14 +2,17 @@
 
 use crate::*;
 
+/// A server is up when it says so: a shell runs before it has done anything.
+const SAYS_UP: &str = "ready = { log = \"^up$\" }";
+
 /// `web` needs `app`, which needs `db`; each writes its name when it starts and when it ends.
 fn chain(more: &str) -> String {
     let server = |name: &str, needs: &str| {
         let script = format!(
             "echo +{name} >> {{home}}/story; trap 'echo -{name} >> {{home}}/story; exit 0' TERM; \
-             while :; do sleep 0.02; done"
+             echo up; while :; do sleep 0.02; done"
         );
-        shell(name, &script, &format!("settleTime = \"100ms\"\n{needs}\n{more}"))
+        shell(name, &script, &format!("{SAYS_UP}\n{needs}\n{more}"))
     };
     server("web", "dependsOn = [\"app\"]")
         + &server("app", "dependsOn = [\"db\"]")
@@ -32,16 +35,18 @@ fn servers_start_after_what_they_need_and_stop_before_it() {
 
 #[test]
 fn the_order_of_a_stop_is_kept_when_the_active_dies_in_the_middle() {
-    let slow =
-        "trap 'sleep 1; echo -web >> {home}/story; exit 0' TERM; while :; do sleep 0.02; done";
-    let web = shell("web", slow, "settleTime = \"0s\"\ndependsOn = [\"db\"]");
-    let trap = "trap 'echo -db >> {home}/story; exit 0' TERM; while :; do sleep 0.02; done";
-    let pair = Pair::new("", &(web + &shell("db", trap, "settleTime = \"100ms\"")));
+    let slow = "trap 'while ! test -e {home}/go; do sleep 0.02; done; echo -web >> {home}/story; \
+                exit 0' TERM; echo up; while :; do sleep 0.02; done";
+    let web = shell("web", slow, &format!("{SAYS_UP}\ndependsOn = [\"db\"]"));
+    let trap =
+        "trap 'echo -db >> {home}/story; exit 0' TERM; echo up; while :; do sleep 0.02; done";
+    let pair = Pair::new("", &(web + &shell("db", trap, SAYS_UP)));
     pair.start();
     let mut stop = pair.command(&["stop", "all"]).spawn().unwrap();
     wait_until("the stop", || pair.server("web")["state"] == "STOPPING");
     assert_eq!(pair.server("db")["state"], "RUNNING");
     take_over(&pair);
+    std::fs::write(pair.home.join("go"), "").unwrap();
     assert!(stop.wait().unwrap().success());
     assert_eq!(story(&pair), ["-web", "-db"]);
 }
@@ -68,7 +73,7 @@ fn a_server_whose_need_fails_waits_and_says_so() {
     let db = shell(
         "db",
         "exit 7",
-        "restart = { tries = 0, then = \"fail\" }\nready = { delay = \"1s\" }",
+        "restart = { tries = 0, then = \"fail\" }\nready = { delay = \"1m\" }",
     );
     let pair = Pair::new("", &(db + &lives("web", "dependsOn = [\"db\"]")));
     let started = pair.run(&["run", "--detach", "--timeout", "10s"]);

@@ -57,7 +57,7 @@ fn a_program_can_be_the_check_and_runs_as_its_server_does() {
 #[test]
 fn a_check_that_hangs_is_ended_with_all_that_it_started() {
     let ready = "ready = { exec = [\"sh\", \"-c\", \"echo $$$$ > {home}/check; sleep 500; true\"], \
-                 interval = \"50ms\", timeout = \"300ms\" }";
+                 interval = \"50ms\", timeout = \"2s\" }";
     let pair = Pair::new("", &shell("job", "exec sleep 600", ready));
     pair.run(&["run", "--detach", "--timeout", "1s"]);
     wait_until("a bad answer", || text(&pair.server("job"), "reason").contains("took too long"));

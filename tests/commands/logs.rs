@@ -2,6 +2,8 @@
 //!
 //! Must not know of the other files: what several need is in `main.rs`.
 
+use crate::support::SIGCONT;
+use crate::tools::{finish_child, freeze};
 use crate::*;
 
 #[test]
@@ -18,6 +20,26 @@ fn logs_shows_the_last_lines_and_the_pairs_own_logs() {
     has(&exits(&pair, &["logs", "--self"], 0).0, &["NodeManager-0"]);
     has(&exits(&pair, &["logs", "--standby"], 0).0, &["NodeManager-02"]);
     exits(&pair, &["logs"], 64);
+}
+
+#[test]
+fn a_start_that_failed_is_answered_with_its_last_lines_also_when_all_came_at_once() {
+    let script = "while ! [ -e {home}/go ]; do sleep 0.01; done; echo last words; exit 7";
+    let server = settling("bad", script, "autoStart = false");
+    let pair = Pair::new("heartbeatTimeout = \"1m\"", &server);
+    pair.start();
+    let mut start = pair.command(&["start", "bad"]);
+    let start = start.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let server = wait_for("its process", || pair.pids().get("bad").copied());
+    let active = pair.pid_of("active");
+    // Its words and its end wait for the active together.
+    freeze(active);
+    fs::write(pair.home.join("go"), "").unwrap();
+    wait_until("its end", || !is_alive(server));
+    signal(active, SIGCONT);
+    let output = finish_child(start, "start");
+    assert_eq!(output.status.code(), Some(1));
+    has(&String::from_utf8_lossy(&output.stderr), &["bad: exit 7 after ", "    last words"]);
 }
 
 #[test]

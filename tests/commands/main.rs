@@ -15,6 +15,11 @@ use std::process::{Command, Stdio};
 use support::{Pair, SIGKILL, SIGTERM, binary, example, is_alive, signal, wait_for, wait_until};
 use tools::{Ended, exits, finish, has, has_tool, is_root, pid_in, power_cut, rebooted, twins};
 
+/// Its output says that its traps are set: a server runs before its shell has done anything.
+fn wait_output(pair: &Pair, name: &str, text: &str) {
+    wait_until(&format!("{text:?} of {name}"), || pair.output_of(name).contains(text));
+}
+
 /// Runs quickly up, stays up.
 fn sleeper(name: &str, more: &str) -> String {
     format!(
@@ -27,6 +32,11 @@ fn shell(name: &str, script: &str, more: &str) -> String {
         "[[server]]\nname = \"{name}\"\ncommand = [\"sh\", \"-c\", '''{script}''']\n\
          settleTime = \"50ms\"\n{more}\n"
     )
+}
+
+/// One that is not up before it has ended, however long its shell takes.
+fn settling(name: &str, script: &str, more: &str) -> String {
+    shell(name, script, more).replace("\"50ms\"", "\"10m\"")
 }
 
 fn pid(server: &Value) -> i32 {
@@ -65,8 +75,8 @@ fn start_stop_restart_and_kill_do_what_they_say_and_saying_it_twice_is_no_error(
 #[test]
 fn a_start_that_ends_early_is_reported_with_its_exit_and_its_last_lines() {
     let servers =
-        shell("bad", "echo one; echo cannot find my file >&2; exit 7", "autoStart = false")
-            + &shell("well", "echo done; exit 0", "autoStart = false")
+        settling("bad", "echo one; echo cannot find my file >&2; exit 7", "autoStart = false")
+            + &settling("well", "echo done; exit 0", "autoStart = false")
             + &sleeper("good", "autoStart = false");
     let pair = Pair::new("", &servers);
     pair.start();
@@ -165,14 +175,15 @@ fn a_leader_that_dies_and_leaves_a_child_is_not_started_again_before_that_is_gon
 #[test]
 fn a_crash_loop_backs_off_and_fails_with_the_reason_until_it_is_reset() {
     let script = "[ -e {home}/cured ] && exec sleep 1000; echo sick; exit 5";
-    let more = "restart = { tries = 2, window = \"10m\", delay = \"50ms\", then = \"fail\" }\nautoStart = false";
+    let more = "restart = { tries = 2, window = \"10m\", delay = \"50ms\", then = \"fail\" }\n\
+                autoStart = false\nready = { exec = [\"test\", \"-e\", \"{home}/cured\"] }";
     let pair = Pair::new("", &shell("sick", script, more));
     pair.start();
     exits(&pair, &["start", "sick"], 1);
     let server = pair.wait_state("sick", "FAILED");
     has(&server["reason"].to_string(), &["exit 5", "gave up after 2 restarts"]);
     assert_eq!((&server["restarts"], &server["failCount"]), (&2.into(), &3.into()));
-    assert_eq!(pair.output_of("sick").matches("sick").count(), 3);
+    wait_until("its words", || pair.output_of("sick").matches("sick").count() == 3);
     // Wanted up and not up: 3. A wait for it does not hang.
     has(&exits(&pair, &["status"], 3).0, &["FAILED", "gave up"]);
     has(&exits(&pair, &["wait", "--ready", "sick"], 1).1, &["gave up"]);
@@ -185,7 +196,8 @@ fn a_crash_loop_backs_off_and_fails_with_the_reason_until_it_is_reset() {
 
 #[test]
 fn backoff_is_shown_with_the_next_try_and_start_does_not_wait_for_it() {
-    let more = "restart = { delay = \"1h\", delayMax = \"1h\" }";
+    let more = "restart = { delay = \"1h\", delayMax = \"1h\" }\n\
+                ready = { exec = [\"test\", \"-e\", \"{home}/well\"] }";
     let pair =
         Pair::new("", &shell("flaky", "[ -e {home}/well ] && exec sleep 1000; exit 5", more));
     exits(&pair, &["run", "--detach"], 1);
@@ -363,7 +375,7 @@ fn servers_that_are_stopped_without_a_pair_end_in_order_and_the_next_start_begin
         + &shell(
             "web",
             "trap 'grep -q ^State:.S /proc/$(cat {home}/db.pid)/status && touch {home}/in-order; exit 0' TERM; \
-             while :; do sleep 0.02; done",
+             echo up; while :; do sleep 0.02; done",
             "dependsOn = [\"db\"]",
         )
         + &sleeper("extra", "autoStart = false");
@@ -371,7 +383,9 @@ fn servers_that_are_stopped_without_a_pair_end_in_order_and_the_next_start_begin
     pair.start();
     exits(&pair, &["start", "extra"], 0);
     exits(&pair, &["stop", "web"], 0);
+    wait_until("its first life", || pair.output_of("web").contains("up"));
     exits(&pair, &["start", "web"], 0);
+    wait_until("its trap", || pair.output_of("web").matches("up").count() == 2);
     fs::write(pair.home.join("db.pid"), pair.pids()["db"].to_string()).unwrap();
     exits(&pair, &["shutdown", "--keep-servers"], 0);
     exits(&pair, &["shutdown", "--stop-servers"], 0);
@@ -388,11 +402,12 @@ fn servers_that_are_stopped_without_a_pair_end_in_order_and_the_next_start_begin
 
 #[test]
 fn without_a_pair_the_time_of_a_shutdown_is_over_for_those_that_are_needed_too() {
-    let deaf = "trap '' TERM; while :; do sleep 0.02; done";
+    let deaf = "trap '' TERM; echo ready; while :; do sleep 0.02; done";
     let servers = sleeper("db", "")
         + &shell("web", deaf, "dependsOn = [\"db\"]\nstop = { timeout = \"10m\" }");
     let pair = Pair::new("shutdownTimeout = \"1s\"", &servers);
     pair.start();
+    wait_output(&pair, "web", "ready");
     let pids = pair.pids();
     exits(&pair, &["shutdown", "--keep-servers"], 0);
     exits(&pair, &["shutdown", "--stop-servers"], 0);

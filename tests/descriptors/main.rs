@@ -75,3 +75,8 @@ fn descriptors(pid: i32) -> Vec<(i32, PathBuf)> {
     all.sort();
     all
 }
+
+/// Waits until a process has these alone: its loader opens and closes others first.
+fn wait_descriptors(pid: i32, wanted: &[(i32, PathBuf)]) {
+    wait_until(&format!("{wanted:?}, not {:?}", descriptors(pid)), || descriptors(pid) == wanted);
+}

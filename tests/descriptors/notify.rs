@@ -1,7 +1,7 @@
 //! sd_notify and the newline of readiness, also while nobody is active.
 
 use crate::support::{Pair, SIGCONT, SIGKILL, SIGSTOP, signal, wait_until};
-use crate::{begin, descriptors, lose_both, pid, server, take_over, variable};
+use crate::{begin, lose_both, pid, server, take_over, variable, wait_descriptors};
 use std::fs;
 use std::os::unix::net::UnixDatagram;
 
@@ -34,7 +34,7 @@ fn a_server_is_ready_when_it_says_so_and_its_text_is_shown_over_a_takeover() {
     let socket = pair.home.join("run/notify/web.sock");
     assert_eq!(variable(web, "NOTIFY_SOCKET"), Some(socket.display().to_string()));
     assert_eq!(variable(web, "WATCHDOG_USEC"), None);
-    assert_eq!(descriptors(web), []);
+    wait_descriptors(web, &[]);
     go(&pair);
     assert_eq!(pid(&pair, "web", "RUNNING"), web);
     assert_eq!(pair.server("web")["statusText"], "well");
@@ -114,7 +114,7 @@ fn a_newline_on_its_descriptor_means_ready_also_between_two_actives() {
     let pair = Pair::new("", &shell(script, "ready = { fd = 5 }"));
     begin(&pair);
     let web = pid(&pair, "web", "STARTING");
-    assert_eq!(descriptors(web), [(5, pair.home.join("run/ready/web.fifo"))]);
+    wait_descriptors(web, &[(5, pair.home.join("run/ready/web.fifo"))]);
     go_between_two_actives(&pair, || go(&pair));
     assert_eq!(pid(&pair, "web", "RUNNING"), web);
     take_over(&pair);

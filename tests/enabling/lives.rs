@@ -1,6 +1,6 @@
 //! New lives and the same life: what each of them keeps of wishes and of the list.
 
-use crate::support::{Pair, SIGKILL, SIGTERM, signal, wait_until};
+use crate::support::{Pair, SIGKILL, SIGTERM, is_alive, signal, wait_until};
 use crate::tools::{exits, finish, has_tool, is_root, power_cut, rebooted, twins};
 use crate::{list, sleeper, take_over};
 use std::collections::BTreeMap;
@@ -70,6 +70,7 @@ fn a_shutdown_that_keeps_servers_is_the_same_life_and_what_ended_meanwhile_is_st
     exits(&pair, &["shutdown"], 0);
     signal(pids["manual"], SIGKILL);
     signal(pids["off"], SIGKILL);
+    wait_until("their death", || !is_alive(pids["manual"]) && !is_alive(pids["off"]));
     pair.start();
     pair.wait_state("manual", "RUNNING");
     pair.wait_state("off", "STOPPED");
@@ -133,7 +134,7 @@ fn after_a_reboot_nothing_is_started_when_nobody_can_say_what_is_disabled() {
     assert!(!output.status.success());
     let text = crate::support::both(&output);
     assert!(text.contains("state/disabled, so nobody knows which servers are disabled"), "{text}");
-    assert_eq!(pair.processes(), [0; 0]);
+    wait_until("no process to be left", || pair.processes().is_empty());
     fs::remove_dir(pair.home.join("state/disabled")).unwrap();
     pair.start();
 }

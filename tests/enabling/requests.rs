@@ -45,14 +45,15 @@ fn a_reload_sends_the_signal_once_and_is_refused_where_none_is_set() {
     has(&exits(&pair, &["reload", "web"], 1).1, &["not running"]);
 }
 
-/// Notes each start and stop with its number; one that is to fail does.
+/// Notes each start and stop with its number, and is up when both will be noted; one that is to fail
+/// does.
 fn instances(more: &str) -> String {
     let script = "echo start ${instance} >> {home}/story; [ -e {home}/fail-${instance} ] && exit 1; \
                   trap 'echo stop ${instance} >> {home}/story; exit 0' TERM; \
-                  while :; do sleep 0.02; done";
+                  echo up; while :; do sleep 0.02; done";
     format!(
         "[[server]]\nname = \"web\"\ninstances = 3\ncommand = [\"sh\", \"-c\", \"\"\"{script}\"\"\"]\n\
-         settleTime = \"500ms\"\n{more}\n"
+         ready = {{ log = \"^up$\" }}\n{more}\n"
     )
 }
 

@@ -65,7 +65,7 @@ fn a_takeovers_hook_is_run_by_the_new_active_and_what_was_not_through_is_run_aga
 #[test]
 fn a_hook_that_takes_too_long_is_killed_with_its_group_and_failures_are_told_once() {
     let hangs = "echo $$ >> {home}/pids; sleep 1000 & echo $! >> {home}/pids; wait";
-    let hooks = hook("hangs", "\"server-stopped\"", hangs, "timeout = \"300ms\"")
+    let hooks = hook("hangs", "\"server-stopped\"", hangs, "timeout = \"3s\"")
         + &hook("fails", "\"server-stopped\", \"*-failed\"", "echo no disk; exit 7", "");
     let pair = Pair::new("", &(LIVES.to_owned() + &hooks));
     pair.start();
@@ -141,7 +141,7 @@ fn many_failures_at_once_are_one_mail_and_a_failed_one_is_sent_again() {
 #[test]
 fn mail_that_waits_when_the_active_dies_is_sent_by_the_next() {
     let mail = format!(
-        "{MAIL}group = \"1s\"\non = [\"server-stopped\", \"takeover\"]\nsendmail = \"{{home}}/sendmail\"\n"
+        "{MAIL}group = \"5s\"\non = [\"server-stopped\", \"takeover\"]\nsendmail = \"{{home}}/sendmail\"\n"
     );
     let pair = Pair::new("", &(LIVES.to_owned() + &mail));
     fake_sendmail(&pair);

@@ -34,8 +34,11 @@ fn following_goes_on_through_a_takeover_and_a_smaller_file() {
             .filter_map(|line| serde_json::from_str::<Value>(line).ok()?["seq"].as_u64())
             .collect()
     };
-    pair.ok(&["restart", "web"]);
-    wait_until("the restart is shown", || !seqs().is_empty());
+    // It shows what happens from its own beginning on.
+    wait_until("a restart is shown", || {
+        pair.ok(&["restart", "web"]);
+        !seqs().is_empty()
+    });
     kill(&pair, "active");
     pair.wait_whole();
     wait_until("the takeover is shown", || {

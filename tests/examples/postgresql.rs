@@ -77,7 +77,7 @@ fn a_session_with_an_open_transaction_outlives_a_takeover() {
 
     // The next start finds the database, and what was committed.
     pair.start();
-    has(&pair.output_of("initdb"), &["there is a database"]);
+    wait_until("its word", || pair.output_of("initdb").contains("there is a database"));
     let mut select = psql(&example, &programs);
     select.args(["-c", "SELECT count(*) FROM t"]);
     let output = finish(select, "psql");

@@ -39,7 +39,8 @@ fn a_drain_waits_until_no_work_is_left_and_a_takeover_in_the_middle_of_it_change
 
 #[test]
 fn a_server_that_can_not_be_drained_in_time_goes_on_or_is_stopped_as_its_configuration_says() {
-    let keep = drain(", timeout = \"200ms\", onTimeout = \"keep\"");
+    // Long enough for one answer.
+    let keep = drain(", timeout = \"2s\", onTimeout = \"keep\"");
     let pair =
         Pair::new("", &(lives("kept", &keep) + &lives("stopped", &drain(", timeout = \"200ms\""))));
     pair.start();
@@ -47,7 +48,7 @@ fn a_server_that_can_not_be_drained_in_time_goes_on_or_is_stopped_as_its_configu
     let output = pair.run(&["drain", "kept"]);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.contains("not drained after 1 s (last answer: 3 orders are left)"), "{said}");
+    assert!(said.contains("not drained after 2 s (last answer: 3 orders are left)"), "{said}");
     assert!(said.contains("it goes on running"), "{said}");
     let kept = pair.server("kept");
     assert_eq!(

@@ -73,8 +73,9 @@ fn every_hook_runs_once_at_its_place_and_what_it_says_is_in_the_log_of_its_serve
     pair.configure("", &lives("web", script));
     pair.ok(&["apply"]);
     pair.ok(&["start", "web"]);
-    let logs = pair.ok(&["logs", "web"]);
-    assert!(logs.lines().any(|line| line.ends_with("made ready")), "{logs}");
+    wait_until("its word in the log", || {
+        pair.ok(&["logs", "web"]).lines().any(|line| line.ends_with("made ready"))
+    });
     assert!(pair.log(false).contains("web: its preStart hook ended well"), "{}", pair.log(false));
 }
 
@@ -131,7 +132,7 @@ fn a_post_start_hook_that_fails_stops_the_server_and_counts() {
 fn a_hook_that_takes_too_long_is_killed_with_all_that_it_started() {
     let script = "sleep 1000 & echo $$! > {home}/child; wait";
     let hook = format!(
-        "hooks = {{ preStart = {{ command = [\"/bin/sh\", \"-c\", '{script}'], timeout = \"300ms\" }} }}"
+        "hooks = {{ preStart = {{ command = [\"/bin/sh\", \"-c\", '{script}'], timeout = \"3s\" }} }}"
     );
     let more = format!("{hook}\nrestart = {{ tries = 0, then = \"fail\" }}");
     let pair = Pair::new("", &lives("web", &more));

@@ -21,6 +21,7 @@ fn a_hook_of_a_start_runs_once_when_the_active_dies_in_the_middle_of_it() {
         take_over(&pair);
         let_go(&pair);
         pair.wait_state("web", "RUNNING");
+        wait_ran(&pair, "started");
         let mut lines = ran(&pair);
         // A postStart hook begins beside its server, so either may write first.
         let started = lines.iter().position(|line| line == "started").expect("the server ran");
@@ -35,6 +36,7 @@ fn a_hook_of_a_stop_runs_once_when_the_active_dies_in_the_middle_of_it() {
     for key in ["preStop", "postStop"] {
         let pair = Pair::new("", &lives("web", &format!("hooks = {{ {} }}", waits(key))));
         pair.start();
+        wait_ran(&pair, "started");
         let pid = pair.wait_state("web", "RUNNING")["pid"].as_i64().unwrap() as i32;
         pair.ok(&["stop", "--no-wait", "web"]);
         wait_ran(&pair, &format!("begin {key}"));
@@ -54,11 +56,12 @@ fn a_hook_of_a_stop_runs_once_when_the_active_dies_in_the_middle_of_it() {
 fn a_stop_command_runs_once_when_the_active_dies_in_the_middle_of_it() {
     let command = "echo begin >> {home}/ran; while ! test -e {home}/go; do sleep 0.02; done; \
                    kill -INT $$NM_MAIN_PID; echo end >> {home}/ran";
-    let script = "trap '' TERM; trap 'exit 0' INT; while :; do sleep 0.02; done";
+    let script = "trap '' TERM; trap 'exit 0' INT; touch {home}/up; while :; do sleep 0.02; done";
     let more =
         format!("stop = {{ command = [\"/bin/sh\", \"-c\", '{command}'], timeout = \"1m\" }}");
     let pair = Pair::new("", &server("web", script, &more));
     pair.start();
+    wait_until("its traps", || pair.home.join("up").exists());
     pair.wait_state("web", "RUNNING");
     pair.ok(&["stop", "--no-wait", "web"]);
     wait_ran(&pair, "begin");

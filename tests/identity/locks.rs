@@ -25,6 +25,11 @@ impl Holder {
                 .status()
                 .is_ok_and(|s| !s.success())
         });
+        // It has the lock before it is what it runs.
+        wait_until("sleep to run", || {
+            fs::read_to_string(format!("/proc/{}/comm", child.id()))
+                .is_ok_and(|comm| comm.trim() == "sleep")
+        });
         Holder(child)
     }
 }
@@ -86,7 +91,8 @@ fn a_server_that_waits_when_its_active_is_killed_is_started_again_and_waits_on()
         wait_until("the child to end with its parent", || !is_alive(old as i32));
         waiting = wait_for("another child to wait", || {
             let row = pair.server("web");
-            (row["state"] == "WAITING" && row["pid"] != old).then_some(row)
+            let is_another = row["pid"].as_i64().is_some_and(|pid| pid != old);
+            (row["state"] == "WAITING" && is_another).then_some(row)
         });
         assert_eq!((&waiting["failCount"], &waiting["lastExit"]), (&0.into(), &().into()));
     }

@@ -13,7 +13,7 @@ mod tools;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::process::{Command, Stdio};
-use support::{Pair, SIGKILL, both, is_alive, signal, wait_until};
+use support::{Pair, SIGKILL, both, is_alive, signal, wait_for, wait_until};
 use tools::status_field;
 
 fn is_root() -> bool {
@@ -358,10 +358,15 @@ fn starts_of_other_users_survive_an_active_that_is_killed_at_any_moment() {
     }
     let pids = pair.pids();
     for number in 0..8 {
-        let text = fs::read_to_string(pair.home.join(format!("starts/{number}"))).expect("starts");
-        let living: Vec<i32> =
-            text.lines().filter_map(|pid| pid.parse().ok()).filter(|pid| is_alive(*pid)).collect();
-        assert_eq!(living, [pids[&format!("s{number}")]], "one of each lives");
+        let path = pair.home.join(format!("starts/{number}"));
+        let pid = pids[&format!("s{number}")];
+        let starts = wait_for("the last start to be written down", || {
+            let text = fs::read_to_string(&path).ok()?;
+            let pids: Vec<i32> = text.lines().filter_map(|pid| pid.parse().ok()).collect();
+            pids.contains(&pid).then_some(pids)
+        });
+        let living: Vec<i32> = starts.into_iter().filter(|pid| is_alive(*pid)).collect();
+        assert_eq!(living, [pid], "one of each lives");
     }
 }
 

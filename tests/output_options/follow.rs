@@ -44,7 +44,7 @@ fn every_line_is_shown_once_over_three_takeovers_five_rotations_compression_and_
     let output = "maxSize = \"60KiB\", maxFiles = 1000, compress = true";
     let pair = Pair::new("", &(shell("w", script, output) + "autoStart = false\n"));
     // There is no log yet.
-    let mut follow = Following::new(&pair, &["logs", "-f", "-n", "0", "w"]);
+    let mut follow = Following::new(&pair, &["logs", "-f", "-n", "300000", "w"]);
     pair.start();
     exits(&pair, &["start", "w"], 0);
     let mut pids = vec![pair.pids()["w"]];

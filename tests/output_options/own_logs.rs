@@ -56,8 +56,12 @@ fn the_logs_of_the_pair_go_to_journald_with_their_priorities() {
         all.extend(lines.try_iter());
         all.iter().any(|line| line.starts_with("<4>[NodeManager-0207] takeover after the death"))
     });
-    assert!(all.iter().any(|line| line.starts_with("<6>[NodeManager-0101] ")), "{all:?}");
-    assert!(all.iter().any(|line| line == pair.name()), "{all:?}");
+    // Each stream is read by a thread of its own.
+    wait_until("the streams before it", || {
+        all.extend(lines.try_iter());
+        all.iter().any(|line| line.starts_with("<6>[NodeManager-0101] "))
+            && all.iter().any(|line| line == pair.name())
+    });
     assert!(!pair.home.join(format!("logs/{}.log", pair.name())).exists());
     has(&exits(&pair, &["logs", "--self"], 1).1, &["journalctl -t"]);
 }

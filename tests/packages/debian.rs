@@ -4,7 +4,7 @@
 
 use crate::machine::{Machine, has_tool};
 use crate::next_version;
-use crate::support::{binary, both, wait_for};
+use crate::support::{binary, both, wait_for, wait_until};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
@@ -89,6 +89,11 @@ impl Debian {
 
     pub fn is_alive(&self, pid: i64) -> bool {
         self.has(&format!("/proc/{pid}"))
+    }
+
+    /// The last of them may not be reaped yet.
+    pub fn wait_for_no_process(&self) {
+        wait_until("no process to be left", || self.processes().is_empty());
     }
 
     /// The command lines of all processes that have to do with the node manager.

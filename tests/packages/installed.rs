@@ -1,7 +1,7 @@
 //! What is there after the installation.
 
 use crate::debian::{Debian, OWN, SERVERS, UNIT, package};
-use crate::support::both;
+use crate::support::{both, wait_until};
 use std::path::Path;
 
 #[test]
@@ -24,8 +24,8 @@ fn the_installed_package_runs_a_pair_and_a_file_in_conf_d_brings_servers() {
     machine.ok(&["systemctl", "reload", UNIT]);
     let servers = debian.servers();
     assert_eq!(servers.keys().collect::<Vec<_>>(), ["db", "web"]);
-    let said = machine.ok(&["nodemanager", "logs", "web"]);
-    assert_eq!(said.trim(), "nodemanager", "the user of servers that name none");
+    // The user of servers that name none.
+    wait_until("its word", || machine.ok(&["nodemanager", "logs", "web"]).trim() == "nodemanager");
 
     let active = debian.whole()["active"]["pid"].as_i64().expect("an active");
     machine.ok(&["sh", "-c", &format!("kill -9 {active}")]);
@@ -78,7 +78,7 @@ fn the_init_script_is_the_unit_where_systemd_runs() {
     assert!(after.len() == 2 && after["db"] != servers["db"], "{after:?}");
     debian.0.ok(&[script, "stop"]);
     assert_eq!(debian.0.property(UNIT, "ActiveState"), "inactive");
-    assert_eq!(debian.processes(), "");
+    debian.wait_for_no_process();
 }
 
 #[test]

@@ -10,7 +10,7 @@ fn a_removal_ends_all_in_order_a_new_installation_starts_it_again_and_a_purge_le
     let keeper = debian.whole()["keeper"]["pid"].as_i64().expect("a keeper");
     machine.ok(&["dpkg", "--remove", "nodemanager"]);
     assert!(servers.values().all(|pid| !debian.is_alive(*pid)) && !debian.is_alive(keeper));
-    assert_eq!(debian.processes(), "");
+    debian.wait_for_no_process();
     // Or systemd would make a unit of the init script, which is configuration and stays.
     assert_eq!(machine.property(UNIT, "LoadState"), "masked");
     assert!(!debian.has("/usr/bin/nodemanager") && !debian.has("/usr/lib/nodemanager"));
@@ -39,7 +39,8 @@ fn a_removal_ends_all_in_order_a_new_installation_starts_it_again_and_a_purge_le
     machine.write("/etc/nodemanager/shop.toml", shop);
     machine.ok(&["systemctl", "enable", "--now", "nodemanager@shop"]);
     machine.ok(&["dpkg", "--purge", "nodemanager"]);
-    assert_eq!(debian.processes(), "", "also what onTerm would keep");
+    // Also what onTerm would keep.
+    debian.wait_for_no_process();
     let find = "find / -xdev -path /proc -prune -o -path /sys -prune -o -path /srv -prune -o -name '*nodemanager*' -print; \
                 ls -d /run/*nodemanager* 2>/dev/null";
     let left = machine.run(&["sh", "-c", find]);

@@ -16,7 +16,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
-use support::counted::{assert_untouched, counted, started, starts};
+use support::counted::{assert_untouched, counted, reported, started, starts};
 use support::{
     Pair, SIGCONT, SIGKILL, SIGSTOP, SIGTERM, binary, both, example, is_alive, signal, wait_until,
 };
@@ -102,7 +102,7 @@ fn of_twenty_starts_at_the_same_instant_one_becomes_the_pair() {
     let server = started(&pair, 1)["s"];
     assert_eq!(starts(&pair, "s"), [server]);
     // The keeper, two twins, the server.
-    assert_eq!(pair.processes().len(), 4);
+    wait_until("nobody else to be there", || pair.processes().len() == 4);
     exits(&pair, &["shutdown", "--stop-servers"], 0);
     drop(the_one);
 }
@@ -139,7 +139,7 @@ fn a_stale_or_foreign_pair_file_misleads_nobody() {
     pair.start();
     pair.wait_whole();
     kill_at_once(&ROLES.map(|role| pair.pid_of(role)));
-    let server = starts(&pair, "s")[0];
+    let server = reported(&pair, "s", 1)[0];
     // It names a stranger as the active now.
     let stranger = Ended(Command::new("sleep").arg("600").spawn().unwrap());
     let path = pair.home.join("run/pair.json");
@@ -212,7 +212,7 @@ fn a_pause_of_the_whole_machine_is_taken_for_no_hang() {
         assert_undisturbed(&pair, before);
         assert_eq!(pair.pid_of("keeper"), keeper);
     }
-    assert!(starts(&pair, "s").len() == 3 && starts(&pair, "s")[0] == pids["s"]);
+    assert_eq!(reported(&pair, "s", 3)[0], pids["s"]);
 }
 
 // ---- 15: ordinary races and shortages

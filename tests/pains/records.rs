@@ -85,6 +85,7 @@ fn on_a_full_disk_the_old_wishes_stay_and_the_server_is_stopped_all_the_same() {
 /// A pair whose processes are all killed, its server too.
 const KILLED: &str = r#"
     "$nm" run --detach -c "$config" || exit 1
+    until_starts 1
     server=$("$nm" pid a -c "$config")
     all=$(ls /proc | grep -E '^[0-9]+$' | grep -v -e '^1$' -e "^$$\$")
     kill -STOP $all 2>/dev/null; kill -9 $all 2>/dev/null
@@ -94,6 +95,7 @@ const KILLED: &str = r#"
 const LOOK: &str = r#"
     if [ "$1" = start ]; then
         "$nm" run --detach -c "$config" || exit 1
+        until_starts 2
         "$nm" stop a -c "$config" || exit 1
     fi
 "#;

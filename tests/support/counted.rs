@@ -25,6 +25,17 @@ pub fn starts(pair: &Pair, name: &str) -> Vec<i32> {
     text.lines().map(|line| pid(line).unwrap_or_else(|| panic!("a torn line: {text}"))).collect()
 }
 
+/// Waits until a server has reported so many starts, and no more than that; gives their PIDs. It
+/// counts as running before it has reported anything.
+pub fn reported(pair: &Pair, name: &str, count: usize) -> Vec<i32> {
+    wait_until(&format!("start {count} of {name} to be reported"), || {
+        starts(pair, name).len() >= count
+    });
+    let pids = starts(pair, name);
+    assert_eq!(pids.len(), count, "{name} was started too often: {pids:?}");
+    pids
+}
+
 /// Waits until every server has reported its first start; gives the PIDs.
 pub fn started(pair: &Pair, count: usize) -> BTreeMap<String, i32> {
     wait_until("every server to report its start", || {

@@ -32,7 +32,12 @@ fn counts(status: &Value) -> BTreeMap<String, (i64, i64)> {
 }
 
 impl Before {
-    pub fn look(pair: &Pair) -> Before {
+    pub fn look(pair: &Pair, scenario: &Scenario) -> Before {
+        // A server is up before it has reported its start; a daemon's start is that of its starter.
+        let has_reported = |(name, pid): (&String, &i32)| {
+            starts(pair, name).contains(pid) || (scenario.is_forking() && name == "t")
+        };
+        wait_until("every start to be reported", || pair.pids().iter().all(has_reported));
         let status = pair.status();
         let pids = pair.pids();
         let starts = rows(&status).into_iter().map(|(n, _)| (n.clone(), starts(pair, &n).len()));

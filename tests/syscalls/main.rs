@@ -80,7 +80,7 @@ impl<'a> Stage<'a> {
         let (pair, scenario) = (&self.pair, self.scenario);
         audit::recover(pair, false);
         (scenario.prepare)(pair);
-        let before = Before::look(pair);
+        let before = Before::look(pair, scenario);
         if scenario.starts_the_pair() {
             pair.ok(&["shutdown", "--keep-servers"]);
             support::wait_until("the pair to be down", || scenarios::twins(pair).is_empty());

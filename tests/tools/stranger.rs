@@ -10,6 +10,7 @@ use std::process::Command;
 const BEGINNING: &str = r#"
     nm="$1"; config="$2"; home="$3"; shift 3
     until_true() { for _ in $(seq 1 600); do if eval "$1"; then return 0; fi; sleep 0.05; done; echo "in vain: $1"; exit 1; }
+    until_starts() { until_true '[ "$(cat "$home/a.starts" 2>/dev/null | wc -l)" = '"$1 ]"; }
 "#;
 
 const APPEARANCE: &str = r#"
@@ -25,6 +26,7 @@ const END: &str = r#"
     kill -0 "$(cat "$home/stranger")" && echo lives > "$home/lives"
 "#;
 
+/// The one server is `a`, of `counted`; `until_starts N` waits until it has reported so many.
 /// `before` (a shell script with `$nm`, `$config`, `$home` and these words as `$@`) starts the pair
 /// and ends the process `$server`; then a stranger has its number; `after` goes on, and the pair is
 /// ended with its servers. Nobody may have signalled the stranger.

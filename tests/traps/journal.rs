@@ -196,7 +196,7 @@ fn the_recorded_end_of_a_life_before_ends_no_pair_that_both_twins_left() {
         pair.start();
         let (before, (active, standby)) = (pair.pids(), twins(&pair));
         // Stopped first: neither writes any more, nor acts on the other's death.
-        [active, standby].iter().for_each(|pid| signal(*pid, SIGSTOP));
+        [active, standby].iter().for_each(|pid| freeze(*pid));
         let newest = journal_file(&pair, "newest");
         let mut bytes = fs::read(&newest).unwrap();
         bytes[..RECORDS].fill(0);
@@ -221,7 +221,7 @@ fn an_end_that_was_asked_for_comes_although_both_twins_and_its_record_are_lost()
     wait_until("deafness", || pair.output_of("deaf").contains("ready"));
     let (out, _) = exits(&pair, &["shutdown", "--stop-servers", "--no-wait"], 0);
     assert_eq!(out, "the pair ends\n");
-    [active, standby].iter().for_each(|pid| signal(*pid, SIGSTOP));
+    [active, standby].iter().for_each(|pid| freeze(*pid));
     assert!(is_alive(before["deaf"]), "it was to outlive its end being asked for");
     remove_journal(&pair);
     [active, standby].iter().for_each(|pid| signal(*pid, SIGKILL));
@@ -337,7 +337,7 @@ fn a_journal_of_another_pid_namespace_is_refused_and_left_as_it_is() {
     let (_, err) = exits(&pair, &["run", "--detach"], 78);
     has(&err, &["journal", "another PID namespace", "runDir"]);
     assert_eq!(fs::read(&journal).unwrap(), before);
-    assert!(pair.processes().is_empty());
+    wait_until("no process to be left", || pair.processes().is_empty());
 }
 
 // ---- 20: logs

@@ -40,8 +40,10 @@ fn the_screen_follows_a_crash_and_a_takeover() {
     pair.wait_state("web", "RUNNING");
     let mut screen = Screen::open(&pair, 24, 100, &[]);
     screen.wait("2 servers: 2 up");
-    assert!(screen.is_taken() && screen.has_colours());
-    assert!(screen.line("web  ").contains("RUNNING"), "{}", screen.text());
+    assert!(screen.is_taken());
+    // What it draws comes in pieces.
+    wait_until("its colours", || screen.has_colours());
+    wait_until("web's line", || screen.line("web  ").contains("RUNNING"));
 
     let web = pair.pids()["web"];
     signal(web, SIGKILL);
@@ -54,7 +56,8 @@ fn the_screen_follows_a_crash_and_a_takeover() {
     signal(active, SIGKILL);
     screen.wait("1 takeover, last");
     screen.wait("pair OK");
-    assert!(!screen.text().contains(&format!("active {active} ")), "{}", screen.text());
+    let before = format!("active {active} ");
+    screen.wait_until("another active", |text| !text.contains(&before));
     screen.press("q");
     assert!(screen.wait_end().success());
     screen.wait_given_back();
@@ -159,7 +162,7 @@ fn another_size_is_used_and_many_servers_scroll() {
     screen.wait_until("two rows", |text| {
         text.lines().filter(|line| line.starts_with('s')).count() == 2
     });
-    assert!(!screen.text().contains("s12 "));
+    screen.wait_until("no other rows", |text| !text.contains("s12 "));
     screen.press("G");
     screen.wait("s12 ");
     screen.resize(30, 140);
@@ -200,7 +203,8 @@ fn a_long_action_shows_its_progress_on_a_terminal_alone() {
     let servers = r#"
 [[server]]
 name = "slow"
-command = ["sh", "-c", "trap '' TERM; while :; do sleep 1; done"]
+command = ["sh", "-c", "trap '' TERM; echo deaf; while :; do sleep 1; done"]
+ready = { log = "^deaf$" }
 stop = { timeout = "4s" }
 "#;
     let pair = Pair::new("", servers);

@@ -65,7 +65,9 @@ fn the_same_request_is_sent_again_after_a_broken_connection_and_after_503() {
 fn a_503_is_the_answer_when_nothing_better_comes_in_time() {
     let run = RunDir::new();
     let _server = Server::start(&run.path("control.sock"), |_, _| Reply::Answer(503, "x".into()));
-    assert_eq!(run.client().call("GET", "/", None, soon()).unwrap().status, 503);
+    // Long enough for one answer.
+    let patience = Patience::Until(Instant::now() + SOON * 5);
+    assert_eq!(run.client().call("GET", "/", None, patience).unwrap().status, 503);
 }
 
 #[test]
