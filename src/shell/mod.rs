@@ -35,7 +35,7 @@ mod servers;
 mod signals;
 mod spare;
 mod spec;
-mod store;
+pub mod store;
 mod successor;
 mod tasks;
 mod telling;
