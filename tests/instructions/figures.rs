@@ -10,7 +10,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// In percent. The counts of five runs differed by less than 0.1 (docs/PERFORMANCE.md).
+/// In percent. Counts of the same program in the same environment are the same; what a change elsewhere moves
+/// (the place of the stack, the way a compiler puts functions together) was less than 1.
 const TOLERANCE: f64 = 3.0;
 /// With another compiler or C library.
 const TOLERANCE_ELSEWHERE: f64 = 25.0;

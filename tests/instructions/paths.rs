@@ -1,8 +1,9 @@
 //! The hot paths: each is walked between a setup and a check that are not counted.
 //!
-//! Must use the program's own code. What is not in here because it needs the loop, processes or doors of a real
-//! active: `Shell::wait` and `Shell::tick` around the core, fork and gate, pidfds and /proc of adopted servers,
-//! output, log lines, events and alerts, the bytes' way through sockets, the lock, accounts that are looked up.
+//! Must use the program's own code, in the order of the shell (`world.rs`). What needs the loop, processes or doors
+//! of a real active is not in here: `Shell::wait` and `Shell::tick` around the core, fork and gate, the pidfds and
+//! files in /proc of servers (`status` finds none there), output, log lines, events and alerts, the bytes' way through
+//! sockets, the lock, accounts.
 
 use crate::world::{World, bequest};
 use nodemanager::config;

@@ -149,7 +149,9 @@ impl World {
         make_dirs(&config).expect("the directories can be made");
         let (pair, plans) = plans(&config, &|_| false);
         let node = Node::first(BEGIN, pair, plans, false);
-        let active = One::new(node, &config, Twin::A, true);
+        let mut active = One::new(node, &config, Twin::A, true);
+        // With none, survivors are looked for among the processes of the machine, however many they are.
+        active.store.open(Vec::new());
         let pulse = Pulse::create().expect("a memfd");
         let (now, standby, last_ticks) = (BEGIN, None, 1_000_000);
         World { config, now, active, standby, pulse, last_ticks, _home: home }
