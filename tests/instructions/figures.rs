@@ -13,7 +13,7 @@ use std::process::Command;
 /// In percent. Counts of the same program in the same environment are the same; what a change elsewhere moves
 /// (the place of the stack, the way a compiler puts functions together) was less than 1.
 const TOLERANCE: f64 = 3.0;
-/// With another compiler or C library.
+/// Made with anything else.
 const TOLERANCE_ELSEWHERE: f64 = 25.0;
 /// Between these lines of the manual is the table.
 const BEGIN: &str = "<!-- figures: NM_RENEW=1 cargo test --test instructions -->\n";
@@ -22,7 +22,7 @@ const END: &str = "<!-- end of figures -->\n";
 /// What is written down.
 #[derive(Debug, Deserialize)]
 pub struct Figures {
-    /// Compiler and C library.
+    /// See [`made_with`].
     pub made_with: String,
     path: Vec<Figure>,
 }
@@ -89,14 +89,18 @@ pub fn judge(expected: u64, found: &Counted, tolerance: f64) -> Option<String> {
     ))
 }
 
-/// Compiler and C library, which the counts depend on.
+/// Compiler, C library, and what that chooses its copying by: what the counts depend on.
 pub fn made_with() -> String {
     let first_line = |program: &str| {
         let output = Command::new(program).arg("--version").output().ok()?;
         String::from_utf8_lossy(&output.stdout).lines().next().map(str::to_owned)
     };
-    let told = ["rustc", "ldd"].map(|program| first_line(program).unwrap_or_default());
-    told.join(", ")
+    let [rustc, ldd] = ["rustc", "ldd"].map(|program| first_line(program).unwrap_or_default());
+    let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let flags = cpu.lines().find(|line| line.starts_with("flags")).unwrap_or_default();
+    let has = |flag: &&str| flags.split_whitespace().any(|own| own == *flag);
+    let flags: Vec<&str> = ["avx2", "erms", "pclmulqdq"].into_iter().filter(has).collect();
+    format!("{rustc}; {ldd}; a processor with {}", flags.join(", "))
 }
 
 /// Writes the counts down, here and in the manual.
@@ -150,7 +154,7 @@ pub fn is_in_manual(figures: &Figures) -> bool {
 
 fn table(figures: &Figures) -> String {
     let mut text = format!(
-        "With {}, the profile of `cargo test`:\n\n| path | with 100 servers | with 1,000 servers | for each server more |\n|---|---|---|---|\n",
+        "With {}; the profile of `cargo test`:\n\n| path | with 100 servers | with 1,000 servers | for each server more |\n|---|---|---|---|\n",
         figures.made_with
     );
     for one in &figures.path {

@@ -7,8 +7,8 @@
 //! A path that costs more than its figure and its tolerance is refused, and so is one that costs less by as
 //! much: then the figure is renewed, in `figures.toml` and in docs/PERFORMANCE.md, by
 //! `NM_RENEW=1 cargo test --test instructions`. The figures are of the profile that `cargo test`
-//! builds (`[profile.test]`, with overflow checks), of x86_64, and of one compiler and C library, which the
-//! file names; with others the tolerance is wider. The profiles stay in the test's directory below `target`
+//! builds (`[profile.test]`, with overflow checks), of x86_64, and of one compiler, C library and kind of processor,
+//! which the file names; with others the tolerance is wider. The profiles stay in the test's directory below `target`
 //! (a message says where) for `callgrind_annotate`.
 //!
 //! Without valgrind the comparison is skipped; the paths are run all the same.
