@@ -159,9 +159,8 @@ fn table(figures: &Figures) -> String {
     );
     for one in &figures.path {
         let (few, many) = (one.with_100_servers, one.with_1000_servers);
-        let each = (many as f64 - few as f64) / 900.0;
-        let _ =
-            writeln!(text, "| {} | {} | {} | {each:.0} |", one.name, grouped(few), grouped(many));
+        let each = grouped(many.saturating_sub(few) / 900);
+        let _ = writeln!(text, "| {} | {} | {} | {each} |", one.name, grouped(few), grouped(many));
     }
     text
 }

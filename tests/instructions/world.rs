@@ -286,7 +286,7 @@ impl World {
                     one.send(&Message::Entry((*entry).clone()));
                 }
                 let seq = entry.seq;
-                return answer.then(|| match result {
+                return answer.then_some(match result {
                     Ok(()) => Event::Saved { seq },
                     Err(error) => Event::NotSaved { seq, error },
                 });
