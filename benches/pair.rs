@@ -4,18 +4,19 @@
 //! fail because of a time: a busy machine is slow, and that is no fault. Runs the real program in
 //! a home of its own below the temporary directory and leaves nothing behind.
 
+mod client;
 #[path = "../tests/support/mod.rs"]
 mod support;
 
+use client::{ask, poll_for};
 use nix::time::{ClockId, clock_gettime};
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
-use support::{LIMIT, Pair, SIGKILL, signal, wait_for};
+use support::{Pair, SIGKILL, signal, wait_for};
 
 const SERVERS: usize = 100;
 /// Bytes of a mark: PID and time, 8 bytes each.
@@ -111,43 +112,15 @@ fn report_takeovers(pair: &Pair, count: usize) -> io::Result<()> {
         let killed = Instant::now();
         signal(active, SIGKILL);
         // The dying process may still hold its end of a connection, but it answers nothing.
-        wait_for_answer(&socket);
+        poll_for("an answer", Duration::ZERO, || ask(&socket, "/v1/status").ok())?;
         answered.push(killed.elapsed());
         let is_whole =
             || ask(&socket, "/v1/status").ok().filter(|text| text.contains("\"pair\":\"ok\""));
-        poll_for("a whole pair", Duration::from_millis(1), is_whole);
+        poll_for("a whole pair", Duration::from_millis(1), is_whole)?;
         whole.push(killed.elapsed());
     }
     say(&row("kill -9 of the active -> first answer of the new one", &mut answered))?;
     say(&row("kill -9 of the active -> fresh standby is WATCHING", &mut whole))
-}
-
-fn wait_for_answer(socket: &Path) {
-    poll_for("an answer", Duration::ZERO, || ask(socket, "/v1/status").ok());
-}
-
-fn poll_for<T>(what: &str, pause: Duration, mut holds: impl FnMut() -> Option<T>) -> T {
-    let end = Instant::now() + LIMIT;
-    loop {
-        if let Some(found) = holds() {
-            return found;
-        }
-        assert!(Instant::now() < end, "waited in vain for: {what}");
-        std::thread::sleep(pause);
-    }
-}
-
-/// One request, answered on its own connection.
-fn ask(socket: &Path, path: &str) -> io::Result<String> {
-    let mut stream = UnixStream::connect(socket)?;
-    stream.set_read_timeout(Some(LIMIT))?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: nodemanager\r\nConnection: close\r\n\r\n")?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    match answer.starts_with("HTTP/1.1 200") {
-        true => Ok(answer),
-        false => Err(io::ErrorKind::ConnectionAborted.into()),
-    }
 }
 
 // ---- crash and restart

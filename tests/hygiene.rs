@@ -374,7 +374,8 @@ fn assert_was_given_nothing(pair: &Pair, name: &str, to: &str, pid: i32) {
         .collect();
     env.sort_unstable();
     let mark = format!("NM_SERVER={}/{name}", pair.name());
-    assert_eq!(env, [mark.as_str(), "PLAIN=yes"], "{name}");
+    let whose = format!("NM_PAIR={home}/run:{home}/conf");
+    assert_eq!(env, [whose.as_str(), mark.as_str(), "PLAIN=yes"], "{name}");
     assert_eq!(given.get("lock"), None, "{name} has a lock");
 }
 

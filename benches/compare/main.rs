@@ -12,6 +12,8 @@
 //! Prints Markdown; docs/PERFORMANCE.md has the figures and says how they are to be read. Must not
 //! fail because of a time, and leaves no process and no file behind.
 
+#[path = "../client.rs"]
+mod client;
 mod death;
 mod install;
 mod marks;

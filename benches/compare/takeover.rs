@@ -2,6 +2,7 @@
 //!
 //! Must measure from outside: a client of the control socket, and the marks of servers.
 
+use super::client::{ask, poll_for};
 use super::marks::{ms_between, now_ns};
 use super::measure::victim;
 use super::peers::{Kind, Wanted};
@@ -10,10 +11,9 @@ use super::running::Running;
 use super::support::LIMIT;
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use std::io::{self, Read, Write};
-use std::os::unix::net::UnixStream;
+use std::io;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Times in milliseconds, from the signal to the active.
 pub struct Takeovers {
@@ -72,30 +72,4 @@ fn active_of_a_whole_pair(socket: &Path) -> io::Result<i32> {
         let pid = status["active"]["pid"].as_i64().filter(|_| status["pair"] == "ok")?;
         i32::try_from(pid).ok()
     })
-}
-
-fn poll_for<T>(what: &str, pause: Duration, mut holds: impl FnMut() -> Option<T>) -> io::Result<T> {
-    let end = Instant::now() + LIMIT;
-    loop {
-        if let Some(found) = holds() {
-            return Ok(found);
-        }
-        if Instant::now() > end {
-            return Err(io::Error::other(format!("waited in vain for {what}")));
-        }
-        std::thread::sleep(pause);
-    }
-}
-
-/// One request on a connection of its own.
-fn ask(socket: &Path, path: &str) -> io::Result<String> {
-    let mut stream = UnixStream::connect(socket)?;
-    stream.set_read_timeout(Some(LIMIT))?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: nodemanager\r\nConnection: close\r\n\r\n")?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    match answer.starts_with("HTTP/1.1 200") {
-        true => Ok(answer),
-        false => Err(io::ErrorKind::ConnectionAborted.into()),
-    }
 }

@@ -1,6 +1,6 @@
-//! What a process of the pair is handed in a memfd.
+//! What a process of the pair is handed in two memfds: the bequest, and the configuration.
 
-use nodemanager::config;
+use nodemanager::config::{self, Config};
 use nodemanager::core::Identity;
 use nodemanager::shell::bequest::{Bequest, Endpoint, Originals, Twin};
 use nodemanager::wire::Secret;
@@ -24,11 +24,11 @@ pub const WORDS: &[&str] = &[
 ];
 
 pub fn run(data: &[u8]) {
+    configuration(data);
     let Ok(bequest) = Bequest::from_bytes(data) else { return };
     let bytes = bequest.to_bytes().expect("what was read can be written");
     let again = Bequest::from_bytes(&bytes).expect("what was written can be read");
     assert_eq!(again.to_bytes().expect("as before"), bytes);
-    assert_eq!(again.config, bequest.config);
     assert_eq!((again.twin, again.originals), (bequest.twin, bequest.originals));
     // No number was bent on the way in.
     // A field that is not known is skipped, and need not be a value that can be held.
@@ -39,6 +39,13 @@ pub fn run(data: &[u8]) {
             super::bequest::same_where_told(&written[key], value);
         }
     }
+}
+
+fn configuration(data: &[u8]) {
+    let Ok(config) = serde_json::from_slice::<Config>(data) else { return };
+    let bytes = serde_json::to_vec(&config).expect("what was read can be written");
+    let again: Config = serde_json::from_slice(&bytes).expect("what was written can be read");
+    assert_eq!(again, config);
 }
 
 /// What is told is written; fields that are not known may be left out.
@@ -64,7 +71,6 @@ pub fn seeds() -> Vec<Vec<u8>> {
     let config = config::parse(text, Path::new("/c"), Path::new("/h")).expect("a configuration");
     let process = Identity { pid: 7, start_ticks: 8, inode: 9 };
     let bequest = Bequest {
-        config,
         twin: Twin::B,
         secret: Secret("s3cret".to_string()),
         revives: false,
@@ -76,11 +82,13 @@ pub fn seeds() -> Vec<Vec<u8>> {
         wishes: "up a\n".to_string(),
         enabling: Vec::new(),
         names: vec!["a".to_string()],
+        gone: vec!["b".to_string()],
         image: Path::new("/usr/bin/nodemanager").to_owned(),
         mail: Vec::new(),
         mail_left_out: 1,
         has_metrics: true,
     };
     let whole = bequest.to_bytes().expect("a bequest");
-    vec![whole[..whole.len() - 9].to_vec(), whole]
+    let config = serde_json::to_vec(&config).expect("a configuration");
+    vec![whole[..whole.len() - 9].to_vec(), whole, config]
 }

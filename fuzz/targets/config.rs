@@ -233,9 +233,11 @@ fn comes_to_itself(input: &Input, config: &Config) {
     let again = again.unwrap_or_else(|errors| panic!("{errors}\n{shown}"));
     let plain = |servers: &[ServerConfig]| {
         let without_place = |server: &ServerConfig| {
-            let mut server = ServerConfig { file: "".into(), line: 0, ..server.clone() };
-            let identity = &mut server.identity;
+            let mut server =
+                ServerConfig { file: std::path::PathBuf::new().into(), line: 0, ..server.clone() };
+            let mut identity = (*server.identity).clone();
             identity.user.iter_mut().chain(&mut identity.groups).for_each(|one| one.line = None);
+            server.identity = identity.into();
             server
         };
         servers.iter().map(without_place).collect::<Vec<_>>()

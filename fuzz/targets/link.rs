@@ -63,7 +63,10 @@ pub fn run(data: &[u8]) {
     // Half of the inputs are lines that get true heads, so that the payloads are looked at.
     let bytes = if mode & 1 == 0 { rest.to_vec() } else { framed(rest) };
     let whole = decoded(&bytes, limit, MAX_PUSH);
-    assert_eq!(whole, expected(&bytes, limit), "the frames are not those of docs/LINK.md");
+    let told =
+        |(messages, error): (Vec<Message>, Option<FrameError>)| (messages, error.map(without_text));
+    let expected = told(expected(&bytes, limit));
+    assert_eq!(told(whole.clone()), expected, "the frames are not those of docs/LINK.md");
     for piece in [1, 2 + usize::from(mode >> 2)] {
         assert_eq!(decoded(&bytes, limit, piece), whole, "in pieces of {piece}");
     }
@@ -78,6 +81,14 @@ pub fn run(data: &[u8]) {
     }
     assert_eq!(decoded(&out, MAX_FRAME, 5).0, whole.0);
     is_believed(whole.0);
+}
+
+/// Of two errors in one payload either may be told.
+fn without_text(error: FrameError) -> FrameError {
+    match error {
+        FrameError::Message(_) => FrameError::Message(String::new()),
+        other => other,
+    }
 }
 
 fn framed(lines: &[u8]) -> Vec<u8> {

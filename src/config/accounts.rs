@@ -29,7 +29,10 @@ pub fn look_up_accounts(mut config: Config) -> Result<Config, ConfigErrors> {
         let user = server.identity.user.clone().or_else(|| default.clone());
         let user = user.filter(|user| !user.name.is_empty());
         match account(&server.identity, user.as_ref(), is_root) {
-            Ok(account) => server.identity.account = account,
+            Ok(None) if server.identity.account.is_none() => {}
+            Ok(account) => {
+                server.identity = Identity { account, ..(*server.identity).clone() }.into();
+            }
             Err((line, text)) => {
                 let key = if server.identity.user.is_some() { "user" } else { "serverUser" };
                 errors.push(error(&config.file, server, key, line, &text));

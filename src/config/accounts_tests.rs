@@ -8,7 +8,7 @@ fn looked_up(node: &str, keys: &str) -> Result<Option<Account>, String> {
         format!("[nodeManager]\n{node}\n[[server]]\nname = \"web\"\ncommand = \"web\"\n{keys}\n");
     let config = parsed(&text).expect(&text);
     let looked_up = look_up_accounts(config).map_err(|errors| errors.to_string())?;
-    Ok(looked_up.servers.into_iter().next().and_then(|server| server.identity.account))
+    Ok(looked_up.servers.into_iter().next().and_then(|server| server.identity.account.clone()))
 }
 
 #[test]

@@ -9,7 +9,7 @@ use super::accounts;
 use super::error::{ConfigError, ConfigErrors};
 use super::input::{Input, Source, Unset, includes};
 use super::units::quoted;
-use super::{Config, ControlGroup, parse_input};
+use super::{Config, ControlGroup, Shared, parse_input};
 use nix::unistd::Group;
 use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
@@ -83,8 +83,9 @@ fn load_with(path: &Path, unset: Unset) -> Result<Config, ConfigErrors> {
         let text = "the path of the configuration is not UTF-8: rename it".to_owned();
         return Err(ConfigErrors(vec![ConfigError { file: path.to_owned(), line: None, text }]));
     }
-    for server in config.servers.iter_mut().filter(|server| server.file == path) {
-        server.file = config.file.clone();
+    let file = Shared::from(config.file.clone());
+    for server in config.servers.iter_mut().filter(|server| *server.file == path) {
+        server.file = file.clone();
     }
     if let Some(group) = &mut config.node.control_group {
         group.gid = Some(gid_of(group, path)?);

@@ -8,7 +8,7 @@ fn server(keys: &str) -> String {
 }
 
 fn taken(keys: &str) -> Identity {
-    parsed(&server(keys)).expect(keys).servers.remove(0).identity
+    (*parsed(&server(keys)).expect(keys).servers.remove(0).identity).clone()
 }
 
 fn refused(keys: &str, wanted: &str) {

@@ -27,6 +27,7 @@ mod policy;
 mod reader;
 mod sections;
 mod servers;
+mod shared;
 mod sockets;
 pub mod units;
 
@@ -46,6 +47,7 @@ pub use file::{find_file, home_of, likely_run_dir, load, load_for_command, read_
 pub use input::{Include, Input, Source, Unset, includes};
 pub use metrics::Metrics;
 pub use output::{Output, OutputTo, Stderr, Stream};
+pub use shared::Shared;
 pub use sockets::{Listen, Socket};
 
 pub use crate::core::plan::OnFailure;
@@ -70,6 +72,7 @@ pub struct Config {
     pub included: Vec<PathBuf>,
     pub node: NodeConfig,
     /// In the order of the file; names differ.
+    #[serde(deserialize_with = "shared::servers")]
     pub servers: Vec<ServerConfig>,
     /// Who is told of events.
     #[serde(default)]
@@ -93,6 +96,7 @@ pub struct Applied {
     /// Of each server whose definition was changed in a way that needs a restart.
     pub revisions: BTreeMap<String, u64>,
     /// Servers that were taken out, while a process of theirs may live.
+    #[serde(deserialize_with = "shared::servers")]
     pub retired: Vec<ServerConfig>,
 }
 
@@ -177,18 +181,18 @@ pub struct ServerConfig {
     /// `web`, or `web@2` of a program with instances.
     pub name: String,
     /// The file that it is in.
-    pub file: PathBuf,
+    pub file: Shared<PathBuf>,
     /// Of its header.
     pub line: u32,
     pub program: Program,
     /// The program and its arguments, never empty. A program with a `/` in it is an absolute path
     /// here; a bare name is to be looked up in the server's PATH.
-    pub command: Vec<String>,
+    pub command: Shared<Vec<String>>,
     /// Absolute.
-    pub cwd: PathBuf,
-    pub env: BTreeMap<String, String>,
+    pub cwd: Shared<PathBuf>,
+    pub env: Shared<BTreeMap<String, String>>,
     /// Names, or patterns of names with `*`, of variables that the server gets from its manager.
-    pub pass_env: Vec<String>,
+    pub pass_env: Shared<Vec<String>>,
     pub kind: Kind,
     pub auto_start: AutoStart,
     /// Servers that it needs, each once, in the order of the configuration and without circles.
@@ -197,20 +201,20 @@ pub struct ServerConfig {
     pub essential: bool,
     /// Up for so long, a server without a readiness check counts as started.
     pub settle_ms: u64,
-    pub ready: Option<Readiness>,
+    pub ready: Shared<Option<Readiness>>,
     /// Not ready after that, it failed to start.
     pub start_timeout_ms: u64,
-    pub health: Vec<HealthCheck>,
-    pub restart: Policy,
-    pub stop: Stop,
+    pub health: Shared<Vec<HealthCheck>>,
+    pub restart: Shared<Policy>,
+    pub stop: Shared<Stop>,
     /// How it is told to read its own configuration again.
     pub reload: Option<Reload>,
     /// Where a forking one says which of its processes stays.
     pub pid_file: Option<PathBuf>,
-    pub hooks: Hooks,
-    pub drain: Option<Drain>,
+    pub hooks: Shared<Hooks>,
+    pub drain: Shared<Option<Drain>>,
     pub output: Output,
-    pub identity: identity::Identity,
+    pub identity: Shared<identity::Identity>,
     /// What its cgroup is limited to.
     pub cgroup: Vec<cgroup::CgroupLimit>,
     /// What the node manager listens at for it, in the order of its descriptors.

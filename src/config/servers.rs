@@ -13,7 +13,7 @@ use super::reader::{self, Reader, Refused};
 use super::sections::{OUTPUT_KEYS, RESTART_KEYS, SERVER_KEYS, is_name, name};
 use super::units::{is_signal, parse_signal, quoted};
 use super::{
-    AutoStart, Hooks, OutputTo, Program, Readiness, ServerConfig, commands, output, sockets,
+    AutoStart, OutputTo, Program, Readiness, ServerConfig, Shared, commands, output, sockets,
 };
 use crate::core::plan::Kind;
 use crate::core::restart::Policy;
@@ -165,41 +165,42 @@ fn server(
     let every = || vec!["*".to_owned()];
     let mut server = ServerConfig {
         name: instance.name.clone(),
-        file: keys.document.file.to_owned(),
+        file: keys.document.file.to_owned().into(),
         line: written.line,
         program: Program {
             name: written.program.clone(),
             instance: instance.number,
             tags: tags(keys),
         },
-        command: reader::command(keys, "command").unwrap_or_default(),
+        command: reader::command(keys, "command").unwrap_or_default().into(),
         kind: keys.choice("type", KINDS, Kind::Simple),
-        cwd: keys.path("cwd", "."),
-        env: env(keys),
+        cwd: keys.path("cwd", ".").into(),
+        env: env(keys).into(),
         pass_env: keys
             .strings("passEnv", "an array of names such as [\"*\"]")
-            .unwrap_or_else(every),
+            .unwrap_or_else(every)
+            .into(),
         auto_start: keys
             .get("autoStart", "true, false or \"remember\"", auto_start)
             .unwrap_or(AutoStart::Yes),
         depends_on: dependencies::read(keys),
         essential: keys.boolean("essential", false),
         settle_ms: keys.duration("settleTime", "1s", 1_000),
-        ready: readiness(keys),
+        ready: readiness(keys).into(),
         start_timeout_ms: keys.duration("startTimeout", "1m", 60_000),
-        health: health(keys),
-        restart: policy(&keys.inner("restart", RESTART_KEYS), default),
-        stop: commands::stop(keys),
+        health: health(keys).into(),
+        restart: policy(&keys.inner("restart", RESTART_KEYS), default).into(),
+        stop: commands::stop(keys).into(),
         reload: commands::reload(keys),
         pid_file: keys.value("pidFile").map(|_| keys.path("pidFile", ".")),
-        hooks: Hooks::default(),
-        drain: commands::drain(keys),
+        hooks: Shared::default(),
+        drain: commands::drain(keys).into(),
         output: output::output(&keys.inner("output", OUTPUT_KEYS)),
-        identity: identity(keys),
+        identity: identity(keys).into(),
         cgroup: cgroup::limits(keys),
         sockets: sockets::sockets(keys, &instance.name),
     };
-    server.hooks = commands::hooks(keys, server.kind);
+    server.hooks = commands::hooks(keys, server.kind).into();
     match (server.kind, &server.pid_file) {
         (Kind::Forking, None) => {
             let text =
@@ -211,11 +212,8 @@ fn server(
         }
         _ => {}
     }
-    if let Some(number) = instance.number {
-        server.env.insert(INSTANCE_VARIABLE.to_owned(), number.to_string());
-    }
     let is_logged = matches!(server.output.to, OutputTo::Pipe | OutputTo::Direct);
-    if matches!(server.ready, Some(Readiness::Log(_))) && !is_logged {
+    if matches!(*server.ready, Some(Readiness::Log(_))) && !is_logged {
         let text = "can't be log: only with output.to = \"pipe\" or \"direct\" there is one";
         keys.error("ready", text.to_owned());
     }

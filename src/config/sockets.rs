@@ -74,7 +74,7 @@ impl ServerConfig {
 
     /// The descriptor to which it writes a newline when it is ready.
     pub fn ready_fd(&self) -> Option<i32> {
-        match self.ready {
+        match *self.ready {
             Some(Readiness::Fd(number)) => Some(number),
             _ => None,
         }

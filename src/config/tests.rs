@@ -51,7 +51,7 @@ fn the_sample_is_a_configuration_without_errors_and_warnings() {
     let names: Vec<_> = config.servers.iter().map(|server| server.name.as_str()).collect();
     assert_eq!(names, ["demo-1", "demo-2"]);
     assert_eq!(
-        config.servers[1].command,
+        *config.servers[1].command,
         ["/srv/nm/target/release/examples/demo_server", "--port", "8102"]
     );
 }
@@ -116,17 +116,17 @@ output = { to = "pipe", stderr = "separate", maxSize = "64K", maxFiles = 3, maxA
     let server = parsed(&(text + others)).unwrap().servers.remove(0);
     let expected = ServerConfig {
         name: "web@1".into(),
-        file: FILE.into(),
+        file: PathBuf::from(FILE).into(),
         line: 1,
         program: Program {
             name: "web".into(),
             instance: Some(1),
             tags: vec!["shop".into(), "eu".into()],
         },
-        command: vec!["web".into()],
-        cwd: "/srv/nm/data".into(),
-        env: BTreeMap::from([("MODE".into(), "live".into()), ("NM_INSTANCE".into(), "1".into())]),
-        pass_env: vec!["PATH".into()],
+        command: vec!["web".into()].into(),
+        cwd: PathBuf::from("/srv/nm/data").into(),
+        env: BTreeMap::from([("MODE".into(), "live".into())]).into(),
+        pass_env: vec!["PATH".into()].into(),
         kind: Kind::Oneshot,
         auto_start: AutoStart::Remember,
         depends_on: vec![
@@ -135,10 +135,10 @@ output = { to = "pipe", stderr = "separate", maxSize = "64K", maxFiles = 3, maxA
         ],
         essential: true,
         settle_ms: 2_000,
-        ready: Some(Readiness::Delay(3_000)),
+        ready: Some(Readiness::Delay(3_000)).into(),
         start_timeout_ms: 300_000,
-        health: vec![HealthCheck::Watchdog { timeout_ms: 30_000 }],
-        restart: Policy {
+        health: vec![HealthCheck::Watchdog { timeout_ms: 30_000 }].into(),
+        restart: Shared::from(Policy {
             when: When::Always,
             tries: 7,
             window_ms: 180_000,
@@ -149,12 +149,12 @@ output = { to = "pipe", stderr = "separate", maxSize = "64K", maxFiles = 3, maxA
             jitter_percent: 10,
             success_codes: vec![0, 3],
             no_restart_codes: vec![78],
-        },
-        stop: Stop { signal: libc::SIGINT, timeout_ms: 20_000, command: None },
+        }),
+        stop: Stop { signal: libc::SIGINT, timeout_ms: 20_000, command: None }.into(),
         reload: Some(Reload::Signal(libc::SIGUSR1)),
         pid_file: None,
-        hooks: Hooks::default(),
-        drain: None,
+        hooks: Shared::default(),
+        drain: Shared::default(),
         output: Output {
             to: OutputTo::Pipe,
             stderr: Stderr::Separate,
@@ -164,7 +164,7 @@ output = { to = "pipe", stderr = "separate", maxSize = "64K", maxFiles = 3, maxA
             compress: true,
             timestamps: true,
         },
-        identity: identity::Identity::default(),
+        identity: Shared::default(),
         cgroup: Vec::new(),
         sockets: Vec::new(),
     };
@@ -242,9 +242,9 @@ fn a_program_with_a_slash_is_relative_to_the_home_and_a_bare_name_stays() {
         let text = format!("[[server]]\nname = \"a\"\ncwd = \"/x\"\ncommand = {command}");
         parsed(&text).unwrap().servers.remove(0).command
     };
-    assert_eq!(program(r#""./bin/a 'b c' d""#), ["/srv/nm/bin/a", "b c", "d"]);
-    assert_eq!(program(r#"["/bin/a", "b c", ""]"#), ["/bin/a", "b c", ""]);
-    assert_eq!(program(r#"["sleep", "./9"]"#), ["sleep", "./9"]);
+    assert_eq!(*program(r#""./bin/a 'b c' d""#), ["/srv/nm/bin/a", "b c", "d"]);
+    assert_eq!(*program(r#"["/bin/a", "b c", ""]"#), ["/bin/a", "b c", ""]);
+    assert_eq!(*program(r#"["sleep", "./9"]"#), ["sleep", "./9"]);
 }
 
 #[test]

@@ -73,7 +73,7 @@ impl Node {
         let Some(promotion) = &mut self.promotion else { return };
         match event {
             Event::ActiveDied => promotion.on_active_dead(&mut self.out),
-            Event::Locked => promotion.on_locked(self.watch.was_complete, &mut self.out),
+            Event::Locked => promotion.on_locked(&self.watch, &mut self.out),
             Event::LockHeld { pid } => promotion.on_lock_refused(now, pid, None, &mut self.out),
             Event::LockFailed { error } => {
                 promotion.on_lock_refused(now, 0, Some(error), &mut self.out);

@@ -437,8 +437,10 @@ pub enum Action {
     TakeLock,
     /// `find_survivors`: look for living processes with a mark too; done as well when the journal
     /// turns out to be incomplete.
+    /// Records up to `known_seq` are not needed: the copy has them, or newer ones in their place.
     ReadJournal {
         find_survivors: bool,
+        known_seq: u64,
     },
     /// Open the doors: from here on this process is the active.
     Serve,

@@ -170,15 +170,24 @@ impl Node {
                 self.release_if_free(now, id);
             }
             self.admit_queued(now);
-            for id in changed {
-                self.look_at_essential(now, id);
+            for id in &changed {
+                self.look_at_essential(now, *id);
             }
-            // What a start waits for may lie behind others that wait.
-            let queued = &self.order.queued;
-            let waits: Vec<ServerId> =
-                self.waits.keys().filter(|id| queued.contains(id)).copied().collect();
-            waits.into_iter().for_each(|id| self.look_at_waits(id));
+            self.look_at_queued_waits(&changed);
         }
+    }
+
+    /// What a start waits for may lie behind others that wait: where somebody needs one that changed,
+    /// each of them is looked at.
+    fn look_at_queued_waits(&mut self, changed: &BTreeSet<ServerId>) {
+        let order = &self.order;
+        let is_needed =
+            |id: &ServerId| order.dependants.get(id.0).is_some_and(|all| !all.is_empty());
+        let among = if changed.iter().any(is_needed) { &order.queued } else { changed };
+        let is_waited_for =
+            |id: &&ServerId| order.queued.contains(id) && self.waits.contains_key(id);
+        let waits: Vec<ServerId> = among.iter().filter(is_waited_for).copied().collect();
+        waits.into_iter().for_each(|id| self.look_at_waits(id));
     }
 
     fn dependants(&self, id: ServerId) -> Vec<(ServerId, OnFailure)> {
@@ -234,13 +243,19 @@ impl Node {
     }
 
     fn admit_queued(&mut self, now: Ms) {
-        for id in self.order.queued.clone() {
-            match self.obstacle(id) {
-                None => self.with_server(id, |server, steps| server.admit(now, steps)),
-                Some(Obstacle::Places) => return,
-                Some(Obstacle::Need(_)) => {}
+        let mut from = ServerId(0);
+        while self.has_place()
+            && let Some(&id) = self.order.queued.range(from..).next()
+        {
+            if self.obstacle(id).is_none() {
+                self.with_server(id, |server, steps| server.admit(now, steps));
             }
+            from = ServerId(id.0 + 1);
         }
+    }
+
+    fn has_place(&self) -> bool {
+        self.order.starting < self.plan.starts_max.max(1)
     }
 
     /// Why a server that is to be started is not.
@@ -249,8 +264,7 @@ impl Node {
         let is_ready = |id: ServerId| self.servers.get(id.0).is_none_or(|server| server.is_ready());
         match plan.needs.iter().find(|need| !is_ready(need.server)) {
             Some(need) => Some(Obstacle::Need(need.server)),
-            None if self.order.starting >= self.plan.starts_max.max(1) => Some(Obstacle::Places),
-            None => None,
+            None => (!self.has_place()).then_some(Obstacle::Places),
         }
     }
 

@@ -6,6 +6,7 @@
 
 use super::record::{Cause, Entry, Identity, Record, ServerRecord, Wanted, Why};
 use super::time::Ms;
+use super::watch::Watch;
 use super::{Action, NodeRecord, Note, Phase, Recovered, Survivor};
 use std::collections::BTreeMap;
 
@@ -66,12 +67,13 @@ impl Promotion {
         }
     }
 
-    /// `knows_all`: what a full disk may have kept from the journal is in the copy.
-    pub fn on_locked(&mut self, knows_all: bool, out: &mut Vec<Action>) {
+    /// Where the copy was complete once, what a full disk may have kept from the journal is in it.
+    pub fn on_locked(&mut self, watch: &Watch, out: &mut Vec<Action>) {
         if let Step::Lock { .. } = self.step {
             self.step = Step::Journal;
             self.until = None;
-            out.push(Action::ReadJournal { find_survivors: self.cause.is_none() || !knows_all });
+            let find_survivors = self.cause.is_none() || !watch.was_complete;
+            out.push(Action::ReadJournal { find_survivors, known_seq: watch.known_seq });
         }
     }
 

@@ -40,6 +40,9 @@ impl<K: Ord + Copy> Default for Timers<K> {
 impl<K: Ord + Copy> Timers<K> {
     /// Arms `key` for `at`, or disarms it with `None`.
     pub fn set(&mut self, key: K, at: Option<Ms>) {
+        if self.get(key) == at {
+            return;
+        }
         if let Some(old) = self.by_key.remove(&key) {
             self.by_time.remove(&(old, key));
         }

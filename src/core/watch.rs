@@ -34,6 +34,8 @@ pub struct Watch {
     /// All records have come once. From then on a gate opens only for a record that is on disk
     /// or in this copy, so that the two together know every process.
     pub was_complete: bool,
+    /// Of every server, and of the node, the copy has the latest record up to this one.
+    pub known_seq: u64,
     silence: Silence,
     /// The copy: the latest record of each server (by its name), and of the node (by "").
     pub copy: BTreeMap<String, Entry>,
@@ -47,6 +49,7 @@ impl Watch {
             connect: None,
             is_complete: false,
             was_complete: false,
+            known_seq: 0,
             silence: Silence::new(now),
             copy: BTreeMap::new(),
         }
@@ -96,6 +99,8 @@ impl Watch {
             self.copy.insert(key, entry);
         }
         if self.is_complete {
+            // They come in their order, and none is left out while the link holds.
+            self.known_seq = self.known_seq.max(seq);
             out.push(Action::Ack { seq });
         }
     }
@@ -104,6 +109,7 @@ impl Watch {
     pub fn on_copy_complete(&mut self, seq: u64, out: &mut Vec<Action>) {
         self.is_complete = true;
         self.was_complete = true;
+        self.known_seq = self.known_seq.max(seq);
         out.push(Action::Ack { seq });
         out.push(Action::SayWatching);
     }

@@ -11,9 +11,8 @@ mod line;
 pub use line::Format;
 
 use self::line::Stamp;
-use super::{Access, Limits, leads_to, open_log, rotate};
+use super::{Access, Limits, leads_to, open_log, rotate, zone};
 use crate::sys::journald;
-use jiff::tz::TimeZone;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::fs::File;
 use std::io::{self, Write};
@@ -26,6 +25,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 /// In a burst of lines (a takeover has some for every server) the path is looked at so often.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// So many bytes of lines wait at most.
+const HELD_MAX_BYTES: usize = 64 << 10;
 /// A journald that is gone is looked for so often.
 const CONNECT_EVERY: Duration = Duration::from_secs(1);
 /// Code of the line that tells how many lines were lost.
@@ -87,7 +88,7 @@ fn build(settings: &Settings) -> io::Result<(env_logger::Logger, LogHandle)> {
     // Looked up once: a line must not cost a look at /etc/localtime.
     let stamp = Stamp {
         name: settings.name.clone(),
-        zone: TimeZone::try_system().unwrap_or(TimeZone::UTC),
+        zone: zone::local(),
         format: settings.format,
         is_journal: matches!(settings.target, Target::Journal(_)),
     };
@@ -106,6 +107,7 @@ fn build(settings: &Settings) -> io::Result<(env_logger::Logger, LogHandle)> {
         looked_at: None,
         lost: 0,
         torn: false,
+        held: None,
     };
     let handle = LogHandle(Arc::new(Mutex::new(sink)));
     let logger = env_logger::Builder::new()
@@ -129,6 +131,8 @@ impl LogHandle {
     /// It can't be opened now. The lines go to the old file until it can be.
     pub fn switch_to(&self, path: &Path) -> io::Result<()> {
         let mut sink = self.sink();
+        // What was said before belongs to the file before.
+        sink.write_held();
         sink.target = Target::File(path.to_owned());
         sink.open()
     }
@@ -139,6 +143,22 @@ impl LogHandle {
     /// It can't be opened now. The lines go to the old file until it can be.
     pub fn reopen(&self) -> io::Result<()> {
         self.sink().open()
+    }
+
+    /// From here on lines of a file are kept together until `release`: a takeover has some for every
+    /// server, and a system call for each is dear. Who dies meanwhile takes them along.
+    pub fn hold(&self) {
+        let mut sink = self.sink();
+        if let Target::File(_) = sink.target {
+            sink.held.get_or_insert_default();
+        }
+    }
+
+    /// Writes what was kept, and from here on each line at once.
+    pub fn release(&self) {
+        let mut sink = self.sink();
+        sink.write_held();
+        sink.held = None;
     }
 
     fn sink(&self) -> MutexGuard<'_, Sink> {
@@ -174,6 +194,8 @@ struct Sink {
     lost: u64,
     /// The file ends within a line: a disk that was full took only a part.
     torn: bool,
+    /// Lines that wait to be written together.
+    held: Option<Vec<u8>>,
 }
 
 impl Sink {
@@ -195,18 +217,34 @@ impl Sink {
     }
 
     fn take(&mut self, line: &[u8]) {
+        let Some(held) = &mut self.held else { return self.write_lines(line) };
+        held.extend_from_slice(line);
+        if held.len() >= HELD_MAX_BYTES {
+            self.write_held();
+        }
+    }
+
+    fn write_held(&mut self) {
+        let lines = self.held.as_mut().map(std::mem::take).unwrap_or_default();
+        if !lines.is_empty() {
+            self.write_lines(&lines);
+        }
+    }
+
+    fn write_lines(&mut self, lines: &[u8]) {
         self.look();
         if self.lost > 0 {
             let text = format!("{} log lines were lost: the log could not be written", self.lost);
             let level = log::Level::Error;
             let notice = self.stamp.line(SystemTime::now(), level, LINES_LOST_CODE, &text);
-            if self.put(notice.as_bytes()) {
+            if self.put(notice.as_bytes()) == notice.len() {
                 self.lost = 0;
             }
         }
-        if self.lost > 0 || !self.put(line) {
-            self.lost = self.lost.saturating_add(1);
-        }
+        let written = if self.lost > 0 { 0 } else { self.put(lines) };
+        let rest = lines.get(written..).unwrap_or_default();
+        let lost = rest.iter().filter(|byte| **byte == b'\n').count();
+        self.lost = self.lost.saturating_add(lost as u64);
         self.rotate_if_due();
     }
 
@@ -242,17 +280,20 @@ impl Sink {
         }
     }
 
-    fn put(&mut self, line: &[u8]) -> bool {
-        let whole = if self.torn { [b"\n", line].concat() } else { line.to_vec() };
-        let written = self.write_once(&whole);
-        let rest = whole.get(written..).unwrap_or_default();
+    /// How many of these bytes were written.
+    fn put(&mut self, lines: &[u8]) -> usize {
+        let end: &[u8] = if self.torn { b"\n" } else { b"" };
+        let whole = [end, lines].concat();
+        let mut written = self.write_once(&whole);
         // A short write is no error yet: the second one tells, or completes the line.
-        self.size = self.size.saturating_add(whole.len() as u64);
-        let complete = rest.is_empty() || (written > 0 && self.write_once(rest) == rest.len());
-        if complete || written > 0 {
-            self.torn = !complete;
+        if written > 0 && written < whole.len() {
+            written += self.write_once(whole.get(written..).unwrap_or_default());
         }
-        complete
+        self.size = self.size.saturating_add(whole.len() as u64);
+        if let Some(last) = written.checked_sub(1).and_then(|last| whole.get(last)) {
+            self.torn = *last != b'\n';
+        }
+        written.saturating_sub(end.len())
     }
 
     /// Bytes written by one write(2); 0 when it failed, or would have to wait for a reader.

@@ -12,6 +12,7 @@ pub mod rotate;
 mod stamp;
 mod syslog;
 pub mod tail;
+mod zone;
 
 #[cfg(test)]
 pub(crate) mod test_dir;

@@ -2,6 +2,7 @@
 //!
 //! Must not read a clock.
 
+use super::zone;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
@@ -17,7 +18,7 @@ pub struct LineStamp(TimeZone);
 impl LineStamp {
     /// In this machine's time zone.
     pub fn local() -> LineStamp {
-        LineStamp(TimeZone::try_system().unwrap_or(TimeZone::UTC))
+        LineStamp(zone::local())
     }
 
     /// The stamp of a moment (milliseconds since 1970), `STAMP_BYTES` long.

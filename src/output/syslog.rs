@@ -2,6 +2,7 @@
 //!
 //! Must not wait: a socket that is full is an error like any other. Must not read a clock.
 
+use super::zone;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use std::io;
@@ -35,7 +36,7 @@ impl Syslog {
             name: name.to_owned(),
             priority: if is_stderr { ERROR } else { INFO },
             pid: None,
-            zone: TimeZone::try_system().unwrap_or(TimeZone::UTC),
+            zone: zone::local(),
             socket: None,
             flushes: false,
         }

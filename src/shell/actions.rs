@@ -130,7 +130,9 @@ impl Shell {
                 }
             }
             Action::TakeLock => self.take_lock(),
-            Action::ReadJournal { find_survivors } => self.read_journal(find_survivors),
+            Action::ReadJournal { find_survivors, known_seq } => {
+                self.read_journal(find_survivors, known_seq);
+            }
             Action::Serve => self.serve(),
             // Carried out above.
             _ => {}
@@ -157,7 +159,7 @@ impl Shell {
     fn tell_output_place(&mut self, server: ServerId, start_number: u64) {
         let name = self.servers.name(server).to_string();
         let Some(config) = self.ctx.server(&name) else { return };
-        if !matches!(config.ready, Some(Readiness::Log(_))) {
+        if !matches!(*config.ready, Some(Readiness::Log(_))) {
             return;
         }
         self.outputs.settle(&self.ctx, &name);
@@ -193,8 +195,12 @@ impl Shell {
             self.ctx.pulse.set_end_asked(ending.asked());
         }
         let node = &self.node;
-        let result = self.store.save(entry, || node.entries());
-        self.peers.send_entry(entry);
+        let result = serde_json::to_vec(entry).map_err(|error| error.to_string());
+        let result = result.and_then(|text| {
+            let saved = self.store.save(&text, || node.entries());
+            self.peers.send_entry(&text);
+            saved
+        });
         let seq = entry.seq;
         if answer {
             self.ctx.tell(match result {
@@ -256,13 +262,13 @@ impl Shell {
         self.node.promotion.as_ref().is_some_and(|one| one.cause.is_none())
     }
 
-    fn read_journal(&mut self, find_survivors: bool) {
+    fn read_journal(&mut self, find_survivors: bool, known_seq: u64) {
         if !self.is_bound
             && let Err(error) = self.bind()
         {
             return self.fail(78, &error);
         }
-        match self.store.read(find_survivors, &self.ctx.fifos()) {
+        match self.store.read(find_survivors, known_seq, &self.ctx.fifos()) {
             Ok(recovered) => {
                 let end_asked = self.ctx.pulse.end_asked();
                 let disabled = self.read_disabled();
@@ -363,7 +369,10 @@ impl Shell {
         }
         self.say_serving();
         self.outputs.begin(&mut self.ctx);
-        (0..self.node.servers.len()).for_each(|number| self.set_writer(ServerId(number)));
+        for number in 0..self.node.servers.len() {
+            self.set_writer(ServerId(number));
+            self.beat_in_long_turn();
+        }
         self.look_at_keeper();
         self.is_serving = true;
         self.write_pair_file("serving", None);

@@ -78,11 +78,13 @@ impl Shell {
         let cannot = |error: io::Error| (500, 1, format!("cannot read the configuration: {error}"));
         let result = memfd_create(c"nodemanager-result", MFdFlags::MFD_CLOEXEC)
             .map_err(|errno| cannot(errno.into()))?;
-        let mut bequest = Bequest { names, ..self.bequest() };
-        let alive = &self.node.servers;
-        bequest.config.applied.retired.retain(|one| {
-            alive.iter().any(|server| server.rec.name == one.name && !server.is_removed())
-        });
+        let known = &self.node.servers;
+        let is_gone = |name: &str| {
+            !known.iter().any(|server| server.rec.name == name && !server.is_removed())
+        };
+        let retired = self.ctx.config.applied.retired.iter().map(|one| one.name.clone());
+        let gone = retired.filter(|name| is_gone(name)).collect();
+        let bequest = Bequest { names, gone, ..self.bequest() };
         let more = vec![at(&result, bequest::RESULT)];
         let started = self.start_helper("applier", &bequest, more, Source::Applier);
         let process = Some(started.map_err(cannot)?);

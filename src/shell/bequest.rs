@@ -3,6 +3,7 @@
 //! Must not travel by arguments or environment, which others can read: it is a memfd that the
 //! child inherits and reads once. The descriptors have fixed numbers.
 
+use super::packed::PackedConfig;
 use crate::config::{Config, Listen, OutputTo};
 use crate::core::Identity;
 use crate::events::Record;
@@ -33,13 +34,15 @@ pub const ACTIVE: RawFd = 8;
 /// Standard output and error of whoever started the pair; only where a server inherits them.
 pub const STDOUT: RawFd = 9;
 pub const STDERR: RawFd = 10;
+/// The configuration of the pair.
+pub const CONFIG: RawFd = 11;
 /// Memory for what an applier found, or a mailer says (these only).
-pub const RESULT: RawFd = 11;
+pub const RESULT: RawFd = 12;
 
 /// The first of what is kept for servers (standby only).
-pub const ENDPOINTS: RawFd = 11;
+pub const ENDPOINTS: RawFd = 12;
 
-/// A bequest may not be larger (10,000 servers need about 5 MB).
+/// A bequest may not be larger.
 const BYTES_MAX: u64 = 64 << 20;
 
 /// Which slot of the pulse a twin writes.
@@ -88,12 +91,11 @@ pub struct Endpoint {
     pub listen: Option<Listen>,
 }
 
-/// All that a child of the pair needs to know.
+/// All that a child of the pair needs to know, but for the configuration, which comes beside it: it is
+/// read once, by the keeper or an applier, so that no takeover changes it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Bequest {
-    /// The configuration of the pair: read once, by the keeper, so that no takeover changes it.
-    pub config: Config,
     pub twin: Twin,
     /// What a standby proves itself with; empty for others.
     pub secret: Secret,
@@ -116,6 +118,9 @@ pub struct Bequest {
     /// For an applier: the servers that it is about; none: everything.
     #[serde(default)]
     pub names: Vec<String>,
+    /// For an applier: the servers that were taken out of the configuration, and are gone by now.
+    #[serde(default)]
+    pub gone: Vec<String>,
     /// The file of the program that the pair was started with; an upgrade takes what it is by then.
     #[serde(default)]
     pub image: PathBuf,
@@ -167,6 +172,14 @@ impl Bequest {
     pub fn from_bytes(bytes: &[u8]) -> io::Result<Bequest> {
         Ok(serde_json::from_slice(bytes)?)
     }
+}
+
+/// The configuration of the pair that this process is a child of.
+///
+/// # Errors
+/// There is none: the command was not started by the node manager itself.
+pub fn config() -> io::Result<Config> {
+    PackedConfig::inherited(CONFIG)?.unpack()
 }
 
 /// What whoever started the keeper says to the keeper alone (sd_notify(3)).

@@ -4,7 +4,7 @@
 //! from what is in the log directories, so one that was killed, or whose active was, leaves nothing
 //! that the next one does not find.
 
-use super::bequest::Bequest;
+use super::bequest;
 use super::helpers::end_of;
 use super::{Shell, log_path, log_settings, token::Source};
 use crate::config::{Config, LogTarget, OutputTo, ServerConfig};
@@ -82,7 +82,7 @@ fn own_logs(config: &Config) -> Vec<ToDo> {
 /// Runs the process that compresses; gives its exit status.
 pub fn run() -> u8 {
     let _ = sys::set_name("nm-compressor");
-    match Bequest::unpack().and_then(|bequest| compress_all(&bequest.config)) {
+    match bequest::config().and_then(|config| compress_all(&config)) {
         Ok(Compressed::All) => 0,
         Ok(Compressed::NotYet) => NOT_YET,
         Err(_) => FAILED,

@@ -4,6 +4,7 @@
 
 use super::bequest::{Bequest, Originals, Twin};
 use super::cgroups;
+use super::packed::PackedConfig;
 use super::token::Source;
 use crate::config::{Config, ServerConfig};
 use crate::core::{Event, Ms};
@@ -25,6 +26,8 @@ pub struct Ctx {
     /// Sources whose event could not be dealt with; see `look_again`.
     pub again: BTreeSet<Source>,
     pub config: Config,
+    /// The same, to be handed on.
+    pub packed: PackedConfig,
     /// Each server's place in `config.servers`.
     by_name: BTreeMap<String, usize>,
     pub twin: Twin,
@@ -43,8 +46,12 @@ pub struct Ctx {
 impl Ctx {
     /// # Errors
     /// No epoll instance can be made.
-    pub fn new(bequest: &Bequest, pulse: Pulse) -> io::Result<Ctx> {
-        let config = bequest.config.clone();
+    pub fn new(
+        bequest: &Bequest,
+        config: Config,
+        packed: PackedConfig,
+        pulse: Pulse,
+    ) -> io::Result<Ctx> {
         let by_name = config.servers.iter().enumerate().map(|(at, one)| (one.name.clone(), at));
         Ok(Ctx {
             by_name: by_name.collect(),
@@ -59,6 +66,7 @@ impl Ctx {
             inheritance: None,
             cgroup_root: cgroups::root(&config.node),
             config,
+            packed,
         })
     }
 

@@ -12,7 +12,7 @@ use super::bequest::{Bequest, ENDPOINTS, Endpoint};
 use super::ctx::Ctx;
 use super::spec::c_string;
 use super::token::Source;
-use crate::config::ServerConfig;
+use crate::config::{Config, ServerConfig};
 use crate::core::record::Wanted;
 use crate::core::{Ms, ServerId};
 use crate::sys::{self, fifo, notify};
@@ -47,13 +47,13 @@ impl Endpoints {
     ///
     /// # Errors
     /// A descriptor is missing: the process was not started by an active.
-    pub fn inherit(bequest: &Bequest) -> io::Result<Endpoints> {
+    pub fn inherit(bequest: &Bequest, config: &Config) -> io::Result<Endpoints> {
         let mut all = Endpoints::default();
         for (endpoint, number) in bequest.endpoints.iter().zip(ENDPOINTS..) {
             all.kept.insert(endpoint.clone(), sys::inherited(number)?);
-            let server = bequest.config.servers.iter().find(|one| one.name == endpoint.server);
+            let server = config.servers.iter().find(|one| one.name == endpoint.server);
             if let (Some(server), None) = (server, &endpoint.listen) {
-                all.note_file(server, &bequest.config.node.run_dir);
+                all.note_file(server, &config.node.run_dir);
             }
         }
         Ok(all)

@@ -61,6 +61,8 @@ pub struct Events {
     /// Their records are to be compared with what was told.
     changed: BTreeSet<ServerId>,
     seen: BTreeMap<String, Seen>,
+    /// When the first of them may have recovered.
+    recovers_at: Option<Ms>,
     is_new_life: bool,
     /// The generation of the configuration that the history knows.
     generation: Option<u64>,
@@ -69,8 +71,7 @@ pub struct Events {
 impl Events {
     /// When `tell_events` has something to do.
     pub fn deadline(&self) -> Option<Ms> {
-        let recovers = self.seen.values().filter_map(|seen| seen.recovers_at).min();
-        recovers.into_iter().chain(self.again_at).min()
+        self.recovers_at.into_iter().chain(self.again_at).min()
     }
 
     /// The highest number that was given.
@@ -159,6 +160,8 @@ impl Shell {
             for draft in seen.compare(&one.rec, &one.plan.policy, now) {
                 self.events.waiting.push((process::wall_ms(), draft));
             }
+            let known = self.events.recovers_at;
+            self.events.recovers_at = known.into_iter().chain(seen.recovers_at).min();
         }
     }
 
@@ -169,8 +172,14 @@ impl Shell {
             return;
         }
         if !self.events.is_recalled {
-            // A takeover is not kept waiting for it, and a start that fails tells nothing.
+            // A start that fails tells nothing.
             if !self.is_serving {
+                return;
+            }
+            // Whoever waited through a takeover is answered first, in the next turn. What is not told
+            // then is told by the next active.
+            if self.exit.is_none() && self.events.again_at.is_none() {
+                self.events.again_at = Some(now);
                 return;
             }
             self.recall_events();
@@ -192,7 +201,7 @@ impl Shell {
     }
 
     fn recover_servers(&mut self, now: Ms) {
-        if self.events.seen.values().all(|seen| seen.recovers_at.is_none_or(|at| at > now)) {
+        if self.events.recovers_at.is_none_or(|at| at > now) {
             return;
         }
         for one in &self.node.servers {
@@ -201,6 +210,8 @@ impl Shell {
                 self.events.waiting.push((process::wall_ms(), draft));
             }
         }
+        let seen = self.events.seen.values();
+        self.events.recovers_at = seen.filter_map(|seen| seen.recovers_at).min();
     }
 
     /// Reads what was told before, so that nothing is told twice, and what an active had no time to
@@ -334,6 +345,9 @@ impl Shell {
                 (400, 64, "since must be the number of an event: /v1/events?since=17".to_owned())
             })?,
         };
+        if !self.events.is_recalled {
+            self.recall_events();
+        }
         let events: Vec<Record> = self.events.since(since).collect();
         let answer = Answer { schema: SCHEMA, last: self.events.last, events };
         self.control.answer(&mut self.ctx, client, 200, &answer);

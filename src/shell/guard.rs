@@ -110,6 +110,7 @@ impl Shell {
         self.ctx.pulse.beat(self.ctx.twin.slot());
         let counter = self.ctx.pulse.read(self.ctx.twin.slot()).counter;
         self.peers.send(&Message::Beat { counter });
+        self.peers.flush_main();
     }
 
     /// The keeper may have taken this slot for a dead twin's: a fresh standby is alive a moment

@@ -21,7 +21,7 @@ impl Shell {
         source: Source,
     ) -> io::Result<OwnedFd> {
         let packed = bequest.pack()?;
-        let mut fds = vec![bequest::at(&packed, bequest::BEQUEST)];
+        let mut fds = vec![bequest::at(&packed, bequest::BEQUEST), self.ctx.packed.handed()];
         fds.extend(more);
         self.spawn_watched(role, None, fds, source)
     }

@@ -3,30 +3,24 @@
 //! Must not be read by an active or a standby: they have it in memory, handed on by the process that
 //! started them, and nothing that happens to this file changes what they do.
 
+use super::packed::{BYTES_MAX, PackedConfig};
 use crate::config::Config;
 use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
-
-/// A larger file is none of ours.
-const BYTES_MAX: u64 = 64 << 20;
+use std::path::Path;
 
 const NAME: &str = "config.json";
-
-fn path(config: &Config) -> PathBuf {
-    config.node.run_dir.join(NAME)
-}
 
 /// Replaces the file, whole or not at all. Not synced: it means nothing after a reboot. Servers'
 /// variables are in it, so nobody else may read it.
 ///
 /// # Errors
 /// It can't be written; what was there before is still there.
-pub fn write(config: &Config) -> io::Result<()> {
-    let path = path(config);
+pub fn write(run_dir: &Path, config: &PackedConfig) -> io::Result<()> {
+    let path = run_dir.join(NAME);
     let new = path.with_extension("json.new");
-    let bytes = serde_json::to_vec(config)?;
+    let bytes = config.bytes()?;
     match fs::remove_file(&new) {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
         _ => {}
@@ -40,10 +34,10 @@ pub fn write(config: &Config) -> io::Result<()> {
 ///
 /// # Errors
 /// It can't be read, or is that of another pair.
-pub fn read(own: &Config) -> io::Result<Option<Config>> {
-    let Some(found) = read_in(&own.node.run_dir)? else { return Ok(None) };
+pub fn read(own: &Config) -> io::Result<Option<(Config, PackedConfig)>> {
+    let Some((found, bytes)) = read_bytes(&own.node.run_dir)? else { return Ok(None) };
     match found.node.name == own.node.name {
-        true => Ok(Some(found)),
+        true => Ok(Some((found, PackedConfig::from_bytes(&bytes)?))),
         false => Err(io::Error::other("it belongs to another pair")),
     }
 }
@@ -53,6 +47,10 @@ pub fn read(own: &Config) -> io::Result<Option<Config>> {
 /// # Errors
 /// As [`read`].
 pub fn read_in(run_dir: &Path) -> io::Result<Option<Config>> {
+    Ok(read_bytes(run_dir)?.map(|(config, _)| config))
+}
+
+fn read_bytes(run_dir: &Path) -> io::Result<Option<(Config, Vec<u8>)>> {
     let path = run_dir.join(NAME);
     let file = match OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(path) {
         Ok(file) => file,
@@ -63,7 +61,7 @@ pub fn read_in(run_dir: &Path) -> io::Result<Option<Config>> {
     file.take(BYTES_MAX).read_to_end(&mut bytes)?;
     let found: Config = serde_json::from_slice(&bytes)?;
     match found.node.run_dir == run_dir {
-        true => Ok(Some(found)),
+        true => Ok(Some((found, bytes))),
         false => Err(io::Error::other("it belongs to another pair")),
     }
 }
@@ -71,5 +69,5 @@ pub fn read_in(run_dir: &Path) -> io::Result<Option<Config>> {
 /// Takes away what an earlier life left.
 pub fn forget(config: &Config) {
     // What can't be removed is replaced by the first active.
-    let _ = fs::remove_file(path(config));
+    let _ = fs::remove_file(config.node.run_dir.join(NAME));
 }

@@ -11,9 +11,10 @@ mod watch;
 pub mod whole;
 
 use super::bequest::{self, Bequest, Originals, Twin, at};
+use super::packed::PackedConfig;
 use super::signals::Signals;
 use super::{in_force, log_error, log_settings, notes};
-use crate::config::Config;
+use crate::config::{Applied, Config, ServerConfig};
 use crate::core::Identity;
 use crate::core::keeper::{Action, Event, Keeper, Note};
 use crate::output::logger::{self, LogHandle};
@@ -55,7 +56,10 @@ pub enum Pair {
 
 /// The keeper's process.
 pub struct KeeperShell {
+    /// Without its servers: of them only the FIFOs are held.
     config: Config,
+    /// The whole configuration, for the active that it starts.
+    packed: PackedConfig,
     /// The file of the program that this process was started with.
     image: PathBuf,
     core: Keeper,
@@ -74,6 +78,8 @@ pub struct KeeperShell {
     request: Option<(UnixStream, Vec<u8>)>,
     /// Held open, so that a server's last words outlive both twins.
     fifos: BTreeMap<String, OwnedFd>,
+    /// Those that are still to be opened.
+    unheld: Vec<(String, PathBuf)>,
     /// What servers inherit as standard output and error, where one does.
     inheritance: Option<[OwnedFd; 2]>,
     /// Zombies wait because the reports are full.
@@ -173,8 +179,11 @@ impl KeeperShell {
         let pid = i32::try_from(std::process::id()).map_err(io::Error::other)?;
         kept.pulse.write_identity(Slot::Keeper, pid, process::start_ticks(pid)?);
         kept.pulse.set_role(Slot::Keeper, role);
+        let packed = kept.packed.map_or_else(|| PackedConfig::new(&config), Ok)?;
         let mut keeper = KeeperShell {
-            config,
+            unheld: unheld(&config),
+            config: without_servers(config),
+            packed,
             image: kept.image,
             core,
             poll,
@@ -322,7 +331,7 @@ impl KeeperShell {
     /// this process read it.
     pub(super) fn take_config_in_force(&mut self) {
         match in_force::read(&self.config) {
-            Ok(Some(config)) => self.config = config,
+            Ok(Some((config, packed))) => self.take_config(config, packed),
             // Nobody has served yet, or the run directory was emptied.
             Ok(None) => {}
             Err(error) => {
@@ -330,6 +339,15 @@ impl KeeperShell {
                 warn!(target: "0030", "cannot use config.json in {dir}: {error}; the last configuration that the keeper read counts");
             }
         }
+    }
+
+    fn take_config(&mut self, config: Config, packed: PackedConfig) {
+        self.unheld = unheld(&config);
+        self.unheld.retain(|(key, _)| !self.fifos.contains_key(key));
+        self.config = without_servers(config);
+        self.packed = packed;
+        // A thousand servers are some megabytes.
+        sys::memory::give_back();
     }
 
     fn try_start(&mut self, revives: bool) -> io::Result<(i32, u64)> {
@@ -342,7 +360,6 @@ impl KeeperShell {
             self.pulse.set_role(Slot::Keeper, Role::Keeper);
         }
         let bequest = Bequest {
-            config: self.config.clone(),
             twin: Twin::A,
             secret: Secret(String::new()),
             revives,
@@ -354,6 +371,7 @@ impl KeeperShell {
             wishes: String::new(),
             enabling: Vec::new(),
             names: Vec::new(),
+            gone: Vec::new(),
             image: self.image.clone(),
             mail: Vec::new(),
             mail_left_out: 0,
@@ -361,8 +379,11 @@ impl KeeperShell {
         };
         let packed = bequest.pack()?;
         let (argv, env) = bequest::command("active", &self.config)?;
-        let mut fds: Vec<(RawFd, RawFd)> =
-            vec![at(&packed, bequest::BEQUEST), at(&self.pulse.fd(), bequest::PULSE)];
+        let mut fds: Vec<(RawFd, RawFd)> = vec![
+            at(&packed, bequest::BEQUEST),
+            self.packed.handed(),
+            at(&self.pulse.fd(), bequest::PULSE),
+        ];
         fds.extend(self.reports.as_ref().map(|(read, _)| at(read, bequest::REPORTS)));
         if let Some([out, err]) = &self.inheritance {
             fds.extend([at(out, bequest::STDOUT), at(err, bequest::STDERR)]);
@@ -375,6 +396,18 @@ impl KeeperShell {
         })?;
         Ok((pid, identity.start_ticks))
     }
+}
+
+/// The FIFOs of all servers, each with the key of its stream.
+fn unheld(config: &Config) -> Vec<(String, PathBuf)> {
+    let piped = config.servers.iter().flat_map(ServerConfig::piped);
+    piped.map(|stream| (stream.key(), stream.fifo_path(&config.node.run_dir))).collect()
+}
+
+fn without_servers(mut config: Config) -> Config {
+    config.servers = Vec::new();
+    config.applied = Applied::default();
+    config
 }
 
 impl Kept {
@@ -394,7 +427,8 @@ impl Kept {
             oom_score_adj: process::oom_score_adj(),
         };
         let (image, inheritance) = (process::own_program()?, inheritance(config, is_background)?);
-        Ok(Kept { pulse, reports, originals, image, started: Vec::new(), inheritance })
+        let (packed, started) = (None, Vec::new());
+        Ok(Kept { packed, pulse, reports, originals, image, started, inheritance })
     }
 }
 

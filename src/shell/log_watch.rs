@@ -50,7 +50,7 @@ pub struct LogWatch {
 /// Whether, and where, the lines of a server that is about to start will begin. Only standard
 /// output's place is on record; standard error begins with what is there when it is looked at.
 pub fn place_of(ctx: &Ctx, server: &ServerConfig) -> Option<LogPlace> {
-    let Some(Readiness::Log(_)) = server.ready else { return None };
+    let Some(Readiness::Log(_)) = *server.ready else { return None };
     let path = Stream { server, is_stderr: false }.log_path(&ctx.config.node.log_dir);
     let place = std::fs::metadata(path).map(|status| LogPlace {
         device: status.dev(),
@@ -70,7 +70,7 @@ impl LogWatch {
         start_number: u64,
         place: Option<LogPlace>,
     ) {
-        let Some(Readiness::Log(pattern)) = &config.ready else { return };
+        let Some(Readiness::Log(pattern)) = &*config.ready else { return };
         let is_same = |watch: &Watch| watch.start_number == start_number;
         if self.watches.get(&server).is_some_and(is_same) {
             return;

@@ -25,6 +25,7 @@ pub mod mover;
 mod notes;
 mod outputs;
 mod own_log;
+pub mod packed;
 pub mod pair_requests;
 pub mod peer;
 mod plan;
@@ -35,7 +36,7 @@ mod servers;
 mod signals;
 mod spare;
 mod spec;
-mod store;
+pub mod store;
 mod successor;
 mod tasks;
 mod telling;
@@ -62,6 +63,7 @@ pub use notes::say;
 use outputs::Outputs;
 use own_log::log_error;
 pub use own_log::{log_path, log_settings};
+use packed::PackedConfig;
 use peer::Peers;
 pub use plan::plans;
 use probes::Probes;
@@ -182,15 +184,16 @@ pub fn run(beginning: Beginning) -> u8 {
 impl Shell {
     fn new(beginning: Beginning) -> io::Result<Shell> {
         let bequest = Bequest::unpack()?;
-        let config = &bequest.config;
+        let packed = PackedConfig::inherited(bequest::CONFIG)?;
+        let config = packed.unpack()?;
         let is_standby = beginning == Beginning::Standby;
         // Where servers may be running already, somebody has to watch them, with a log or without.
         let may_wait = is_standby || bequest.revives;
-        let settings = logger::Settings { may_wait, ..log_settings(config, is_standby) };
-        let log = logger::init(&settings).map_err(|error| log_error(config, &error))?;
+        let settings = logger::Settings { may_wait, ..log_settings(&config, is_standby) };
+        let log = logger::init(&settings).map_err(|error| log_error(&config, &error))?;
         let pulse = Pulse::from_fd(sys::inherited(bequest::PULSE)?)?;
-        let mut ctx = Ctx::new(&bequest, pulse)?;
-        if bequest::is_inherited(config) {
+        let mut ctx = Ctx::new(&bequest, config, packed, pulse)?;
+        if bequest::is_inherited(&ctx.config) {
             ctx.inheritance =
                 Some([sys::inherited(bequest::STDOUT)?, sys::inherited(bequest::STDERR)?]);
         }
@@ -204,11 +207,12 @@ impl Shell {
         sys::ignore_signals(&[libc::SIGXFSZ])?;
         let own = own_identity()?;
         ctx.pulse.write_identity(ctx.twin.slot(), own.pid, own.start_ticks);
-        let store = Store::new(&config.node, ctx.owner.clone(), config.servers.len())?;
+        let store = Store::new(&ctx.config.node, ctx.owner.clone(), ctx.config.servers.len())?;
         let (node, control, mut peers, other) = begin_as(beginning, &ctx, &bequest, own)?;
         peers.secret = bequest.secret.clone();
-        let pair_file = notes::PairFileWriter::new(config);
-        let stderr_is_open = config.node.log_target != LogTarget::Stderr && !is_standby;
+        let pair_file = notes::PairFileWriter::new(&ctx.config);
+        let endpoints = Endpoints::inherit(&bequest, &ctx.config)?;
+        let stderr_is_open = ctx.config.node.log_target != LogTarget::Stderr && !is_standby;
         let keeper = guard::KeeperWatch::default();
         Ok(Shell {
             ctx,
@@ -218,7 +222,7 @@ impl Shell {
             tasks: Tasks::default(),
             log_watch: LogWatch::default(),
             outputs: Outputs::default(),
-            endpoints: Endpoints::inherit(&bequest)?,
+            endpoints,
             store,
             peers,
             control,
@@ -287,6 +291,9 @@ impl Shell {
 
     /// Hands every event to the core and carries out what it says, until nothing is left.
     fn empty_inbox(&mut self) {
+        if self.node.role == Role::Promoting {
+            self.log.hold();
+        }
         while let Some(event) = self.ctx.inbox.pop_front() {
             debug!(target: "0100", "event {event:?}");
             if let Event::ClientGone { client } = event {
@@ -300,6 +307,8 @@ impl Shell {
             self.note_role(before);
             self.carry_out(actions);
         }
+        self.peers.flush_main();
+        self.log.release();
     }
 
     fn wait(&mut self, events: &mut Events) {
@@ -421,6 +430,7 @@ impl Shell {
         if before != self.node.role && self.node.role == Role::Promoting {
             self.ctx.pulse.set_role(self.ctx.twin.slot(), pulse::Role::Promoting);
             let _ = sys::set_name("nm-promoting");
+            self.log.hold();
         }
     }
 
@@ -447,8 +457,8 @@ fn begin_as(
     bequest: &Bequest,
     own: Identity,
 ) -> io::Result<Begun> {
-    let wishes = crate::state::Wishes::read(&bequest.config.node.state_dir);
-    let (pair, plans) = plans(&bequest.config, &|name| wishes.is_up(name));
+    let wishes = crate::state::Wishes::read(&ctx.config.node.state_dir);
+    let (pair, plans) = plans(&ctx.config, &|name| wishes.is_up(name));
     match beginning {
         Beginning::FirstActive => {
             ctx.pulse.set_role(ctx.twin.slot(), pulse::Role::Starting);

@@ -3,9 +3,10 @@
 //! Must not watch, restart or signal anything: it is no node manager. It ends when the next active
 //! asks for the lock (SIGTERM), or when the last server is gone and its FIFO empty.
 
-use super::bequest::{Bequest, Twin};
+use super::bequest::{self, Bequest, Twin};
 use super::ctx::Ctx;
 use super::outputs::Outputs;
+use super::packed::PackedConfig;
 use super::signals::Signals;
 use super::token::Source;
 use super::{lock_path, log_settings};
@@ -34,9 +35,11 @@ pub fn run() -> u8 {
 
 fn start() -> io::Result<()> {
     let bequest = Bequest { twin: Twin::A, ..Bequest::unpack()? };
-    let settings = Settings { may_wait: true, ..log_settings(&bequest.config, false) };
+    let packed = PackedConfig::inherited(bequest::CONFIG)?;
+    let config = packed.unpack()?;
+    let settings = Settings { may_wait: true, ..log_settings(&config, false) };
     let log = logger::init(&settings)?;
-    let mut ctx = Ctx::new(&bequest, Pulse::create()?)?;
+    let mut ctx = Ctx::new(&bequest, config, packed, Pulse::create()?)?;
     let mut signals = Signals::new(&ctx)?;
     let _ = sys::raise_nofile();
     let mut left = watch_left(&ctx, &bequest.left);

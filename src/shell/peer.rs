@@ -6,8 +6,8 @@
 use super::ctx::Ctx;
 use super::spare::{Spare, is_shortage, is_waiting};
 use super::token::Source;
-use crate::core::{Entry, Event, Ms};
-use crate::wire::{self, Decoder, Message, PROTOCOL, Secret, secret_matches};
+use crate::core::{Event, Ms};
+use crate::wire::{self, Decoder, FrameError, Message, PROTOCOL, Secret, secret_matches};
 use log::{debug, warn};
 use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry};
@@ -27,6 +27,8 @@ const HELLO_MS: u64 = 3_000;
 const HELLO_SHORT_MS: u64 = 100;
 /// Bytes that may wait for a slow peer; more, and the link is rebuilt.
 const OUT_MAX: usize = 64 << 20;
+/// So much is not kept until the end of a turn.
+const FLUSH_BYTES: usize = 64 << 10;
 /// Refusals are logged once in this time.
 const REFUSALS_EVERY_MS: u64 = 60_000;
 /// What is left in the backlog after a turn is taken after this.
@@ -342,16 +344,35 @@ impl Peers {
         if conn.is_connecting {
             return;
         }
-        if let Err(error) = wire::encode(message, &mut conn.out) {
-            warn!(target: "0199", "cannot send a record over the link: {error}");
-        }
-        // A failure shows at the next event of this connection.
-        let _ = self.flush(number);
+        let encoded = wire::encode(message, &mut conn.out);
+        self.put(number, encoded);
     }
 
-    pub fn send_entry(&mut self, entry: &Entry) {
-        if self.main.is_some() {
-            self.send(&Message::Entry(entry.clone()));
+    /// The same with the text of a record.
+    pub fn send_entry(&mut self, record: &[u8]) {
+        let Some(number) = self.main else { return };
+        let Some(conn) = self.conns.get_mut(&number).filter(|conn| !conn.is_connecting) else {
+            return;
+        };
+        let encoded = wire::encode_entry(record, &mut conn.out);
+        self.put(number, encoded);
+    }
+
+    fn put(&mut self, number: usize, encoded: Result<(), FrameError>) {
+        if let Err(error) = encoded {
+            warn!(target: "0199", "cannot send a record over the link: {error}");
+        }
+        if self.conns.get(&number).is_some_and(|conn| conn.out.len() - conn.sent >= FLUSH_BYTES) {
+            // A failure shows at the next event of this connection.
+            let _ = self.flush(number);
+        }
+    }
+
+    /// What was sent in a turn goes out together: a system call for each record is dear, and what
+    /// the disk has already need not be in the copy before a gate opens.
+    pub fn flush_main(&mut self) {
+        if let Some(number) = self.main {
+            let _ = self.flush(number);
         }
     }
 
@@ -377,6 +398,7 @@ impl Peers {
 
     /// Ends the connection that counts, from this end.
     pub fn close_main(&mut self, ctx: &mut Ctx) {
+        self.flush_main();
         if let Some(number) = self.main.take() {
             self.close(ctx, number);
         }

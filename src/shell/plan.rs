@@ -85,14 +85,14 @@ fn server_plan(server: &ServerConfig, remembered: &dyn Fn(&str) -> bool) -> Serv
             AutoStart::Remember => remembered(&server.name),
         },
         kind: server.kind,
-        settle_ms: match &server.ready {
+        settle_ms: match &*server.ready {
             Some(Readiness::Delay(ms)) => *ms,
             _ => server.settle_ms,
         },
         ready: server.ready.as_ref().and_then(ready),
         start_timeout_ms: server.start_timeout_ms,
         health: server.health.iter().map(health).collect(),
-        policy: server.restart.clone(),
+        policy: (*server.restart).clone(),
         stop_signal: server.stop.signal,
         stop_timeout_ms: server.stop.timeout_ms,
         reload: server.reload.as_ref().map(reload),

@@ -57,7 +57,7 @@ impl Probes {
         let Some(config) = ctx.server_or_retired(servers.name(server)).cloned() else {
             return tell(ctx, question, Err("it is not in the configuration any more".to_string()));
         };
-        if let (Check::Drain, Some(drain)) = (check, &config.drain) {
+        if let (Check::Drain, Some(drain)) = (check, &*config.drain) {
             let command = drain.check.clone().unwrap_or_default();
             return self.run_program(ctx, question, &config, &command, DRAIN_ANSWER_MS);
         }
@@ -184,7 +184,7 @@ fn tell(ctx: &mut Ctx, question: Question, answer: Result<(), String>) {
 
 fn probe_of(config: &ServerConfig, check: Check) -> Option<(&Probe, u64)> {
     match check {
-        Check::Ready => match &config.ready {
+        Check::Ready => match &*config.ready {
             Some(Readiness::Asked { probe, timeout_ms, .. }) => Some((probe, *timeout_ms)),
             _ => None,
         },

@@ -73,7 +73,7 @@ impl Shell {
         for at in names::select(&wanted, &self.known()).unwrap_or_default() {
             let Some(one) = status.servers.get_mut(at) else { continue };
             if let Some(config) = self.ctx.server(&one.name) {
-                one.command = config.command.clone();
+                one.command = config.command.to_vec();
             }
             one.last_lines = self.ctx.last_output(&one.name, LAST_LINES * 2, LAST_LINES_BYTES);
         }

@@ -53,8 +53,6 @@ struct Child {
     witness: Option<OwnedFd>,
     /// The leader whose group is being watched until it is empty, and its cgroup.
     probed: Option<(Identity, Option<PathBuf>)>,
-    /// When its cgroup is looked at again, in which somebody is who can't be seen.
-    look: Option<cgroups::Look>,
 }
 
 /// A dead process whose status is still asked for.
@@ -73,6 +71,8 @@ pub struct Servers {
     owner: Owner,
     names: Vec<String>,
     children: Vec<Child>,
+    /// When a server's cgroup is looked at again, in which somebody is who can't be seen.
+    looks: BTreeMap<usize, cgroups::Look>,
     /// Held by a standby for the takeover.
     held: BTreeMap<String, (Identity, OwnedFd)>,
     discarded: BTreeMap<usize, OwnedFd>,
@@ -91,6 +91,7 @@ impl Servers {
         let on_record: BTreeMap<&str, Option<Identity>> =
             servers.iter().map(|one| (one.rec.name.as_str(), one.rec.phase.process())).collect();
         self.held.retain(|name, (held, _)| on_record.get(name.as_str()) == Some(&Some(*held)));
+        self.looks.clear();
         self.children = names.iter().map(|_| Child::default()).collect();
         self.names = names;
     }

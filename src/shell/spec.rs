@@ -18,7 +18,9 @@ use std::path::Path;
 
 /// Variables of the node manager's own that mean nothing, or something wrong, to a server.
 const NEVER_PASSED: [&str; 5] =
-    ["NOTIFY_SOCKET", mark::SERVER, mark::PAIR, "NM_INSTANCE", "NODEMANAGER_CONFIG"];
+    ["NOTIFY_SOCKET", mark::SERVER, mark::PAIR, INSTANCE, "NODEMANAGER_CONFIG"];
+/// Which of its program's instances a server is.
+const INSTANCE: &str = "NM_INSTANCE";
 const NEVER_PASSED_PREFIXES: [&str; 2] = ["LISTEN_", "WATCHDOG_"];
 /// Where a bare command is looked for when the server has no PATH.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -108,7 +110,7 @@ fn beside(
     let variables = identity::variables(&server.identity)?;
     let mut env = environment(ctx, server, variables, 0);
     // A job is not the server: what it says must not count, and it has none of its descriptors.
-    env.retain(|name, _| name == OsStr::new("NM_INSTANCE") || !is_own(&name.to_string_lossy()));
+    env.retain(|name, _| name == OsStr::new(INSTANCE) || !is_own(&name.to_string_lossy()));
     env.insert("NM_NAME".into(), server.name.as_str().into());
     env.extend(told.iter().map(|(name, value)| ((*name).into(), value.into())));
     bare(ctx, &server.identity, &server.cwd, command, &env)
@@ -223,6 +225,9 @@ fn environment(
     env.extend(variables.into_iter().map(|(name, value)| (name.into(), value.into())));
     for (name, value) in &server.env {
         env.insert(name.into(), value.into());
+    }
+    if let Some(number) = server.program.instance {
+        env.insert(INSTANCE.into(), number.to_string().into());
     }
     endpoints::set_variables(&ctx.config.node.run_dir, server, &mut env);
     env.insert(mark::SERVER.into(), ctx.owner.mark(&server.name, start_number).into());

@@ -51,15 +51,17 @@ impl Store {
     }
 
     /// Reads what is there, and looks for survivors if that is asked for or the journal can't say
-    /// all. `fifos`: each server's name and FIFO.
+    /// all. Records up to `known_seq` are left out. `fifos`: each server's name and FIFO.
     ///
     /// # Errors
     /// The journal must be left alone: a program of another format wrote it, or one of another namespace.
     pub fn read(
         &mut self,
         find_survivors: bool,
+        known_seq: u64,
         fifos: &[(String, PathBuf)],
     ) -> Result<Recovered, String> {
+        let mut last = None;
         let mut recovered = Recovered { same_boot: true, ..Recovered::default() };
         match journal::read(&self.run_dir) {
             Ok(Some(contents)) => {
@@ -77,6 +79,13 @@ impl Store {
                     recovered.incomplete = true;
                 }
                 for payload in &contents.payloads {
+                    // Whoever takes over has most of them already, and each one takes its time.
+                    if let Some(seq) = seq_of(payload)
+                        && seq <= known_seq
+                    {
+                        last = last.max(Some(seq));
+                        continue;
+                    }
                     match serde_json::from_slice(payload) {
                         Ok(entry) => recovered.entries.push(entry),
                         Err(error) => {
@@ -93,7 +102,7 @@ impl Store {
                 recovered.incomplete = true;
             }
         }
-        let last = recovered.entries.iter().map(|entry| entry.seq).max();
+        let last = last.max(recovered.entries.iter().map(|entry| entry.seq).max());
         recovered.was_stopped = last.is_some_and(|last| stopped::is_so(&self.run_dir, last));
         if find_survivors || recovered.incomplete {
             recovered.survivors = self.survivors(fifos);
@@ -132,24 +141,21 @@ impl Store {
         }
     }
 
-    /// Adds one entry; `all` gives every record as it is now, for the compaction.
+    /// Adds the text of one entry; `all` gives every record as it is now, for the compaction.
     ///
     /// # Errors
     /// It is not on disk, for this reason.
-    pub fn save(&mut self, entry: &Entry, all: impl Fn() -> Vec<Entry>) -> Result<(), String> {
+    pub fn save(&mut self, record: &[u8], all: impl Fn() -> Vec<Entry>) -> Result<(), String> {
         let Some(journal) = &mut self.journal else {
             return Err("there is no journal".to_string());
         };
-        let result = serde_json::to_vec(entry).map_err(io::Error::other).and_then(|payload| {
-            match journal.append(&payload)? {
-                Appended::Written => Ok(()),
-                // The snapshot is made of the present state, which this entry is part of.
-                Appended::Full => {
-                    let entries = all();
-                    let mut payloads =
-                        entries.iter().filter_map(|one| serde_json::to_vec(one).ok());
-                    journal.compact(&mut payloads)
-                }
+        let result = journal.append(record).and_then(|appended| match appended {
+            Appended::Written => Ok(()),
+            // The snapshot is made of the present state, which this entry is part of.
+            Appended::Full => {
+                let entries = all();
+                let mut payloads = entries.iter().filter_map(|one| serde_json::to_vec(one).ok());
+                journal.compact(&mut payloads)
             }
         });
         match result {
@@ -185,4 +191,11 @@ impl Store {
             );
         }
     }
+}
+
+/// The number of an entry, which comes first in its text; `None`: it must be read to be known.
+fn seq_of(payload: &[u8]) -> Option<u64> {
+    let rest = payload.strip_prefix(b"{\"seq\":")?;
+    let digits = rest.split(|byte| *byte == b',').next()?;
+    std::str::from_utf8(digits).ok()?.parse().ok()
 }

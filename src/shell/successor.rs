@@ -4,6 +4,7 @@
 //! Must not change anything in the active that works: until the core says that the handover is on
 //! record, the active goes on as it is, and a successor that does not get ready changes nothing.
 
+use super::packed::PackedConfig;
 use super::requests::Refused;
 use super::{Door, Shell, in_force, twins};
 use crate::config::Config;
@@ -30,7 +31,9 @@ pub struct Succession {
 
 /// A successor on its way to being the active.
 struct Pending {
-    config: Config,
+    config: PackedConfig,
+    /// The number of the configuration.
+    generation: u64,
     /// The program that it runs; `None`: this one.
     image: Option<OwnedFd>,
     /// Who waits for it.
@@ -73,7 +76,7 @@ impl Succession {
     }
 
     /// What the next standby is to have.
-    pub fn config_for_standby<'a>(&'a self, own: &'a Config) -> &'a Config {
+    pub fn config_for_standby<'a>(&'a self, own: &'a PackedConfig) -> &'a PackedConfig {
         self.pending.as_ref().map_or(own, |pending| &pending.config)
     }
 
@@ -108,33 +111,40 @@ impl Shell {
     pub(super) fn begin_apply(&mut self, config: Config) -> Result<(), Refused> {
         self.move_doors(&config)
             .map_err(|text| (409, 1, format!("{text}; nothing was changed")))?;
-        in_force::write(&config).map_err(|error| {
+        let run_dir = self.ctx.config.node.run_dir.clone();
+        let written = PackedConfig::new(&config)
+            .and_then(|packed| in_force::write(&run_dir, &packed).map(|()| packed));
+        let packed = written.map_err(|error| {
+            let text = format!(
+                "cannot write config.json in {}: {error}; nothing was changed",
+                run_dir.display()
+            );
             self.move_doors_back();
-            let dir = config.node.run_dir.display();
-            (500, 1, format!("cannot write config.json in {dir}: {error}; nothing was changed"))
+            (500, 1, text)
         })?;
         let generation = config.applied.generation;
         info!(target: "0147", "configuration {generation} of {} is on its way: a standby is started with it, and takes over", config.file.display());
-        self.begin_succession(config, None, None, String::new());
+        self.begin_succession((packed, generation), None, None, String::new());
         Ok(())
     }
 
     /// Another program.
     pub(super) fn begin_upgrade(&mut self, image: OwnedFd, client: Option<ClientId>, id: String) {
-        let config = self.ctx.config.clone();
-        self.begin_succession(config, Some(image), client, id);
+        let own = (self.ctx.packed.clone(), self.ctx.config.applied.generation);
+        self.begin_succession(own, Some(image), client, id);
     }
 
     fn begin_succession(
         &mut self,
-        config: Config,
+        (config, generation): (PackedConfig, u64),
         image: Option<OwnedFd>,
         client: Option<ClientId>,
         id: String,
     ) {
         let until = self.ctx.now().after(STANDBY_LIMIT_MS);
         let standby = None;
-        self.succession.pending = Some(Pending { config, image, client, id, standby, until });
+        self.succession.pending =
+            Some(Pending { config, generation, image, client, id, standby, until });
         self.replace_standby();
     }
 
@@ -277,7 +287,7 @@ impl Shell {
     }
 
     fn take_back_config(&mut self, pending: &Pending, text: &str) {
-        let generation = pending.config.applied.generation;
+        let generation = pending.generation;
         warn!(target: "0148", "cannot apply configuration {generation}: {text}; the old one stays");
         self.not_applied(generation, text);
         self.move_doors_back();
@@ -286,9 +296,10 @@ impl Shell {
 
     /// What a keeper is to start the pair with, if it has to.
     pub(super) fn write_in_force(&self) {
-        let config = self.succession.config_for_standby(&self.ctx.config);
-        if let Err(error) = in_force::write(config) {
-            warn!(target: "0148", "cannot write config.json in {}: {error}; if both twins died now, the pair would be started with an older configuration", config.node.run_dir.display());
+        let config = self.succession.config_for_standby(&self.ctx.packed);
+        let run_dir = &self.ctx.config.node.run_dir;
+        if let Err(error) = in_force::write(run_dir, config) {
+            warn!(target: "0148", "cannot write config.json in {}: {error}; if both twins died now, the pair would be started with an older configuration", run_dir.display());
         }
     }
 }

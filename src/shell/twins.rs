@@ -82,7 +82,6 @@ impl Shell {
             active: Some(self.own),
             endpoints: self.endpoints.names(),
             has_metrics: self.scrapes.is_bound(),
-            config: self.succession.config_for_standby(&self.ctx.config).clone(),
             ..self.bequest()
         };
         let packed = bequest.pack().map_err(text)?;
@@ -91,6 +90,7 @@ impl Shell {
         let link = self.peers.listener_fd().ok_or("there is no standbyPort")?;
         let mut fds = vec![
             at(&packed, bequest::BEQUEST),
+            self.succession.config_for_standby(&self.ctx.packed).handed(),
             at(&self.ctx.pulse.fd(), bequest::PULSE),
             (control, bequest::CONTROL),
             (link, bequest::LINK),
@@ -165,7 +165,6 @@ impl Shell {
     /// What any child of this process is told.
     pub(super) fn bequest(&self) -> Bequest {
         Bequest {
-            config: self.ctx.config.clone(),
             twin: self.ctx.twin,
             secret: Secret(String::new()),
             revives: true,
@@ -177,6 +176,7 @@ impl Shell {
             wishes: String::new(),
             enabling: Vec::new(),
             names: Vec::new(),
+            gone: Vec::new(),
             image: self.ctx.image.clone(),
             mail: Vec::new(),
             mail_left_out: 0,
@@ -195,9 +195,9 @@ impl Shell {
             })
             .collect();
         let bequest = Bequest { left, active: Some(self.own), ..self.bequest() };
-        let started = bequest
-            .pack()
-            .and_then(|packed| self.spawn("mover", None, vec![at(&packed, bequest::BEQUEST)]));
+        let started = bequest.pack().and_then(|packed| {
+            self.spawn("mover", None, vec![at(&packed, bequest::BEQUEST), self.ctx.packed.handed()])
+        });
         match started {
             Ok((pid, _)) => self.mover = Some(pid),
             Err(error) => warn!(

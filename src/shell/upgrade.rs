@@ -127,7 +127,8 @@ impl Shell {
     ) -> io::Result<Proving> {
         let result = memfd_create(c"nodemanager-proof", MFdFlags::MFD_CLOEXEC)?;
         let packed = self.bequest().pack()?;
-        let fds = vec![at(&packed, bequest::BEQUEST), at(&result, bequest::RESULT)];
+        let config = self.ctx.packed.handed();
+        let fds = vec![at(&packed, bequest::BEQUEST), config, at(&result, bequest::RESULT)];
         let program = program_path(&image)?;
         let process = Some(self.spawn_watched("prover", Some(program), fds, Source::Prover)?);
         let until = self.ctx.now().after(PROVER_LIMIT_MS);

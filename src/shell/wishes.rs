@@ -5,7 +5,7 @@
 //! for it are handed to the core when it is through. A wish outlives a reboot only if it was
 //! synced before the answer.
 
-use super::bequest::Bequest;
+use super::bequest::{self, Bequest};
 use super::helpers::end_of;
 use super::{Shell, token::Source};
 use crate::config::AutoStart;
@@ -38,8 +38,10 @@ const LIST_NOT_CHANGED: u8 = 2;
 /// The process that writes; gives its exit status.
 pub fn run() -> u8 {
     let _ = sys::set_name("nm-saver");
-    let Ok(bequest) = Bequest::unpack() else { return WISHES_LOST | LIST_NOT_CHANGED };
-    let state_dir = &bequest.config.node.state_dir;
+    let (Ok(bequest), Ok(config)) = (Bequest::unpack(), bequest::config()) else {
+        return WISHES_LOST | LIST_NOT_CHANGED;
+    };
+    let state_dir = &config.node.state_dir;
     let mut failed = 0;
     if !bequest.wishes.is_empty() && Wishes::add(&bequest.wishes, state_dir).is_err() {
         failed |= WISHES_LOST;

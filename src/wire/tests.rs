@@ -36,6 +36,15 @@ fn all_kinds() -> Vec<Message> {
     ]
 }
 
+#[test]
+fn a_record_as_it_is_in_the_journal_makes_the_frame_of_its_message() {
+    let entry = Entry { seq: 9, record: Record::Node(NodeRecord::default()) };
+    let (mut whole, mut quick) = (Vec::new(), Vec::new());
+    encode_entry(&serde_json::to_vec(&entry).unwrap(), &mut quick).unwrap();
+    encode(&Message::Entry(entry), &mut whole).unwrap();
+    assert_eq!(quick, whole);
+}
+
 fn frame(payload: &[u8]) -> Vec<u8> {
     let mut bytes = (payload.len() as u32).to_be_bytes().to_vec();
     bytes.extend_from_slice(&crc32fast::hash(payload).to_be_bytes());

@@ -156,10 +156,12 @@ impl World {
     fn act(&mut self, action: Action, disk: &Recovered) -> Result<Vec<Event>, String> {
         let event = match action {
             Action::TakeLock => Event::Locked,
-            Action::ReadJournal { find_survivors } => {
+            Action::ReadJournal { find_survivors, known_seq } => {
                 let looks = find_survivors || disk.incomplete;
                 let survivors = if looks { self.survivors() } else { Vec::new() };
-                Event::Recovered(Recovered { survivors, ..disk.clone() })
+                let mut read = Recovered { survivors, ..disk.clone() };
+                read.entries.retain(|entry| entry.seq > known_seq);
+                Event::Recovered(read)
             }
             Action::Save { entry, answer: true } => Event::Saved { seq: entry.seq },
             Action::Verify { server, process, .. } => {

@@ -50,8 +50,10 @@ pub fn act(pair: &mut Pair, generation: i32, action: Action) {
                 pair.owe(generation, Event::Locked);
             }
         },
-        Action::ReadJournal { find_survivors } => {
-            let event = Event::Recovered(read_journal(pair, find_survivors));
+        Action::ReadJournal { find_survivors, known_seq } => {
+            let mut read = read_journal(pair, find_survivors);
+            read.entries.retain(|entry| entry.seq > known_seq);
+            let event = Event::Recovered(read);
             pair.owe(generation, event);
         }
         Action::Beat => pair.owe(generation, Event::Pulse { counter: 0 }),

@@ -98,7 +98,9 @@ impl World {
                 }
             }
             Action::TakeLock => self.take_lock(uid),
-            Action::ReadJournal { find_survivors } => self.read_journal(uid, find_survivors),
+            Action::ReadJournal { find_survivors, known_seq } => {
+                self.read_journal(uid, find_survivors, known_seq);
+            }
             Action::Serve => self.serve(uid),
             Action::LeaveMover => {}
             Action::Exit { code } => self.twin_exits(uid, code),
@@ -300,18 +302,19 @@ impl World {
         self.tell(uid, Stream::Results, event);
     }
 
-    fn read_journal(&mut self, uid: Uid, find_survivors: bool) {
+    fn read_journal(&mut self, uid: Uid, find_survivors: bool, known_seq: u64) {
         let incomplete = self.disk.journal.is_none() || self.disk.is_torn;
         let end_asked = self.end_asked;
-        let entries = self.disk.journal.clone().unwrap_or_default();
+        let mut entries = self.disk.journal.clone().unwrap_or_default();
+        entries.retain(|entry| entry.seq > known_seq);
         let survivors = match find_survivors || incomplete {
             true => self.survivors(),
             false => Vec::new(),
         };
         if let Some(twin) = self.twins.get_mut(&uid) {
-            let mut read = self.disk.latest();
+            let mut read = [self.disk.saved(), self.disk.latest()];
             for entry in twin.node.iter().flat_map(|node| node.watch.copy.values()) {
-                crate::disk::newer(&mut read, entry);
+                read.iter_mut().for_each(|read| crate::disk::newer(read, entry));
             }
             twin.read = Some(read);
         }

@@ -110,7 +110,7 @@ impl World {
     }
 
     pub fn lose_journal(&mut self) {
-        self.disk.journal = None;
+        self.disk.lose();
         self.guard.disk_troubles += 1;
     }
 

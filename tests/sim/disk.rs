@@ -9,6 +9,9 @@ use std::collections::BTreeMap;
 pub struct Disk {
     /// None: there is no journal (at first, or somebody removed the run directory).
     pub journal: Option<Vec<Entry>>,
+    /// What the core asked to be saved, and was: a new generation of the journal may have more, which
+    /// nobody relies on.
+    saved: BTreeMap<String, Entry>,
     /// A record at the end is cut.
     pub is_torn: bool,
     pub is_full: bool,
@@ -33,6 +36,7 @@ impl Disk {
         match &mut self.journal {
             Some(entries) if !self.is_full => {
                 // A torn end is written over.
+                newer(&mut self.saved, &entry);
                 entries.push(entry);
                 self.is_torn = false;
                 true
@@ -43,6 +47,17 @@ impl Disk {
                 false
             }
         }
+    }
+
+    /// Somebody removed the run directory.
+    pub fn lose(&mut self) {
+        self.journal = None;
+        self.saved.clear();
+    }
+
+    /// The latest record that the core asked to be saved, of each server and of the node.
+    pub fn saved(&self) -> BTreeMap<String, Entry> {
+        self.saved.clone()
     }
 
     /// The latest record of each server (by name) and of the node (by "").

@@ -37,8 +37,8 @@ pub struct Twin {
     pub serves: bool,
     /// Its last two heartbeats.
     pub beats: [u64; 2],
-    /// What disk and copy said when it read the journal.
-    pub read: Option<BTreeMap<String, Entry>>,
+    /// What disk and copy said when it read the journal: what was saved, and all that was there.
+    pub read: Option<[BTreeMap<String, Entry>; 2]>,
     /// When the last event of each stream arrives.
     pub last: [u64; 3],
 }

@@ -39,7 +39,8 @@ const AFTER_FORK: usize = 7;
 /// itself, and killed. That is no fault of the call; it is looked at again so often.
 const TAKEN_FOR_HUNG_MAX: usize = 3;
 /// A situation in which more calls are made than this never comes to an end.
-const CALLS_MAX: usize = 20_000;
+/// Some look at all processes of the machine, which may be many.
+const CALLS_MAX: usize = 200_000;
 
 fn asked(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|text| !text.is_empty())

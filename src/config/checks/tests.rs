@@ -15,7 +15,7 @@ fn errors(lines: &str) -> String {
 
 #[test]
 fn each_kind_of_readiness_is_read() {
-    let ready = |text: &str| server(&format!("ready = {text}")).ready.unwrap();
+    let ready = |text: &str| server(&format!("ready = {text}")).ready.as_ref().unwrap().clone();
     assert_eq!(ready("\"notify\""), Readiness::Notify);
     assert_eq!(ready("{ notify = true }"), Readiness::Notify);
     assert_eq!(ready("{ fd = 3 }"), Readiness::Fd(3));
@@ -29,7 +29,7 @@ fn each_kind_of_readiness_is_read() {
 
 #[test]
 fn an_http_check_takes_any_success_unless_it_says_otherwise() {
-    let http = |text: &str| match server(&format!("ready = {{ {text} }}")).ready {
+    let http = |text: &str| match (*server(&format!("ready = {{ {text} }}")).ready).clone() {
         Some(Readiness::Asked { probe: Probe::Http(http), .. }) => http,
         other => panic!("{other:?}"),
     };
@@ -70,7 +70,7 @@ fn each_kind_of_health_check_is_read_with_its_times() {
         asked(Probe::Rss(900 << 20), 1, 60_000),
         HealthCheck::Watchdog { timeout_ms: 30_000 },
     ];
-    assert_eq!(health, expected);
+    assert_eq!(*health, expected);
     assert_eq!(server("health = { tcp = \"localhost:80\" }").health.len(), 1, "one table will do");
 }
 

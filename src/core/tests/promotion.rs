@@ -60,7 +60,7 @@ fn an_active_that_does_not_die_is_fenced_again_and_said_to_be_waited_for() {
 fn after_a_death_comes_the_lock_then_the_journal_then_the_standby_and_then_the_doors_open() {
     let mut node = standby();
     assert_eq!(acts(tell(&mut node, Event::ActiveDied)), [Action::TakeLock]);
-    let read = Action::ReadJournal { find_survivors: false };
+    let read = Action::ReadJournal { find_survivors: false, known_seq: 7 };
     assert_eq!(acts(tell(&mut node, Event::Locked)), [read]);
     let recovered = Recovered { same_boot: true, ..Recovered::default() };
     let out = tell(&mut node, Event::Recovered(recovered));
@@ -72,6 +72,19 @@ fn after_a_death_comes_the_lock_then_the_journal_then_the_standby_and_then_the_d
     assert_eq!(node.role, Role::Active);
     assert_eq!(node.record.takeovers, 1);
     assert!(node.record.last_takeover.is_some_and(|last| last.cause == Cause::Death));
+}
+
+#[test]
+fn of_the_journal_only_what_came_after_the_last_complete_copy_is_read() {
+    let mut node = standby();
+    tell(&mut node, Event::Copied(entry(8, up(9))));
+    tell(&mut node, Event::LinkDown);
+    // 9 was only written to the disk; of the next copy not all came.
+    tell(&mut node, Event::LinkUp);
+    tell(&mut node, Event::Copied(entry(10, up(9))));
+    tell(&mut node, Event::ActiveDied);
+    let read = Action::ReadJournal { find_survivors: false, known_seq: 8 };
+    assert_eq!(acts(tell(&mut node, Event::Locked)), [read]);
 }
 
 #[test]

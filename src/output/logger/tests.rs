@@ -3,6 +3,7 @@
 use super::line::MAX_LINE_BYTES;
 use super::*;
 use crate::output::test_dir::{TestDir, whole_log};
+use jiff::tz::TimeZone;
 use log::{Level, LevelFilter, Log, Record};
 use std::fs::{self, OpenOptions};
 use std::time::{Duration, UNIX_EPOCH};
@@ -126,6 +127,45 @@ fn lines_lost_to_a_full_disk_are_counted_and_told_when_it_works_again() {
     say(&logger, Level::Info, "3");
     assert_eq!(texts(&log), ["2 log lines were lost: the log could not be written", "3"]);
     assert!(fs::read_to_string(&log).unwrap().contains("[ERROR] [node-1] [NodeManager-0010]"));
+}
+
+#[test]
+fn lines_that_are_held_are_written_together_to_the_file_they_were_for() {
+    let dir = TestDir::new();
+    let (first, second) = (dir.path("standby.log"), dir.path("active.log"));
+    let (logger, handle) = build(&settings(first.clone(), 0, 9)).unwrap();
+    handle.hold();
+    say(&logger, Level::Info, "1");
+    assert_eq!(fs::read(&first).unwrap(), b"");
+    handle.switch_to(&second).unwrap();
+    assert_eq!(texts(&first), ["1"]);
+    say(&logger, Level::Info, "2");
+    handle.release();
+    say(&logger, Level::Info, "3");
+    assert_eq!(texts(&second), ["2", "3"]);
+    handle.hold();
+    let many: Vec<String> = (0..2_000).map(|n| n.to_string()).collect();
+    many.iter().for_each(|text| say(&logger, Level::Info, text));
+    assert!(fs::read(&second).unwrap().len() > HELD_MAX_BYTES, "not all of them wait");
+    handle.release();
+    assert_eq!(texts(&second)[2..], many);
+}
+
+#[test]
+fn of_lines_that_are_held_those_that_a_full_disk_takes_no_more_are_counted() {
+    let dir = TestDir::new();
+    let log = dir.path("node-1.log");
+    let (logger, handle) = build(&settings(log.clone(), 0, 9)).unwrap();
+    handle.hold();
+    (0..3).for_each(|n| say(&logger, Level::Info, &n.to_string()));
+    let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+    handle.sink().looked_at = Some(Instant::now());
+    let file = handle.sink().file.replace(full);
+    handle.release();
+    assert_eq!(handle.sink().lost, 3);
+    handle.sink().file = file;
+    say(&logger, Level::Info, "3");
+    assert_eq!(texts(&log), ["3 log lines were lost: the log could not be written", "3"]);
 }
 
 #[test]

@@ -90,10 +90,10 @@ impl Mailer {
 /// The process that sends; gives its exit status.
 pub fn run() -> u8 {
     let _ = sys::set_name("nm-mailer");
-    let Ok(bequest) = Bequest::unpack() else { return 1 };
-    let sent = match &bequest.config.alerts.mail {
+    let (Ok(bequest), Ok(config)) = (Bequest::unpack(), bequest::config()) else { return 1 };
+    let sent = match &config.alerts.mail {
         Some(settings) => {
-            let name = &bequest.config.node.name;
+            let name = &config.node.name;
             mail::send(settings, name, &bequest.mail, bequest.mail_left_out)
         }
         None => Err("mail is not configured".to_owned()),

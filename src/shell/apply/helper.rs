@@ -34,7 +34,9 @@ pub fn run(load: fn(&Path) -> Result<Config, String>) -> u8 {
 fn look(load: fn(&Path) -> Result<Config, String>) -> io::Result<()> {
     let bequest = Bequest::unpack()?;
     let mut result = File::from(sys::inherited(bequest::RESULT)?);
-    let old = &bequest.config;
+    let mut old = bequest::config()?;
+    old.applied.retired.retain(|one| !bequest.gone.contains(&one.name));
+    let old = &old;
     let merged = load(&old.file).and_then(|new| changes::merge(old, new, &bequest.names)).and_then(
         |(config, answer)| match is_new_inheritance(old, &config) {
             true => {

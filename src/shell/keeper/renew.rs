@@ -9,6 +9,7 @@ use crate::config::Config;
 use crate::core::Identity;
 use crate::shell::bequest::Originals;
 use crate::shell::notes;
+use crate::shell::packed::PackedConfig;
 use crate::sys::lock::Lock;
 use crate::sys::pulse::{Pulse, Role, Slot};
 use crate::sys::{self, kernel, pidfd, process};
@@ -31,7 +32,7 @@ const BYTES_MAX: u64 = 64 << 20;
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Legacy {
-    config: Config,
+    config: RawFd,
     image: PathBuf,
     originals: Originals,
     started: Vec<i32>,
@@ -44,6 +45,8 @@ struct Legacy {
 
 /// What a keeper goes on with.
 pub struct Kept {
+    /// `None`: it is made of the configuration.
+    pub packed: Option<PackedConfig>,
     pub pulse: Pulse,
     pub reports: Option<(OwnedFd, OwnedFd)>,
     pub originals: Originals,
@@ -82,7 +85,10 @@ fn take_over(from: RawFd) -> io::Result<(Config, Lock, Kept, bool)> {
     let pair = |pair: Option<(RawFd, RawFd)>| -> io::Result<Option<(OwnedFd, OwnedFd)>> {
         pair.map(|(one, two)| Ok((sys::inherited(one)?, sys::inherited(two)?))).transpose()
     };
+    let packed = PackedConfig::inherited(legacy.config)?;
+    let config = packed.unpack()?;
     let kept = Kept {
+        packed: Some(packed),
         pulse: Pulse::from_fd(sys::inherited(legacy.pulse)?)?,
         reports: pair(legacy.reports)?,
         originals: legacy.originals,
@@ -91,7 +97,7 @@ fn take_over(from: RawFd) -> io::Result<(Config, Lock, Kept, bool)> {
         inheritance: pair(legacy.inheritance)?.map(|(out, err)| [out, err]),
     };
     let lock = Lock::inherited(sys::inherited(legacy.lock)?)?;
-    Ok((legacy.config, lock, kept, legacy.is_background))
+    Ok((config, lock, kept, legacy.is_background))
 }
 
 /// From here on signals are heard again.
@@ -143,7 +149,7 @@ impl KeeperShell {
     fn pack(&self) -> io::Result<OwnedFd> {
         let raw = |(one, two): (&OwnedFd, &OwnedFd)| (one.as_raw_fd(), two.as_raw_fd());
         let legacy = Legacy {
-            config: self.config.clone(),
+            config: self.packed.as_fd().as_raw_fd(),
             image: self.image.clone(),
             originals: self.originals,
             started: self.started.clone(),
@@ -163,7 +169,7 @@ impl KeeperShell {
     fn kept<'a>(&'a self, legacy: &'a OwnedFd) -> Vec<BorrowedFd<'a>> {
         let pairs = self.reports.iter().flat_map(|(read, write)| [read, write]);
         let pairs = pairs.chain(self.inheritance.iter().flatten());
-        let own = [legacy.as_fd(), self.pulse.fd(), self.lock.as_fd()];
+        let own = [legacy.as_fd(), self.packed.as_fd(), self.pulse.fd(), self.lock.as_fd()];
         own.into_iter().chain(pairs.map(AsFd::as_fd)).collect()
     }
 }

@@ -3,8 +3,7 @@
 //! Must not judge (its core does). An orphan's status is reported before the zombie is reaped, so
 //! that none is lost in between.
 
-use super::{KeeperShell, TWINS, lock_path};
-use crate::config::ServerConfig;
+use super::{KeeperShell, TWINS, lock_path, unheld};
 use crate::core::keeper::{Event, TwinRole, TwinSeen};
 use crate::core::{Exit, Identity, Ms};
 use crate::shell::guard::encode_report;
@@ -48,21 +47,20 @@ impl KeeperShell {
             self.lock = lock;
             // The FIFOs went with it, and are made anew.
             self.fifos.clear();
+            self.unheld = self.packed.unpack().map(|config| unheld(&config)).unwrap_or_default();
         }
     }
 
     /// A FIFO that nobody holds open forgets what is in it. A server holds its own, but may end
     /// while both twins are dead.
     fn hold_fifos(&mut self) {
-        let piped = self.config.servers.iter().flat_map(ServerConfig::piped);
-        if !self.has_served || self.fifos.len() >= piped.clone().count() {
+        if !self.has_served {
             return;
         }
-        for stream in piped {
-            if !self.fifos.contains_key(&stream.key())
-                && let Ok(fd) = sys::fifo::open_fifo(&stream.fifo_path(&self.config.node.run_dir))
-            {
-                self.fifos.insert(stream.key(), fd);
+        for (key, path) in std::mem::take(&mut self.unheld) {
+            match sys::fifo::open_fifo(&path) {
+                Ok(fd) => drop(self.fifos.insert(key, fd)),
+                Err(_) => self.unheld.push((key, path)),
             }
         }
     }

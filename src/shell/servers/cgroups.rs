@@ -123,9 +123,7 @@ impl Servers {
                 Some(0)
             }
         };
-        if let Some(child) = self.children.get_mut(server.0) {
-            child.look = None;
-        }
+        self.looks.remove(&server.0);
         if let Some(kills) = cgroup::oom_kills(dir).filter(|kills| *kills > 0) {
             ctx.tell(Event::OomKilled { server, process, kills });
         }
@@ -137,25 +135,26 @@ impl Servers {
     }
 
     fn looks_again(&mut self, now: Ms, server: ServerId) -> bool {
-        let Some(child) = self.children.get_mut(server.0) else { return false };
-        let count = child.look.map_or(1, |look| look.count.saturating_add(1));
-        child.look = Some(Look { at: now.after(LOOK_AGAIN_MS), count });
+        let count = self.looks.get(&server.0).map_or(1, |look| look.count.saturating_add(1));
+        self.looks.insert(server.0, Look { at: now.after(LOOK_AGAIN_MS), count });
         count <= LOOKS_MAX
     }
 
     /// When `look_again` is due.
     pub(super) fn next_look(&self) -> Option<Ms> {
-        self.children.iter().filter_map(|child| child.look.map(|look| look.at)).min()
+        self.looks.values().map(|look| look.at).min()
     }
 
     pub(super) fn look_again(&mut self, ctx: &mut Ctx, now: Ms) {
-        let due: Vec<_> = (0..)
-            .zip(&self.children)
-            .filter(|(_, child)| child.look.is_some_and(|look| look.at <= now))
-            .filter_map(|(number, child)| Some((ServerId(number), child.probed.clone()?)))
-            .collect();
-        for (server, (process, cgroup)) in due {
-            self.probe_group(ctx, server, process, cgroup.as_deref());
+        let due = self.looks.iter().filter(|(_, look)| look.at <= now);
+        for number in due.map(|(number, _)| *number).collect::<Vec<_>>() {
+            match self.children.get(number).and_then(|child| child.probed.clone()) {
+                Some((process, cgroup)) => {
+                    self.probe_group(ctx, ServerId(number), process, cgroup.as_deref());
+                }
+                // It was started anew since.
+                None => drop(self.looks.remove(&number)),
+            }
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Must not change anything: it reads what an active would be handed, and the journal, and says what it
 //! found.
 
+use crate::config::Config;
 use crate::core::Entry;
 use crate::journal;
 use crate::shell::bequest::{self, Bequest};
@@ -31,12 +32,14 @@ fn look() -> io::Result<()> {
     let bequest = Bequest::unpack();
     let mut result = File::from(sys::inherited(bequest::RESULT)?);
     let proof = bequest.map_err(|error| format!("cannot read what it is handed: {error}"));
-    let proof = proof.and_then(|bequest| prove(&bequest));
+    let config =
+        bequest::config().map_err(|error| format!("cannot read the configuration: {error}"));
+    let proof = proof.and(config).and_then(|config| prove(&config));
     result.write_all(&serde_json::to_vec(&proof)?)
 }
 
-fn prove(bequest: &Bequest) -> Result<Proof, String> {
-    let dir = &bequest.config.node.run_dir;
+fn prove(config: &Config) -> Result<Proof, String> {
+    let dir = &config.node.run_dir;
     let contents =
         journal::read(dir).map_err(|error| format!("cannot read the journal: {error}"))?;
     for payload in contents.iter().flat_map(|contents| &contents.payloads) {
