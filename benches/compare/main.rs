@@ -7,6 +7,8 @@
 //!     cargo bench --bench compare -- --servers 10,500  these numbers of servers (after --quick)
 //!     cargo bench --bench compare -- --peers bare,s6   only these
 //!     cargo bench --bench compare -- --deaths          only what a kill -9 of the supervisor does
+//!     cargo bench --bench compare -- --output          only how fast output comes to log files
+//!     cargo bench --bench compare -- --plots DIR       charts over the number of servers, as SVG
 //!     cargo bench --bench compare -- --install         installs the peers first (Debian; as root)
 //!
 //! Prints Markdown; docs/PERFORMANCE.md has the figures and says how they are to be read. Must not
@@ -15,11 +17,14 @@
 #[path = "../client.rs"]
 mod client;
 mod death;
+mod growth;
 mod install;
 mod marks;
 mod measure;
+mod output;
 mod peers;
 mod place;
+mod plot;
 mod report;
 mod running;
 #[path = "../../tests/support/mod.rs"]
@@ -31,6 +36,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use peers::Kind;
 use place::Root;
 use std::io::{self, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -42,6 +48,11 @@ struct Asked {
     takeovers: usize,
     hangs: usize,
     install: bool,
+    deaths: bool,
+    /// What the server writes whose output is measured; none: it is not.
+    output_bytes: Option<u64>,
+    /// Where the charts go.
+    plots: Option<PathBuf>,
     limit: Duration,
 }
 
@@ -71,61 +82,86 @@ fn progress(text: &str) {
     let _ = writeln!(io::stderr(), "... {text}");
 }
 
-fn asked(words: &[String]) -> Result<Asked, String> {
-    let mut asked = Asked {
-        kinds: peers::ALL.to_vec(),
-        servers: vec![1, 100, 1_000],
-        effort: Effort {
+impl Default for Asked {
+    fn default() -> Asked {
+        let effort = Effort {
             crashes: 200,
             rest: Duration::from_secs(2),
             idle: Duration::from_secs(10),
             crashes_limit: Duration::from_secs(15),
-        },
-        takeovers: 30,
-        hangs: 10,
-        install: false,
-        limit: Duration::from_secs(120),
-    };
-    let mut words = words.iter().map(String::as_str);
+        };
+        Asked {
+            kinds: peers::ALL.to_vec(),
+            servers: vec![1, 100, 1_000],
+            effort,
+            takeovers: 30,
+            hangs: 10,
+            install: false,
+            deaths: true,
+            output_bytes: Some(output::BYTES),
+            plots: None,
+            limit: Duration::from_secs(120),
+        }
+    }
+}
+
+impl Asked {
+    fn be_quick(&mut self) {
+        self.servers = vec![1, 100];
+        self.limit = Duration::from_secs(10);
+        (self.takeovers, self.hangs) = (5, 2);
+        self.output_bytes = Some(output::QUICK_BYTES);
+        self.effort.crashes = 30;
+        self.effort.rest = Duration::from_millis(300);
+        self.effort.idle = Duration::from_secs(1);
+        self.effort.crashes_limit = Duration::from_secs(1);
+    }
+}
+
+fn asked(words: &[String]) -> Result<Asked, String> {
+    let mut asked = Asked::default();
+    let mut words = words.iter().map(String::as_str).peekable();
     while let Some(word) = words.next() {
         match word {
             "--bench" => {}
-            "--quick" => {
-                asked.servers = vec![1, 100];
-                asked.limit = Duration::from_secs(10);
-                (asked.takeovers, asked.hangs) = (5, 2);
-                asked.effort.crashes = 30;
-                asked.effort.rest = Duration::from_millis(300);
-                asked.effort.idle = Duration::from_secs(1);
-                asked.effort.crashes_limit = Duration::from_secs(1);
-            }
+            "--quick" => asked.be_quick(),
             "--all" => asked.servers.push(10_000),
-            "--servers" => {
-                let numbers = words.next().unwrap_or_default().split(',').map(str::parse);
-                let numbers: Result<Vec<usize>, _> = numbers.collect();
-                let is_right = |numbers: &Vec<usize>| {
-                    numbers.iter().all(|number| (1..=10_000).contains(number))
-                };
-                asked.servers = numbers
-                    .ok()
-                    .filter(is_right)
-                    .ok_or("--servers needs numbers from 1 to 10000, such as 1,100")?;
+            "--servers" => asked.servers = numbers(words.next().unwrap_or_default())?,
+            "--deaths" => {
+                asked.servers.clear();
+                asked.output_bytes = None;
             }
-            "--deaths" => asked.servers.clear(),
+            "--output" => {
+                asked.servers.clear();
+                asked.deaths = false;
+            }
+            "--plots" => {
+                let dir = words.next_if(|word| !word.starts_with('-')).unwrap_or("docs/plots");
+                asked.plots = Some(dir.into());
+            }
             "--install" => asked.install = true,
-            "--peers" => {
-                let find = |name: &str| {
-                    let found = peers::ALL.into_iter().find(|kind| kind.name() == name);
-                    let names = peers::ALL.map(Kind::name).join(",");
-                    found.ok_or_else(|| format!("no peer is called {name:?}; there are {names}"))
-                };
-                let names = words.next().unwrap_or_default();
-                asked.kinds = names.split(',').map(find).collect::<Result<_, _>>()?;
-            }
+            "--peers" => asked.kinds = kinds(words.next().unwrap_or_default())?,
             other => return Err(format!("{other:?} is no option of this bench")),
         }
     }
     Ok(asked)
+}
+
+fn numbers(text: &str) -> Result<Vec<usize>, String> {
+    let numbers = text.split(',').map(str::parse).collect::<Result<Vec<usize>, _>>().ok();
+    let is_right =
+        |numbers: &Vec<usize>| numbers.iter().all(|number| (1..=10_000).contains(number));
+    let why = "--servers needs numbers from 1 to 10000, such as 1,100";
+    numbers.filter(is_right).ok_or_else(|| why.to_owned())
+}
+
+fn kinds(text: &str) -> Result<Vec<Kind>, String> {
+    let find = |name: &str| {
+        let found = peers::ALL.into_iter().find(|kind| kind.name() == name);
+        let names = peers::ALL.map(Kind::name).join(",");
+        found.ok_or_else(|| format!("no peer is called {name:?}; there are {names}"))
+    };
+    text.split(',').map(find).collect()
 }
 
 fn compare(asked: &Asked) -> io::Result<()> {
@@ -138,30 +174,47 @@ fn compare(asked: &Asked) -> io::Result<()> {
     root.clean_on_signals()?;
     say("Measured by `cargo bench --bench compare`; what is in brackets is the ratio to bare.\n")?;
     report::machine()?;
-    let mut all = Vec::new();
-    for servers in &asked.servers {
-        let mut rows = Vec::new();
-        for kind in &asked.kinds {
-            progress(&format!("{} with {servers}", kind.name()));
-            rows.push(measure::measure(*kind, &root, *servers, asked.effort));
-        }
-        report::figures(&rows)?;
-        all.extend(rows);
-    }
+    let all = measure_figures(asked, &root)?;
     let mut takeovers = Vec::new();
     if asked.kinds.contains(&Kind::Own) && !all.is_empty() {
         takeovers = measure_takeovers(asked, &root)?;
         report::takeovers(&takeovers)?;
     }
-    progress("deaths of the supervisors");
-    let deaths = look_at_deaths(asked, &root);
-    report::deaths(&deaths)?;
-    if !all.is_empty() {
-        report::goals(&all, &takeovers)?;
+    let mut moved = Vec::new();
+    if let Some(bytes) = asked.output_bytes {
+        moved = output::measure(&asked.kinds, &root, bytes);
+        report::output(&moved, bytes)?;
+    }
+    if asked.deaths {
+        progress("deaths of the supervisors");
+        report::deaths(&look_at_deaths(asked, &root))?;
+    }
+    if !all.is_empty() || !moved.is_empty() {
+        report::goals(&all, &takeovers, &moved)?;
+    }
+    if let Some(dir) = &asked.plots {
+        for path in growth::write(dir, &all, &takeovers)? {
+            progress(&format!("wrote {}", path.display()));
+        }
     }
     report::notes(&asked.kinds, &root)?;
     say("")?;
     report::machine()
+}
+
+/// The table of each number of servers.
+fn measure_figures(asked: &Asked, root: &Root) -> io::Result<Vec<measure::Figures>> {
+    let mut all = Vec::new();
+    for servers in &asked.servers {
+        let mut rows = Vec::new();
+        for kind in &asked.kinds {
+            progress(&format!("{} with {servers}", kind.name()));
+            rows.push(measure::measure(*kind, root, *servers, asked.effort));
+        }
+        report::figures(&rows)?;
+        all.extend(rows);
+    }
+    Ok(all)
 }
 
 /// One that fails is told, and the others are measured.

@@ -85,15 +85,10 @@ impl Kind {
     /// Where its program is; none: it is not installed.
     pub fn path(self, root: &Root) -> Option<PathBuf> {
         match self {
-            Kind::Bare => return Some(root.dir.join("bare")),
-            Kind::Own => return Some(env!("CARGO_BIN_EXE_nodemanager").into()),
-            _ => {}
+            Kind::Bare => Some(root.dir.join("bare")),
+            Kind::Own => Some(env!("CARGO_BIN_EXE_nodemanager").into()),
+            _ => find(self.program()),
         }
-        let own = Path::new(env!("CARGO_TARGET_TMPDIR")).join("horust/bin");
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        let more = ["/usr/local/bin", "/usr/bin", "/usr/sbin", "/sbin"].map(PathBuf::from);
-        let dirs = [own].into_iter().chain(std::env::split_paths(&path)).chain(more);
-        dirs.map(|dir| dir.join(self.program())).find(|path| path.is_file())
     }
 
     pub fn version(self, root: &Root) -> String {
@@ -175,6 +170,15 @@ impl Kind {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         Some(command)
     }
+}
+
+/// Where an installed program is.
+pub fn find(program: &str) -> Option<PathBuf> {
+    let own = Path::new(env!("CARGO_TARGET_TMPDIR")).join("horust/bin");
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let more = ["/usr/local/bin", "/usr/bin", "/usr/sbin", "/sbin"].map(PathBuf::from);
+    let dirs = [own].into_iter().chain(std::env::split_paths(&path)).chain(more);
+    dirs.map(|dir| dir.join(program)).find(|path| path.is_file())
 }
 
 /// What the configurations are made of.

@@ -20,13 +20,13 @@ pub struct Root {
 }
 
 impl Root {
-    /// Makes the directory and builds the two C programs into it.
+    /// Makes the directory and builds the C programs into it.
     pub fn new(limit: Duration) -> io::Result<Root> {
         let dir = std::env::temp_dir().join(format!("nm-compare-{}", std::process::id()));
         fs::create_dir_all(&dir)?;
         let root = Root { dir, limit };
         let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/compare/programs");
-        for name in ["first_act", "bare"] {
+        for name in ["first_act", "bare", "writer"] {
             let mut cc = Command::new("cc");
             cc.args(["-O2", "-static", "-o"]).arg(root.dir.join(name));
             let built = cc.arg(sources.join(format!("{name}.c"))).status()?;

@@ -5,6 +5,7 @@
 use super::death::{COLUMNS, Seen};
 use super::marks::quantile;
 use super::measure::{Figures, Time};
+use super::output::{Moved, WRITES, logger};
 use super::peers::Kind;
 use super::say;
 use super::takeover::Takeovers;
@@ -95,18 +96,65 @@ pub fn deaths(all: &[Seen]) -> io::Result<()> {
     Ok(())
 }
 
+/// MiB/s of each logger, and what it costs.
+pub fn output(all: &[Moved], bytes: u64) -> io::Result<()> {
+    say(&format!("\n### Output: one server writes {} MB of lines\n", bytes / 1_000_000))?;
+    let columns = WRITES.map(|size| {
+        format!("writes of {size} bytes: MiB/s | ratio to cat | CPU of the logger, s/GiB")
+    });
+    say(&format!("| | {} |\n|---{}|", columns.join(" | "), "|---".repeat(WRITES.len() * 3)))?;
+    let kinds = all.iter().filter(|row| row.write == WRITES[0]).map(|row| row.kind);
+    for kind in kinds {
+        let cells = WRITES.map(|write| match moved(all, kind, write) {
+            Some(Moved { speed: Ok(speed), cpu, .. }) => {
+                let ratio = output_ratio(all, kind, write).map(|ratio| format!("{ratio:.2}"));
+                format!("{speed:.0} | {} | {cpu:.3}", ratio.unwrap_or_default())
+            }
+            Some(Moved { speed: Err(why), .. }) => format!("{why} |  | "),
+            None => " |  | ".to_owned(),
+        });
+        let name = logger(kind).unwrap_or_default();
+        say(&format!("| {name} | {} |", cells.join(" | ")))?;
+    }
+    Ok(())
+}
+
+fn moved(all: &[Moved], kind: Kind, write: usize) -> Option<&Moved> {
+    all.iter().find(|row| row.kind == kind && row.write == write)
+}
+
+fn output_ratio(all: &[Moved], kind: Kind, write: usize) -> Option<f64> {
+    let of = |kind| moved(all, kind, write)?.speed.as_ref().ok();
+    Some(of(kind)? / of(Kind::Bare)?)
+}
+
 /// What this project wants to reach, and whether this run shows it.
-pub fn goals(all: &[Figures], takeovers: &[Takeovers]) -> io::Result<()> {
+pub fn goals(all: &[Figures], takeovers: &[Takeovers], output: &[Moved]) -> io::Result<()> {
     say("\n### Goals\n\n| goal | measured | |\n|---|---|---|")?;
-    let find = |kind: Kind, servers: usize| {
-        all.iter().find(|row| row.kind == kind && row.servers == servers)
-    };
+    if !all.is_empty() {
+        supervision_goals(all)?;
+        takeover_goals(takeovers)?;
+        size_goals(all)?;
+    }
+    output_goals(output)
+}
+
+fn find(all: &[Figures], kind: Kind, servers: usize) -> Option<&Figures> {
+    all.iter().find(|row| row.kind == kind && row.servers == servers)
+}
+
+/// The largest number of servers that goals are about.
+fn largest(all: &[Figures]) -> usize {
+    let counts = all.iter().map(|row| row.servers);
+    counts.filter(|count| *count <= 1_000).max().unwrap_or_default()
+}
+
+fn supervision_goals(all: &[Figures]) -> io::Result<()> {
     let ratio = |servers, of: fn(&Figures) -> f64| {
-        let (own, bare) = (find(Kind::Own, servers)?, find(Kind::Bare, servers)?);
+        let (own, bare) = (find(all, Kind::Own, servers)?, find(all, Kind::Bare, servers)?);
         Some(of(own) / of(bare))
     };
-    let most = all.iter().map(|row| row.servers).filter(|count| *count <= 1_000).max();
-    let most = most.unwrap_or_default();
+    let most = largest(all);
     goal("start of 1,000: at most 1.5 × bare", ratio(1_000, |row| ok(&row.start)), 1.5)?;
     goal("storm of 1,000: at most 2 × bare", ratio(1_000, |row| ok(&row.storm)), 2.0)?;
     let p50 = format!("crash to restart with {most}, p50: at most 1.3 × bare");
@@ -116,24 +164,53 @@ pub fn goals(all: &[Figures], takeovers: &[Takeovers]) -> io::Result<()> {
     let peers = all.iter().filter(|row| row.servers == most);
     let peers = peers.filter(|row| !matches!(row.kind, Kind::Bare | Kind::Own));
     let quickest = peers.map(|row| ok(&row.restart_p50)).fold(f64::NAN, f64::min);
-    let own = find(Kind::Own, most).map(|own| ok(&own.restart_p50) / quickest);
+    let own = find(all, Kind::Own, most).map(|own| ok(&own.restart_p50) / quickest);
     let text = format!("crash to restart with {most}, p50: below 1.0 × the quickest peer");
-    goal(&text, own.filter(|ratio| !ratio.is_nan()), 1.0)?;
+    goal(&text, own, 1.0)
+}
+
+fn takeover_goals(takeovers: &[Takeovers]) -> io::Result<()> {
     for (servers, limit_ms) in [(1_000, 10.0), (10_000, 100.0)] {
         let row = takeovers.iter().find(|row| row.servers == servers && !row.is_hang);
         let text = format!("takeover with {servers}, p99: at most {limit_ms} ms");
         goal(&text, row.map(|row| quantile(&row.answered, 99)), limit_ms)?;
     }
-    let own = find(Kind::Own, 1_000);
+    Ok(())
+}
+
+fn size_goals(all: &[Figures]) -> io::Result<()> {
+    let (own, most) = (find(all, Kind::Own, 1_000), largest(all));
     goal("PSS with 1,000: at most 6 MiB", own.map(|own| own.pss_kib / 1024.0), 6.0)?;
-    let idle = find(Kind::Own, most).map(|own| own.wake_ups);
+    let idle = find(all, Kind::Own, most).map(|own| own.wake_ups);
     goal(&format!("idle with {most}: at most 10 wake-ups/s"), idle, 10.0)
 }
 
+fn output_goals(all: &[Moved]) -> io::Result<()> {
+    if all.is_empty() {
+        return Ok(());
+    }
+    for write in WRITES {
+        let text = format!("output through the FIFO in writes of {write}: at least 80 % of cat");
+        let ratio = output_ratio(all, Kind::Own, write);
+        judged(&text, ratio.map(|ratio| ratio * 100.0), |percent| percent >= 80.0)?;
+        let peers = all.iter().filter(|row| row.write == write);
+        let peers = peers.filter(|row| !matches!(row.kind, Kind::Bare | Kind::Own));
+        let least = peers.map(|row| row.cpu).fold(f64::NAN, f64::min);
+        let own = moved(all, Kind::Own, write).map(|own| own.cpu / least);
+        let text = format!("the same, CPU: below 1.0 × any peer's logger (writes of {write})");
+        judged(&text, own, |ratio| ratio < 1.0)?;
+    }
+    Ok(())
+}
+
 fn goal(text: &str, measured: Option<f64>, limit: f64) -> io::Result<()> {
+    judged(text, measured, |value| value <= limit)
+}
+
+fn judged(text: &str, measured: Option<f64>, is_met: impl Fn(f64) -> bool) -> io::Result<()> {
     let (value, met) = match measured.filter(|value| !value.is_nan()) {
         None => ("not measured".to_owned(), ""),
-        Some(value) => (format!("{value:.2}"), if value <= limit { "met" } else { "not met" }),
+        Some(value) => (format!("{value:.2}"), if is_met(value) { "met" } else { "not met" }),
     };
     say(&format!("| {text} | {value} | {met} |"))
 }
