@@ -169,7 +169,7 @@ impl Moving {
         match kind {
             Kind::Runit => {
                 fs::write(out.join("config"), "s0\n")?;
-                command.arg(&out);
+                command.args(["-b", "65536"]).arg(&out);
             }
             Kind::S6 => drop(command.args(["n20", "s268435455"]).arg(&out)),
             _ => file = File::create(out.join("writer.out"))?.into(),
