@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// In percent. Counts of the same program in the same environment are the same; what a change elsewhere moves
-/// (the place of the stack, the way a compiler puts functions together) was less than 1.
-const TOLERANCE: f64 = 3.0;
+/// (the place of the stack) was less than 1; what another split of the crate by the compiler moves is not known.
+const TOLERANCE: f64 = 10.0;
 /// Made with anything else.
 const TOLERANCE_ELSEWHERE: f64 = 25.0;
 /// Between these lines of the manual is the table.
