@@ -63,6 +63,9 @@ int main(int count, char **words) {
             }
             waitpid(server->pid, 0, 0);
             server->pid = 0;
+            /* close alone is not enough: a child that is not through its exec yet has a copy, and
+             * this dead pidfd would be reported once more, for the successor */
+            epoll_ctl(epoll, EPOLL_CTL_DEL, server->pidfd, 0);
             close(server->pidfd);
             if (is_ending)
                 up--;
