@@ -98,7 +98,7 @@ pub fn deaths(all: &[Seen]) -> io::Result<()> {
 
 /// MiB/s of each logger, and what it costs.
 pub fn output(all: &[Moved], bytes: u64) -> io::Result<()> {
-    say(&format!("\n### Output: one server writes {} MB of lines\n", bytes / 1_000_000))?;
+    say(&format!("\n### Output: one server writes {:.0} MB of lines\n", bytes as f64 / 1e6))?;
     let columns = WRITES.map(|size| {
         format!("writes of {size} bytes: MiB/s | ratio to cat | CPU of the logger, s/GiB")
     });
