@@ -57,6 +57,9 @@ fn run() -> Result<std::convert::Infallible, Box<dyn Error>> {
     Err(Command::new(program).args(words).exec().into())
 }
 
+const VM: u64 = libc::CLONE_VM as u64;
+const SHARING: u64 = (libc::CLONE_VM | libc::CLONE_THREAD | libc::CLONE_VFORK) as u64;
+
 /// The call's number, and on which arguments it fails; none: always.
 fn rule(call: &str) -> Result<(i64, Vec<SeccompRule>), Box<dyn Error>> {
     let on = |argument, length, operator, value| {
@@ -70,6 +73,8 @@ fn rule(call: &str) -> Result<(i64, Vec<SeccompRule>), Box<dyn Error>> {
     Ok(match call {
         "clone3" => (libc::SYS_clone3, vec![]),
         "close_range" => (libc::SYS_close_range, vec![]),
+        // Neither a thread nor a vfork.
+        "shared_memory" => (libc::SYS_clone, on(0, dword, SeccompCmpOp::MaskedEq(SHARING), VM)?),
         "pidfd_open" => (libc::SYS_pidfd_open, vec![]),
         "pidfd_send_signal" => (libc::SYS_pidfd_send_signal, vec![]),
         "memfd_create" => (libc::SYS_memfd_create, vec![]),

@@ -202,6 +202,12 @@ fn without_close_range_a_pair_lives_through_everything() {
 }
 
 #[test]
+fn where_children_may_not_share_memory_a_pair_lives_through_everything() {
+    let rules = [("shared_memory", EPERM), ("close_range", ENOSYS)];
+    lives_through_everything(&rules, &["close_range (Linux 5.9; ENOSYS)"]);
+}
+
+#[test]
 fn without_signals_to_a_group_by_pidfd_a_pair_lives_through_everything() {
     lives_through_everything(&[("group_signal", EINVAL)], &["PIDFD_SIGNAL_PROCESS_GROUP"]);
     lives_through_everything(&[("group_signal", EPERM)], &["PIDFD_SIGNAL_PROCESS_GROUP"]);

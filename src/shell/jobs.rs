@@ -96,7 +96,7 @@ impl Jobs {
         let (said, theirs) =
             pipe2(OFlag::O_CLOEXEC).map_err(|error| format!("cannot make a pipe: {error}"))?;
         let spec = prepare(ctx, theirs.as_raw_fd())?;
-        let child = spawn::spawn_server(&spec).map_err(|error| format!("cannot fork: {error}"))?;
+        let child = spawn::spawn_server(spec).map_err(|error| format!("cannot fork: {error}"))?;
         let number = self.next;
         let begun = pidfd::identify(child.pid, &child.pidfd).and_then(|process| {
             ctx.watch(&child.pidfd, (self.source)(number))?;

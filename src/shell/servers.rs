@@ -157,7 +157,7 @@ impl Servers {
         let dir = cgroups::prepare(ctx, config, &mut spec, &mut unprepared)?;
         ctx.tell(Event::CgroupAt { server, start_number, dir });
         let cannot = |what: &str, error: io::Error| format!("cannot {what}: {error}");
-        let child = spawn::spawn_server(&spec).map_err(|error| cannot("fork", error))?;
+        let child = spawn::spawn_server(spec).map_err(|error| cannot("fork", error))?;
         // From here on dropping `child` closes its gate, and it ends without exec.
         let started = pidfd::identify(child.pid, &child.pidfd)
             .and_then(|process| {

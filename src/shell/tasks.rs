@@ -101,7 +101,7 @@ impl Tasks {
         let config = ctx.server_or_retired(&rec.name).cloned().ok_or(gone)?;
         let command = command_of(&config, kind).ok_or(gone)?;
         let spec = spec::task(ctx, &config, command, &variables(kind, rec))?;
-        let child = spawn::spawn_server(&spec).map_err(|error| format!("cannot fork: {error}"))?;
+        let child = spawn::spawn_server(spec).map_err(|error| format!("cannot fork: {error}"))?;
         let begun = pidfd::identify(child.pid, &child.pidfd).and_then(|process| {
             ctx.watch(&child.pidfd, Source::Task(server.0))?;
             Ok(process)

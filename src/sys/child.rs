@@ -1,32 +1,33 @@
 //! Forking, and what a child may do between fork and exec.
 //!
 //! Everything here that runs in a child is async-signal-safe: it must not allocate, lock,
-//! panic or touch what other threads of the parent may have left half-done. So texts are
-//! prepared before the fork, and errors are plain numbers.
+//! panic or touch what other threads of the parent may have left half-done, nor the C library's
+//! error number, which may be the parent's too (`room`). So texts are prepared before the fork, and
+//! errors are plain numbers.
 
 use super::pidfd;
+use super::raw;
+pub(super) use super::raw::Stepped;
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open};
-use nix::sys::resource::{Resource, getrlimit};
+use nix::fcntl::OFlag;
+use nix::sys::resource::Resource;
 use nix::sys::signal::{SigSet, SigmaskHow};
 use nix::sys::stat::Mode;
 use std::convert::Infallible;
 use std::ffi::{CStr, CString, c_char};
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
 /// The last signal number of Linux on the machines that this program runs on.
 const SIGNAL_MAX: libc::c_int = 64;
 /// As many descriptors as are closed one by one where close_range(2) is refused.
-const CLOSE_MAX: libc::rlim_t = 1 << 20;
-
-/// The result of a step in the child: the error number when it failed.
-pub(super) type Stepped = Result<(), i32>;
+const CLOSE_MAX: u64 = 1 << 20;
 
 /// A null-terminated array of pointers, as execve(2) wants it.
-pub(super) struct Pointers<'a> {
+pub(super) struct Pointers {
     pointers: Vec<*const c_char>,
-    texts: &'a [CString],
+    /// What most of the pointers point to.
+    texts: Vec<CString>,
     /// `NAME=` with room for a number; the last pointers before the null are for them.
     pids: Vec<Vec<u8>>,
 }
@@ -34,8 +35,8 @@ pub(super) struct Pointers<'a> {
 /// Digits of the largest PID, and a NUL.
 const PID_ROOM: usize = 11;
 
-impl<'a> Pointers<'a> {
-    pub(super) fn new(texts: &'a [CString]) -> Pointers<'a> {
+impl Pointers {
+    pub(super) fn new(texts: Vec<CString>) -> Pointers {
         let ends = std::iter::once(std::ptr::null());
         Pointers {
             pointers: texts.iter().map(|text| text.as_ptr()).chain(ends).collect(),
@@ -45,7 +46,7 @@ impl<'a> Pointers<'a> {
     }
 
     /// Also entries `NAME=PID` with the child's own number, which it writes itself.
-    pub(super) fn with_pids(texts: &'a [CString], names: &[&'static str]) -> Pointers<'a> {
+    pub(super) fn with_pids(texts: Vec<CString>, names: &[&'static str]) -> Pointers {
         let mut all = Pointers::new(texts);
         let room = |name: &&str| [name.as_bytes(), b"=", &[0; PID_ROOM]].concat();
         all.pids = names.iter().map(room).collect();
@@ -56,7 +57,7 @@ impl<'a> Pointers<'a> {
 
     /// In the child: without it the entries with its number are not there.
     pub(super) fn write_pids(&mut self) {
-        let pid = nix::unistd::getpid().as_raw().unsigned_abs();
+        let pid = raw::pid().unsigned_abs();
         let first = self.texts.len();
         let places = self.pointers.iter_mut().skip(first);
         for (place, text) in places.zip(&mut self.pids) {
@@ -161,23 +162,18 @@ unsafe fn fork_then_open() -> nix::Result<Option<(i32, OwnedFd)>> {
 
 /// Ends the child without running anything of the parent's.
 pub(super) fn exit_now(code: i32) -> ! {
-    // SAFETY: _exit takes an integer and does not return.
-    unsafe { libc::_exit(code) }
+    raw::exit(code)
 }
 
 /// Ends the child as if by `kill -9`.
 pub(super) fn kill_self() -> ! {
-    // SAFETY: takes two integers and touches no memory.
-    unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
+    raw::kill_self(libc::SIGKILL);
     exit_now(127)
 }
 
-/// Closes the descriptors from `first` to `last`, in the child.
+/// Closes the descriptors from `first` to `last`, in the child, which uses none of them afterwards.
 pub(super) fn close_all(first: libc::c_uint, last: libc::c_uint) {
-    // SAFETY: integers only. The child owns every descriptor of its own table, and uses none of
-    // these afterwards.
-    let closed = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
-    if closed == 0 {
+    if raw::close_range(first, last).is_ok() {
         return;
     }
     // Refused (a filter of system calls).
@@ -190,32 +186,42 @@ pub(super) fn close_all(first: libc::c_uint, last: libc::c_uint) {
 /// the rest of a start. `None`: it can't be told what is open.
 fn close_listed(first: libc::c_uint, last: libc::c_uint) -> Option<()> {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let listing = open(c"/proc/self/fd", flags, Mode::empty()).ok()?;
-    let own = listing.as_raw_fd();
+    let own = raw::open(c"/proc/self/fd", flags, Mode::empty()).ok()?;
     let mut buffer = Entries([0; ENTRIES_BYTES]);
-    loop {
-        let (at, size) = (buffer.0.as_mut_ptr(), buffer.0.len());
-        // SAFETY: the kernel writes at most `size` bytes into `buffer`, which lives through the call.
-        let read = unsafe { libc::syscall(libc::SYS_getdents64, own, at, size) };
-        let read = usize::try_from(read).ok()?;
-        if read == 0 {
-            return Some(());
-        }
-        let mut rest = buffer.0.get(..read)?;
-        // Of each entry: inode and offset (8 bytes each), its length (2), type (1), name, NUL.
-        while let Some([low, high]) = rest.get(16..18) {
-            let length = usize::from(u16::from_ne_bytes([*low, *high]));
-            let entry = rest.get(..length.max(1))?;
-            if let Some(fd) = number_in(entry.get(19..)?)
-                && fd as RawFd != own
-                && (first..=last).contains(&fd)
-            {
-                // SAFETY: as in `close_all`; `listing` is left out, and closed at the end.
-                unsafe { libc::close(fd as libc::c_int) };
+    let closed = loop {
+        match raw::read_entries(own, &mut buffer.0) {
+            Ok(0) => break Some(()),
+            Ok(read) => {
+                if close_entries(buffer.0.get(..read)?, own, first, last).is_none() {
+                    break None;
+                }
             }
-            rest = rest.get(length.max(1)..)?;
+            Err(_) => break None,
         }
+    };
+    raw::close(own);
+    closed
+}
+
+fn close_entries(
+    mut rest: &[u8],
+    own: RawFd,
+    first: libc::c_uint,
+    last: libc::c_uint,
+) -> Option<()> {
+    // Of each entry: inode and offset (8 bytes each), its length (2), type (1), name, NUL.
+    while let Some([low, high]) = rest.get(16..18) {
+        let length = usize::from(u16::from_ne_bytes([*low, *high]));
+        let entry = rest.get(..length.max(1))?;
+        if let Some(fd) = number_in(entry.get(19..)?)
+            && fd as RawFd != own
+            && (first..=last).contains(&fd)
+        {
+            raw::close(fd as RawFd);
+        }
+        rest = rest.get(length.max(1)..)?;
     }
+    Some(())
 }
 
 /// As many bytes of a directory as are read at once.
@@ -237,11 +243,10 @@ fn number_in(name: &[u8]) -> Option<libc::c_uint> {
 
 fn close_one_by_one(first: libc::c_uint, last: libc::c_uint) {
     // The parent can't have opened one beyond its limit.
-    let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(CLOSE_MAX, |(_, hard)| hard);
+    let limit = raw::hard_limit(Resource::RLIMIT_NOFILE as u32).unwrap_or(CLOSE_MAX);
     let end = limit.min(CLOSE_MAX) as libc::c_uint;
     for fd in first..=last.min(end) {
-        // SAFETY: as in `close_all`.
-        unsafe { libc::close(fd as libc::c_int) };
+        raw::close(fd as RawFd);
     }
 }
 
@@ -249,84 +254,54 @@ fn close_one_by_one(first: libc::c_uint, last: libc::c_uint) {
 ///
 /// By system calls: libc hides two real-time signals, and what is ignored survives an exec.
 pub(super) fn reset_signals() -> Stepped {
-    // The kernel's sigaction (handler, flags, restorer, mask): all zeroes is SIG_DFL.
-    let default = [0_u64; 4];
-    let no_signal = 0_u64;
-    let set_bytes = size_of_val(&no_signal);
-    let none = std::ptr::null_mut::<u64>();
     for number in 1..=SIGNAL_MAX {
-        // SAFETY: `default` is as large as the kernel's sigaction and lives through the call; a
-        // null pointer says that the old one is not wanted.
-        let set = unsafe {
-            libc::syscall(libc::SYS_rt_sigaction, number, default.as_ptr(), none, set_bytes)
-        };
-        if set != 0 && number != libc::SIGKILL && number != libc::SIGSTOP {
-            return Err(Errno::last_raw());
+        match raw::default_signal(number) {
+            Err(errno) if number != libc::SIGKILL && number != libc::SIGSTOP => return Err(errno),
+            _ => {}
         }
     }
-    let how = libc::SIG_SETMASK;
-    // SAFETY: `no_signal` is a kernel signal set that lives through the call.
-    let set = unsafe {
-        libc::syscall(libc::SYS_rt_sigprocmask, how, &raw const no_signal, none, set_bytes)
-    };
-    if set == 0 { Ok(()) } else { Err(Errno::last_raw()) }
+    raw::unblock_signals()
 }
 
 /// Makes the descriptor number `target` a copy of `fd`, to be kept at an exec.
 pub(super) fn copy_to(fd: RawFd, target: RawFd) -> Stepped {
-    // SAFETY: integers only. In the child, nothing owns what `target` was.
-    if unsafe { libc::dup2(fd, target) } < 0 { Err(Errno::last_raw()) } else { Ok(()) }
+    if fd == target { Ok(()) } else { raw::dup(fd, target, OFlag::empty()) }
 }
 
 /// Moves `fd` to the number `target`, closed at an exec.
 pub(super) fn move_to(fd: RawFd, target: RawFd) -> Stepped {
-    // SAFETY: integers only. In the child, nothing owns what `target` was.
-    let moved = unsafe { libc::dup3(fd, target, libc::O_CLOEXEC) };
-    // EINVAL: it is there already, and the parent opened it with O_CLOEXEC.
-    if moved < 0 && fd != target { Err(Errno::last_raw()) } else { Ok(()) }
-}
-
-/// A copy of `fd` with a number of at least `least`.
-pub(super) fn copy_above(fd: RawFd, least: RawFd) -> Result<RawFd, i32> {
-    // SAFETY: integers only.
-    let copy = unsafe { libc::fcntl(fd, libc::F_DUPFD, least) };
-    if copy < 0 { Err(Errno::last_raw()) } else { Ok(copy) }
+    // It is there already, and the parent opened it with O_CLOEXEC.
+    if fd == target { Ok(()) } else { raw::dup(fd, target, OFlag::O_CLOEXEC) }
 }
 
 /// Opens `path` as the descriptor number `target`, to be kept at an exec.
 pub(super) fn open_as(path: &CStr, flags: OFlag, mode: Mode, target: RawFd) -> Stepped {
-    let opened = open(path, flags | OFlag::O_NOCTTY, mode).map_err(|e| e as i32)?;
-    let fd = opened.into_raw_fd();
+    let fd = raw::open(path, flags | OFlag::O_NOCTTY, mode)?;
+    keep_as(fd, target)
+}
+
+/// Makes `fd`, opened to be kept at an exec, the number `target`.
+pub(super) fn keep_as(fd: RawFd, target: RawFd) -> Stepped {
     if fd == target {
         return Ok(());
     }
     let copied = copy_to(fd, target);
-    close_all(fd as libc::c_uint, fd as libc::c_uint);
+    raw::close(fd);
     copied
 }
 
 /// Writes to the file at `path`, in one call.
 pub(super) fn write_to(path: &CStr, bytes: &[u8]) -> Stepped {
-    let file = open(path, OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty());
-    let file = file.map_err(|e| e as i32)?;
-    nix::unistd::write(&file, bytes).map(drop).map_err(|e| e as i32)
-}
-
-/// Gives the file behind `fd` to this user.
-pub(super) fn give_to(fd: RawFd, uid: libc::uid_t) -> Stepped {
-    // SAFETY: integers only; the last one leaves the group as it is.
-    if unsafe { libc::fchown(fd, uid, libc::gid_t::MAX) } < 0 {
-        return Err(Errno::last_raw());
-    }
-    Ok(())
+    let file = raw::open(path, OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty())?;
+    let written = raw::write(file, bytes);
+    raw::close(file);
+    written.map(drop)
 }
 
 /// Becomes `program`; returns only to say why that failed.
 pub(super) fn exec(program: &CStr, argv: &Pointers, env: &Pointers) -> i32 {
-    // SAFETY: `program` ends with a NUL; both arrays end with a null pointer, and their texts
-    // are borrowed for as long as the arrays live.
-    unsafe { libc::execve(program.as_ptr(), argv.pointers.as_ptr(), env.pointers.as_ptr()) };
-    Errno::last_raw()
+    // SAFETY: both arrays end with a null pointer, and own their texts.
+    unsafe { raw::exec(program, argv.pointers.as_ptr(), env.pointers.as_ptr()) }
 }
 
 #[cfg(test)]
@@ -334,6 +309,7 @@ mod tests {
     use super::*;
     use crate::core::Exit;
     use crate::sys::testing::{reaped, wait_until};
+    use std::os::fd::AsRawFd;
 
     #[test]
     fn where_clone3_is_forbidden_a_forked_child_has_a_pidfd_too() {

@@ -4,13 +4,13 @@
 //! that say who writes, and then the output itself. Must not wait in the pair's loop: only a
 //! server's child connects in blocking mode.
 
-use super::child::{Stepped, close_all, copy_to};
-use nix::errno::Errno;
+use super::child::{Stepped, keep_as};
+use super::raw;
 use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, connect, send, socket,
 };
 use std::io;
-use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
@@ -38,22 +38,14 @@ impl JournalStream {
 
     /// Connects, in a child: descriptor `target` is the stream then. System calls only.
     pub(super) fn connect_as(&self, target: RawFd) -> Stepped {
-        let number = |errno: Errno| errno as i32;
-        let stream = socket(AddressFamily::Unix, SockType::Stream, SockFlag::empty(), None);
-        let stream = stream.map_err(number)?;
-        connect(stream.as_raw_fd(), &self.address).map_err(number)?;
+        let stream = raw::socket(libc::AF_UNIX, libc::SOCK_STREAM)?;
+        raw::connect(stream, &self.address)?;
         let mut rest = self.header.as_slice();
         while !rest.is_empty() {
-            let sent = send(stream.as_raw_fd(), rest, MsgFlags::MSG_NOSIGNAL).map_err(number)?;
+            let sent = raw::send(stream, rest)?;
             rest = rest.get(sent..).unwrap_or_default();
         }
-        let fd = stream.into_raw_fd();
-        if fd == target {
-            return Ok(());
-        }
-        let copied = copy_to(fd, target);
-        close_all(fd as libc::c_uint, fd as libc::c_uint);
-        copied
+        keep_as(stream, target)
     }
 }
 

@@ -19,7 +19,9 @@ pub mod pidfd;
 pub mod ports;
 pub mod process;
 pub mod pulse;
+mod raw;
 pub mod rights;
+mod room;
 mod server_lock;
 pub mod spawn;
 #[cfg(test)]

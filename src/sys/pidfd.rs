@@ -11,6 +11,7 @@ use nix::sys::stat::fstat;
 use nix::sys::statfs::fstatfs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::OnceLock;
 
 /// The magic number of pidfs (linux/magic.h, Linux 6.9).
 const PID_FS_MAGIC: i64 = 0x5049_4446;
@@ -207,15 +208,35 @@ pub(super) fn get_info(fd: &impl AsFd) -> nix::Result<libc::pidfd_info> {
     Errno::result(result).map(|_| info)
 }
 
+/// Which of these processes are dead, by one call for all. `None`, and those that can't be asked, are
+/// not.
+pub fn dead_among<'a>(fds: impl Iterator<Item = Option<&'a OwnedFd>>) -> Vec<bool> {
+    let fds: Vec<Option<&OwnedFd>> = fds.collect();
+    let asked = fds.iter().flatten();
+    let mut asked: Vec<_> = asked.map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN)).collect();
+    let is_known = poll(&mut asked, PollTimeout::ZERO).is_ok();
+    let mut answers = asked.iter().map(|fd| is_known && fd.any().unwrap_or(false));
+    // As many answers as there are descriptors, in their order.
+    fds.iter().map(|fd| fd.is_some() && answers.next().unwrap_or(false)).collect()
+}
+
 /// The inode of a pidfd where it is unique in a boot, else 0 (also where that can't be asked).
 pub(super) fn inode(fd: &impl AsFd) -> u64 {
-    let Ok(found) = fstatfs(fd) else { return 0 };
+    let is_unique = || is_in_pid_fs(fd).unwrap_or(false);
+    fstat(fd).ok().filter(|_| is_unique()).map_or(0, |found| found.st_ino)
+}
+
+/// Whether pidfds are files of a file system of their own here, with inodes of their own: the
+/// same for all, so only the first one is asked.
+fn is_in_pid_fs(fd: &impl AsFd) -> Option<bool> {
+    static KNOWN: OnceLock<bool> = OnceLock::new();
+    if let Some(known) = KNOWN.get() {
+        return Some(*known);
+    }
+    let found = fstatfs(fd).ok()?;
     #[allow(clippy::unnecessary_cast)] // the type differs between libcs
     let magic = found.filesystem_type().0 as i64;
-    match fstat(fd) {
-        Ok(found) if magic == PID_FS_MAGIC => found.st_ino,
-        _ => 0,
-    }
+    Some(*KNOWN.get_or_init(|| magic == PID_FS_MAGIC))
 }
 
 /// The process is not reaped: its number is its own. EPERM also says so.

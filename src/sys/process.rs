@@ -22,7 +22,9 @@ const ENVIRON_MAX_BYTES: u64 = 256 * 1024;
 /// As many threads as are asked for the environment of a process whose main thread ended.
 const THREADS_MAX: usize = 16;
 /// More than the kernel ever writes into a stat file.
-const STAT_MAX_BYTES: u64 = 4096;
+const STAT_MAX_BYTES: usize = 4096;
+/// More than a number of the kernel's has.
+const NUMBER_MAX_BYTES: usize = 32;
 
 /// A living process that carries the mark of a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -106,7 +108,9 @@ pub fn ticks_to_boot_ms(ticks: u64) -> u64 {
 
 /// How gladly the kernel ends this process when memory is short; `None`: it can't be read.
 pub fn oom_score_adj() -> Option<i32> {
-    std::fs::read_to_string("/proc/self/oom_score_adj").ok()?.trim().parse().ok()
+    let mut text = [0; NUMBER_MAX_BYTES];
+    let length = File::open("/proc/self/oom_score_adj").ok()?.read(&mut text).ok()?;
+    std::str::from_utf8(text.get(..length)?).ok()?.trim().parse().ok()
 }
 
 /// The name of the process's program, at most 15 bytes, without control characters.
@@ -370,9 +374,11 @@ fn clock_ms(clock: ClockId) -> u64 {
 }
 
 fn stat(pid: i32) -> io::Result<Stat> {
-    let mut line = Vec::new();
-    File::open(format!("/proc/{pid}/stat"))?.take(STAT_MAX_BYTES).read_to_end(&mut line)?;
-    parse_stat(&line).ok_or_else(|| {
+    let mut line = [0; STAT_MAX_BYTES];
+    // The kernel gives the whole line at once to who has room for it: one read instead of the six
+    // of a growing buffer, for each server at a takeover.
+    let length = File::open(format!("/proc/{pid}/stat"))?.read(&mut line)?;
+    parse_stat(line.get(..length).unwrap_or_default()).ok_or_else(|| {
         io::Error::new(io::ErrorKind::InvalidData, format!("cannot read /proc/{pid}/stat"))
     })
 }

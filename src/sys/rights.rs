@@ -3,15 +3,10 @@
 //! By bare system calls: the C library's functions for users and groups tell every thread of the
 //! process, and a forked child has lists of threads that it does not have. See also `child`.
 
-use super::child::Stepped;
-use nix::errno::Errno;
-use nix::fcntl::OFlag;
-use nix::sys::prctl::set_no_new_privs;
-use nix::sys::resource::{Resource, setrlimit};
-use nix::sys::stat::Mode;
-use nix::unistd::write;
+use super::child::{Stepped, write_to};
+use super::raw;
+use nix::sys::resource::Resource;
 use std::ffi::CString;
-use std::os::fd::AsFd;
 
 /// To be looked up before the fork; what is `None` or empty stays the node manager's.
 #[derive(Clone, Debug, Default)]
@@ -98,52 +93,37 @@ pub fn has_capability(capability: Capability) -> Option<bool> {
 impl Rights {
     pub(super) fn set_limits(&self) -> Result<(), Trouble> {
         for (detail, (resource, soft, hard)) in self.limits.iter().enumerate() {
-            let set = setrlimit(*resource, *soft, *hard);
-            set.map_err(|e| Trouble { errno: e as i32, detail })?;
+            let set = raw::set_limit(*resource as u32, *soft, *hard);
+            set.map_err(|errno| Trouble { errno, detail })?;
         }
         Ok(())
     }
 
     pub(super) fn set_nice(&self) -> Stepped {
-        let Some(nice) = self.nice else { return Ok(()) };
-        // SAFETY: integers only; 0 is this process.
-        done(unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) }.into())
+        self.nice.map_or(Ok(()), raw::set_nice)
     }
 
     pub(super) fn set_oom_score(&self) -> Stepped {
         let Some(score) = &self.oom_score_adj else { return Ok(()) };
-        let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC;
-        let file = nix::fcntl::open(c"/proc/self/oom_score_adj", flags, Mode::empty());
-        let file = file.map_err(|e| e as i32)?;
-        write(file.as_fd(), score.as_bytes()).map(drop).map_err(|e| e as i32)
+        write_to(c"/proc/self/oom_score_adj", score.as_bytes())
     }
 
     pub(super) fn set_groups(&self) -> Stepped {
         let Some(Credentials { groups, .. }) = &self.credentials else { return Ok(()) };
-        // SAFETY: the kernel reads so many numbers from a list that lives through the call.
-        done(unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) })
+        raw::set_groups(groups)
     }
 
     pub(super) fn set_group(&self) -> Stepped {
         let Some(Credentials { gid, .. }) = &self.credentials else { return Ok(()) };
-        // SAFETY: integers only.
-        done(unsafe { libc::syscall(libc::SYS_setresgid, *gid, *gid, *gid) })
+        raw::set_group(*gid)
     }
 
     pub(super) fn set_user(&self) -> Stepped {
         let Some(Credentials { uid, .. }) = &self.credentials else { return Ok(()) };
-        // SAFETY: integers only.
-        done(unsafe { libc::syscall(libc::SYS_setresuid, *uid, *uid, *uid) })
+        raw::set_user(*uid)
     }
 
     pub(super) fn keep_from_new_privileges(&self) -> Stepped {
-        match self.no_new_privileges {
-            true => set_no_new_privs().map_err(|e| e as i32),
-            false => Ok(()),
-        }
+        if self.no_new_privileges { raw::keep_from_new_privileges() } else { Ok(()) }
     }
-}
-
-fn done(result: libc::c_long) -> Stepped {
-    if result < 0 { Err(Errno::last_raw()) } else { Ok(()) }
 }

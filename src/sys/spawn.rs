@@ -3,19 +3,15 @@
 //! Must not wait for the child. What it has to say (ready, or what failed) comes through the
 //! gate's socket; whether it lives, through its pidfd.
 
-use super::child::{self, Pointers, Stepped};
+mod plan;
+
 use super::journald::JournalStream;
-use super::rights::{Rights, Trouble};
-use super::server_lock;
+use super::rights::Rights;
 pub use super::twin::{TwinSpec, spawn_twin};
+use super::{child, room};
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
-use nix::sys::prctl::{set_name, set_pdeathsig};
-use nix::sys::signal::Signal;
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair};
-use nix::sys::stat::{Mode, umask};
-use nix::unistd::{chdir, getpid, getppid, setsid};
-use std::convert::Infallible;
+use plan::Plan;
 use std::ffi::{CStr, CString};
 use std::fmt;
 use std::io;
@@ -186,33 +182,37 @@ pub enum News {
     Closed,
 }
 
-/// Forks a child that gets ready, says so, and waits at its gate.
+/// Makes a child that gets ready, says so, and waits at its gate.
 ///
 /// Until the gate opens the child dies with the *thread* that called this.
 ///
 /// # Errors
 /// EAGAIN, ENOMEM, EMFILE, ...: there is no child then. InvalidInput without a program.
-pub fn spawn_server(spec: &ServerSpec) -> io::Result<Gated> {
+pub fn spawn_server(spec: ServerSpec) -> io::Result<Gated> {
+    // What belongs to the memory is the parent's too (`room`).
+    let rights = &spec.rights;
+    let shares = rights.credentials.is_none() && rights.oom_score_adj.is_none();
+    spawn(spec, shares && room::is_possible())
+}
+
+/// `shares`: the child shares this process's memory until its exec, instead of getting a copy.
+fn spawn(spec: ServerSpec, shares: bool) -> io::Result<Gated> {
     if spec.programs.is_empty() {
         return Err(io::ErrorKind::InvalidInput.into());
     }
     let (gate, child_gate) =
         socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
-    let sockets = spec.sockets.iter().copied().zip(FIRST..).collect::<Vec<_>>();
-    let free = FIRST.saturating_add(i32::try_from(sockets.len()).map_err(io::Error::other)?);
-    let ready = spec.ready.as_ref().map_or(FIRST, |(number, _)| number.saturating_add(1));
-    let mut plan = Plan {
-        spec,
-        argv: Pointers::new(&spec.argv),
-        env: Pointers::with_pids(&spec.env, &spec.pid_variables),
-        sockets,
-        free,
-        gate: child_gate.as_raw_fd(),
-        gate_at: free.max(ready),
-        parent: getpid().as_raw(),
-    };
+    let mut plan = Plan::new(spec, child_gate.as_raw_fd())?;
+    if shares {
+        match room::share(plan) {
+            Ok((pid, pidfd)) => return Ok(Gated { pid, pidfd, gate }),
+            // A filter of system calls (a container's) can forbid it.
+            Err((Errno::ENOSYS | Errno::EPERM | Errno::EINVAL, again)) => plan = again,
+            Err((errno, _)) => return Err(errno.into()),
+        }
+    }
     // SAFETY: `Plan::run` only makes system calls with what was prepared above.
-    let (pid, pidfd) = unsafe { child::fork(|| plan.run()) }?;
+    let (pid, pidfd) = unsafe { child::fork(|| room::Plan::run(&mut plan)) }?;
     Ok(Gated { pid, pidfd, gate })
 }
 
@@ -236,7 +236,10 @@ pub fn read_news(gate: &OwnedFd) -> io::Result<Option<News>> {
         Err(e) => return Err(e.into()),
     };
     match message.get(..length) {
-        Some([]) => Ok(Some(News::Closed)),
+        Some([]) => {
+            room::sweep();
+            Ok(Some(News::Closed))
+        }
         Some([READY]) => Ok(Some(News::Ready)),
         Some([WAITS, rest @ ..]) if rest.len() == WAITS_BYTES - 1 => {
             let number = |at: usize| {
@@ -267,223 +270,6 @@ pub fn is_at_gate(comm: &str) -> bool {
 pub fn open_gate(gate: &OwnedFd) -> io::Result<()> {
     let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
     Ok(send(gate.as_raw_fd(), &[OPEN], flags).map(drop)?)
-}
-
-/// What the child works from. All of its methods run in the child: see the head of `child`.
-struct Plan<'a> {
-    spec: &'a ServerSpec,
-    argv: Pointers<'a>,
-    env: Pointers<'a>,
-    /// (descriptor in the parent, its number here)
-    sockets: Vec<(RawFd, RawFd)>,
-    /// The number behind the sockets.
-    free: RawFd,
-    gate: RawFd,
-    /// Its number here.
-    gate_at: RawFd,
-    parent: i32,
-}
-
-impl Plan<'_> {
-    fn run(&mut self) -> Infallible {
-        // The first act: as long as this child holds copies of the parent's descriptors, it
-        // keeps dead connections and other children's gates open. What is inherited goes with
-        // them, so it is copied before.
-        if self.inherit_output().is_err() || self.keep_own().is_err() {
-            child::exit_now(127);
-        }
-        self.env.write_pids();
-        if let Err((step, Trouble { errno, detail })) = self.get_ready() {
-            self.fail(step, errno, detail);
-        }
-        self.tell(&[READY]);
-        self.wait_at_gate();
-        // Behind the gate: a child that is not on record yet must not keep anybody waiting.
-        if let Err(errno) = self.take_lock() {
-            self.fail(Step::Lock, errno, 0);
-        }
-        if !self.spec.dies_with_parent {
-            // It survives exec, and would end the server together with its node manager.
-            let _ = set_pdeathsig(None);
-        }
-        let (errno, program) = self.exec();
-        self.fail(Step::Exec, errno, program)
-    }
-
-    /// Its sockets and the gate get their numbers; all else is closed.
-    fn keep_own(&mut self) -> Stepped {
-        // First out of the way of all numbers: one's number may be where another one is.
-        let above = self.gate_at.saturating_add(1);
-        for (source, _) in &mut self.sockets {
-            *source = child::copy_above(*source, above)?;
-        }
-        let gate = child::copy_above(self.gate, above)?;
-        for (source, number) in &self.sockets {
-            child::copy_to(*source, *number)?;
-        }
-        child::move_to(gate, self.gate_at)?;
-        if self.free < self.gate_at {
-            child::close_all(self.free as libc::c_uint, self.gate_at as libc::c_uint - 1);
-        }
-        child::close_all(above as libc::c_uint, libc::c_uint::MAX);
-        Ok(())
-    }
-
-    fn get_ready(&self) -> Result<(), (Step, Trouble)> {
-        let at = |step| move |errno: i32| (step, Trouble::from(errno));
-        let number = |e: Errno| e as i32;
-        // Where /proc/PID/environ can't be read, this tells a child at its gate from a server.
-        set_name(AT_GATE).map_err(number).map_err(at(Step::Prepare))?;
-        if self.spec.is_unprepared {
-            return Err(at(Step::Prepare)(libc::ENODATA));
-        }
-        // The kernel may take some milliseconds to move it: here nobody waits for that.
-        if let Some((procs, is_needed)) = &self.spec.cgroup
-            && let Err(errno) = child::write_to(procs, b"0")
-            && *is_needed
-        {
-            return Err(at(Step::Cgroup)(errno));
-        }
-        setsid().map_err(number).map_err(at(Step::Setsid))?;
-        self.die_with_parent().map_err(at(Step::DeathSignal))?;
-        child::reset_signals().map_err(at(Step::Signals))?;
-        umask(Mode::from_bits_truncate(self.spec.umask));
-        let rights = &self.spec.rights;
-        rights.set_oom_score().map_err(at(Step::OomScore))?;
-        // Before the limits, which may leave no descriptor for it, and before the change of user,
-        // who need not reach what belongs to the node manager.
-        let null = |target| child::open_as(c"/dev/null", OFlag::O_RDWR, Mode::empty(), target);
-        if self.spec.stdin.is_none() {
-            null(0).map_err(at(Step::Stdin))?;
-        }
-        self.open_output().map_err(at(Step::Output))?;
-        self.open_ready().map_err(at(Step::Ready))?;
-        rights.set_limits().map_err(|trouble| (Step::Limits, trouble))?;
-        rights.set_nice().map_err(at(Step::Nice))?;
-        if rights.credentials.is_some() {
-            rights.set_groups().map_err(at(Step::Groups))?;
-            rights.set_group().map_err(at(Step::Group))?;
-            rights.set_user().map_err(at(Step::User))?;
-            // The kernel forgets it with the old credentials.
-            self.die_with_parent().map_err(at(Step::DeathSignal))?;
-        }
-        chdir(self.spec.cwd.as_c_str()).map_err(number).map_err(at(Step::Chdir))?;
-        rights.keep_from_new_privileges().map_err(at(Step::NoNewPrivileges))
-    }
-
-    fn die_with_parent(&self) -> Stepped {
-        set_pdeathsig(Signal::SIGKILL).map_err(|e| e as i32)?;
-        // A parent that died before the line above sends no signal any more.
-        if getppid().as_raw() != self.parent {
-            child::kill_self();
-        }
-        Ok(())
-    }
-
-    fn take_lock(&self) -> Stepped {
-        let Some(path) = &self.spec.lock else { return Ok(()) };
-        server_lock::take(path, |device, inode| {
-            let mut message = [0; WAITS_BYTES];
-            let all = [WAITS].into_iter().chain(device.to_le_bytes()).chain(inode.to_le_bytes());
-            message.iter_mut().zip(all).for_each(|(byte, value)| *byte = value);
-            self.tell(&message);
-        })
-    }
-
-    fn inherit_output(&self) -> Stepped {
-        if let Some(fd) = self.spec.stdin {
-            child::copy_to(fd, 0)?;
-        }
-        if let Stdout::Inherited(fd) = &self.spec.stdout {
-            child::copy_to(*fd, 1)?;
-        }
-        if let Some(Stdout::Inherited(fd)) = &self.spec.stderr {
-            child::copy_to(*fd, 2)?;
-        }
-        Ok(())
-    }
-
-    fn open_output(&self) -> Stepped {
-        let owner = self.spec.rights.output_owner;
-        open_as(&self.spec.stdout, 1, owner)?;
-        match &self.spec.stderr {
-            Some(stderr) => open_as(stderr, 2, owner),
-            None => child::copy_to(1, 2),
-        }
-    }
-
-    fn open_ready(&self) -> Stepped {
-        let Some((number, path)) = &self.spec.ready else { return Ok(()) };
-        let flags = OFlag::O_RDWR | OFlag::O_NOFOLLOW;
-        child::open_as(path, flags, Mode::empty(), *number)?;
-        match self.spec.rights.output_owner {
-            // So that it can open /dev/fd/N.
-            Some(uid) => child::give_to(*number, uid),
-            None => Ok(()),
-        }
-    }
-
-    /// Sends a message; if that fails the parent is dead, and the gate's end of file says so.
-    fn tell(&self, message: &[u8]) {
-        let _ = send(self.gate_at, message, MsgFlags::MSG_NOSIGNAL);
-    }
-
-    fn fail(&self, step: Step, errno: i32, detail: usize) -> ! {
-        let [e0, e1, e2, e3] = errno.to_le_bytes();
-        let [d0, d1, d2, d3] = (detail as u32).to_le_bytes();
-        let message: [u8; FAILED_BYTES] = [FAILED, step as u8, e0, e1, e2, e3, d0, d1, d2, d3];
-        self.tell(&message);
-        child::exit_now(127)
-    }
-
-    fn wait_at_gate(&self) {
-        let mut byte = [0];
-        loop {
-            match recv(self.gate_at, &mut byte, MsgFlags::empty()) {
-                Ok(1) if byte == [OPEN] => return,
-                Err(Errno::EINTR) => {}
-                // The parent is gone or has given up: nothing may run.
-                _ => child::kill_self(),
-            }
-        }
-    }
-
-    /// The error number, and which program it is about.
-    fn exec(&self) -> (i32, usize) {
-        let mut refused = None;
-        let mut last = (libc::ENOENT, 0);
-        for (index, program) in self.spec.programs.iter().enumerate() {
-            last = (child::exec(program, &self.argv, &self.env), index);
-            match last.0 {
-                libc::ENOENT | libc::ENOTDIR => {}
-                // There, but not to be run: the more useful answer if none of the rest is.
-                libc::EACCES => refused = refused.or(Some(last)),
-                _ => return last,
-            }
-        }
-        refused.unwrap_or(last)
-    }
-}
-
-/// `owner`: so that it can open /dev/stdout, which opens the FIFO again, the FIFO is given to it.
-fn open_as(output: &Stdout, target: RawFd, owner: Option<u32>) -> Stepped {
-    let (path, flags, mode) = match output {
-        Stdout::Fifo(path) => (path.as_c_str(), OFlag::O_RDWR | OFlag::O_NOFOLLOW, Mode::empty()),
-        Stdout::File(path) => (
-            path.as_c_str(),
-            OFlag::O_WRONLY | OFlag::O_APPEND | OFlag::O_CREAT,
-            Mode::from_bits_truncate(0o644),
-        ),
-        Stdout::Null => (c"/dev/null", OFlag::O_RDWR, Mode::empty()),
-        Stdout::Journal(stream) => return stream.connect_as(target),
-        // It is there since this child's first act.
-        Stdout::Inherited(_) => return Ok(()),
-    };
-    child::open_as(path, flags, mode, target)?;
-    match (output, owner) {
-        (Stdout::Fifo(_), Some(uid)) => child::give_to(target, uid),
-        _ => Ok(()),
-    }
 }
 
 #[cfg(test)]

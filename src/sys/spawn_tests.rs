@@ -15,7 +15,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 fn a_child_whose_gate_is_closed_ends_without_exec() {
     let scratch = Scratch::new();
     let marker = scratch.path("marker");
-    let server = spawn_server(&shell_spec(&format!("echo ran > {}", marker.display()))).unwrap();
+    let server = spawn_server(shell_spec(&format!("echo ran > {}", marker.display()))).unwrap();
     drop(server.gate);
     assert_eq!(reaped(&server.pidfd), Exit::Signal(libc::SIGKILL));
     assert!(!marker.exists());
@@ -45,6 +45,23 @@ fn nothing_runs_before_the_gate_opens_and_the_server_runs_after() {
     assert_eq!(server.news(), News::Closed);
     assert_eq!(reaped(&server.pidfd), Exit::Code(0));
     assert!(marker.exists());
+}
+
+#[test]
+fn a_child_that_shares_memory_and_one_with_a_copy_get_the_same() {
+    let scratch = Scratch::new();
+    for shares in [true, false] {
+        let out = scratch.path(&format!("{shares}"));
+        let script = format!("echo $NM_PID $0 > {}", out.display());
+        let spec = ServerSpec { pid_variables: vec!["NM_PID"], ..shell_spec(&script) };
+        let Gated { pid, pidfd, gate } = spawn(spec, shares && room::is_possible()).unwrap();
+        let server = Server { pid, pidfd, gate };
+        assert_eq!(server.news(), News::Ready);
+        open_gate(&server.gate).unwrap();
+        assert_eq!(server.news(), News::Closed);
+        wait_until("the server has ended", || pidfd::is_dead(&server.pidfd));
+        assert_eq!(std::fs::read_to_string(out).unwrap(), format!("{pid} sh\n"));
+    }
 }
 
 #[test]

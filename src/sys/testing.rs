@@ -81,7 +81,7 @@ pub struct Server {
 
 impl Server {
     pub fn at_gate(spec: &ServerSpec) -> Server {
-        let gated = spawn_server(spec).unwrap();
+        let gated = spawn_server(spec.clone()).unwrap();
         Server { pid: gated.pid, pidfd: gated.pidfd, gate: gated.gate }
     }
 

@@ -3,10 +3,9 @@
 //! Must not wait for the child: a failure before its exec is its exit status 127.
 
 use super::child::{self, Pointers, Stepped};
-use nix::errno::Errno;
+use super::raw;
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
-use nix::unistd::setsid;
 use std::convert::Infallible;
 use std::ffi::{CStr, CString};
 use std::io;
@@ -44,8 +43,8 @@ pub fn spawn_twin(spec: &TwinSpec) -> io::Result<(i32, OwnedFd)> {
     }
     let above = targets.last().map_or(3, |last| last.saturating_add(1));
     let mut plan = Plan {
-        argv: Pointers::new(&spec.argv),
-        env: Pointers::new(&spec.env),
+        argv: Pointers::new(spec.argv.clone()),
+        env: Pointers::new(spec.env.clone()),
         gaps: gaps(&targets),
         moves: spec.fds.iter().copied().chain(spec.stderr.map(|fd| (fd, 2))).collect(),
         above,
@@ -72,8 +71,8 @@ fn gaps(targets: &[RawFd]) -> Vec<(libc::c_uint, libc::c_uint)> {
 
 /// What the child works from. All of its methods run in the child: see the head of `child`.
 struct Plan<'a> {
-    argv: Pointers<'a>,
-    env: Pointers<'a>,
+    argv: Pointers,
+    env: Pointers,
     gaps: Vec<(libc::c_uint, libc::c_uint)>,
     moves: Vec<(RawFd, RawFd)>,
     above: RawFd,
@@ -92,7 +91,7 @@ impl Plan<'_> {
     fn get_ready(&mut self) -> Stepped {
         // First out of the way of all targets: a target's number may be another one's source.
         for (source, _) in &mut self.moves {
-            *source = child::copy_above(*source, self.above)?;
+            *source = raw::dup_above(*source, self.above)?;
         }
         for (source, target) in &self.moves {
             child::copy_to(*source, *target)?;
@@ -106,7 +105,7 @@ impl Plan<'_> {
         for (first, last) in &self.gaps {
             child::close_all(*first, *last);
         }
-        setsid().map_err(|e: Errno| e as i32)?;
+        raw::new_session()?;
         child::reset_signals()
     }
 }
