@@ -71,7 +71,7 @@ impl Shell {
                 if self.store.has_survivors && cgroup_of(&self.node, server).is_none() {
                     self.servers.find_cgroup(ctx, server, process, start_number);
                 }
-                self.servers.verify(ctx, server, process, start_number, may_be_at_gate);
+                self.servers.verify(server, process, start_number, may_be_at_gate);
             }
             Action::OpenJournal { entries } => {
                 self.servers.begin(&ctx.owner, &self.node.servers);

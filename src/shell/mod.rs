@@ -85,6 +85,8 @@ const EVENTS_MAX: usize = 1024;
 const WAIT_MAX_MS: u64 = 60_000;
 /// At the end, so long for the last answers to be read.
 const LAST_ANSWERS_MS: u64 = 2_000;
+/// The log lines of more events than this are written together.
+const LINES_TOGETHER: usize = 8;
 
 /// One twin.
 pub struct Shell {
@@ -291,7 +293,8 @@ impl Shell {
 
     /// Hands every event to the core and carries out what it says, until nothing is left.
     fn empty_inbox(&mut self) {
-        if self.node.role == Role::Promoting {
+        // One write(2) for the lines of many events.
+        if self.node.role == Role::Promoting || self.ctx.inbox.len() > LINES_TOGETHER {
             self.log.hold();
         }
         while let Some(event) = self.ctx.inbox.pop_front() {
@@ -313,7 +316,8 @@ impl Shell {
 
     fn wait(&mut self, events: &mut Events) {
         let now = self.ctx.now();
-        let is_busy = self.outputs.is_busy() || !self.ctx.inbox.is_empty();
+        let is_busy =
+            self.outputs.is_busy() || self.servers.has_unseen() || !self.ctx.inbox.is_empty();
         let due = [
             self.node.deadline(),
             self.servers.deadline(),
@@ -400,6 +404,7 @@ impl Shell {
             self.note_role(before);
             self.carry_out(actions);
         }
+        self.servers.look_at_unseen(&mut self.ctx);
         self.servers.ask_again(&mut self.ctx);
         self.probes.tick(&mut self.ctx);
         self.tasks.tick(&mut self.ctx, &mut self.servers);

@@ -75,6 +75,9 @@ pub struct Servers {
     looks: BTreeMap<usize, cgroups::Look>,
     /// Held by a standby for the takeover.
     held: BTreeMap<String, (Identity, OwnedFd)>,
+    /// A takeover's, in the order in which they are looked at.
+    unseen: VecDeque<adoption::Unseen>,
+    dead_come_first: bool,
     discarded: BTreeMap<usize, OwnedFd>,
     discarded_next: usize,
     asks: Vec<Ask>,
@@ -92,6 +95,7 @@ impl Servers {
             servers.iter().map(|one| (one.rec.name.as_str(), one.rec.phase.process())).collect();
         self.held.retain(|name, (held, _)| on_record.get(name.as_str()) == Some(&Some(*held)));
         self.looks.clear();
+        self.unseen.clear();
         self.children = names.iter().map(|_| Child::default()).collect();
         self.names = names;
     }

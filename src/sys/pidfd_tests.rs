@@ -155,3 +155,15 @@ fn a_group_of_zombies_has_no_living_member_though_signal_0_finds_it() {
     let empty = signal_group(&server.pidfd, server.pid, 0, false);
     assert_eq!(empty.unwrap_err().raw_os_error(), Some(libc::ESRCH));
 }
+
+#[test]
+fn the_dead_among_many_are_found_by_one_look() {
+    let servers: Vec<Server> = (0..4).map(|_| Server::shell("exec sleep 60")).collect();
+    end(&servers[2].pidfd);
+    wait_until("it is dead", || is_dead(&servers[2].pidfd));
+    let [first, second, third, fourth] = [0, 1, 2, 3].map(|at: usize| Some(&servers[at].pidfd));
+    let asked = [first, None, third, second, None, fourth, third];
+    let dead = [false, false, true, false, false, false, true];
+    assert_eq!(dead_among(asked.into_iter()), dead);
+    assert!(dead_among(std::iter::empty()).is_empty());
+}

@@ -57,7 +57,11 @@ impl World {
             Action::Probe { server, start_number, check } => {
                 self.probe(uid, server, start_number, check);
             }
-            Action::Verify { server, process, .. } => self.verify(uid, server, process),
+            Action::Verify { server, process, .. } => {
+                // Whatever happens before its turn comes, happens to a server not looked at.
+                let delay_ms = self.rng.delay(2, 300);
+                self.at(delay_ms, Due::Look(uid, server, process));
+            }
             // No server of these worlds forks.
             Action::FindMain { .. } => {}
             Action::SpawnTask { server, number, kind } => {
@@ -171,7 +175,12 @@ impl World {
         self.at(delay_ms, Due::Dies(uid, exit));
     }
 
-    fn verify(&mut self, uid: Uid, server: ServerId, process: Identity) {
+    pub fn verify(&mut self, uid: Uid, server: ServerId, process: Identity) {
+        match self.twins.get(&uid) {
+            Some(twin) if twin.stopped => return self.at(5, Due::Look(uid, server, process)),
+            Some(_) => {}
+            None => return,
+        }
         let unclear = self.plan.weather.unclear;
         if self.weather.on && self.rng.per_mille(unclear) {
             let found = Found::Unclear("permission denied".to_string());

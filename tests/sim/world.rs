@@ -13,7 +13,7 @@ use crate::os::{Os, Uid};
 use crate::plan::Plan;
 use crate::rng::Rng;
 use crate::twin::Twin;
-use nodemanager::core::{EndAsked, Event, Exit, Ms, Node};
+use nodemanager::core::{EndAsked, Event, Exit, Identity, Ms, Node, ServerId};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 
@@ -27,6 +27,8 @@ pub enum Due {
         watches: Option<Uid>,
         revives: bool,
     },
+    /// A new active looks at a process on record, in one of its turns.
+    Look(Uid, ServerId, Identity),
     /// A child whose gate has been opened goes on to exec.
     ChildGoesOn(Uid),
     /// A server says that it is ready.
@@ -243,6 +245,7 @@ impl World {
                 }
             }
             Due::TwinStarts { uid, watches, revives } => self.twin_starts(uid, watches, revives),
+            Due::Look(twin, server, process) => self.verify(twin, server, process),
             Due::ChildGoesOn(uid) => self.child_goes_on(uid),
             Due::SaysReady(uid) => self.says_ready(uid),
             Due::ForkMember(uid) => self.fork_member(uid),

@@ -12,16 +12,66 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 
+/// So many processes are looked at in a turn of the loop: a takeover with thousands of servers
+/// answers, and sees deaths, meanwhile.
+const LOOKS_PER_TURN: usize = 64;
+
+/// A process on record that is still to be looked at.
+pub(super) struct Unseen {
+    server: ServerId,
+    process: Identity,
+    start_number: u64,
+    may_be_at_gate: bool,
+}
+
 impl Servers {
-    /// Looks at the process on record; from now on it is watched, if it is ours.
+    /// Looks at the process on record in one of the next turns; from then on it is watched, if it
+    /// is ours.
     pub fn verify(
         &mut self,
-        ctx: &mut Ctx,
         server: ServerId,
         process: Identity,
         start_number: u64,
         may_be_at_gate: bool,
     ) {
+        self.unseen.push_back(Unseen { server, process, start_number, may_be_at_gate });
+        self.dead_come_first = false;
+    }
+
+    /// Whether there are processes on record that were not looked at.
+    pub fn has_unseen(&self) -> bool {
+        !self.unseen.is_empty()
+    }
+
+    /// To be called in each turn.
+    pub fn look_at_unseen(&mut self, ctx: &mut Ctx) {
+        if !std::mem::replace(&mut self.dead_come_first, true) {
+            self.bring_dead_forward();
+        }
+        for _ in 0..LOOKS_PER_TURN {
+            let Some(unseen) = self.unseen.pop_front() else { return };
+            self.look_at(ctx, &unseen);
+        }
+    }
+
+    /// Those who need something: they are not to wait for all who do not.
+    fn bring_dead_forward(&mut self) {
+        let held = |one: &Unseen| self.held.get(self.name(one.server)).map(|(_, fd)| fd);
+        let dead = pidfd::dead_among(self.unseen.iter().map(held));
+        let unseen = std::mem::take(&mut self.unseen).into_iter().zip(dead);
+        let (first, rest): (Vec<_>, Vec<_>) = unseen.partition(|(_, is_dead)| *is_dead);
+        self.unseen = first.into_iter().chain(rest).map(|(one, _)| one).collect();
+    }
+
+    fn look_at(&mut self, ctx: &mut Ctx, unseen: &Unseen) {
+        let Unseen { server, process, start_number, may_be_at_gate } = *unseen;
+        // It was reported dead before it was looked at, and has a successor; or it was looked at,
+        // and the core had asked again meanwhile.
+        let is_over =
+            |child: &Child| child.start_number > start_number || child.process == Some(process);
+        if self.children.get(server.0).is_some_and(is_over) {
+            return;
+        }
         let name = self.name(server).to_string();
         let found = self.look(ctx, &name, process, start_number, may_be_at_gate);
         let (found, fd) = match found {
