@@ -175,8 +175,10 @@ pub struct ServerRecord {
     /// Rises with every child that was asked for; part of the mark in its environment.
     pub start_number: u64,
     /// When the present process was started.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub started_at: Option<Ms>,
     /// When it became RUNNING.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub ready_at: Option<Ms>,
     /// The present process was started by an earlier active.
     pub adopted: bool,
@@ -186,52 +188,59 @@ pub struct ServerRecord {
     pub failures: Vec<Ms>,
     /// Failures in a row, for the growing delay.
     pub failures_in_row: u32,
+    #[serde(default, skip_serializing_if = "is_default")]
     pub last_exit: Option<LastExit>,
     /// Why it is in the phase it is in, for people.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub reason: Option<String>,
     /// The latest requests, newest last; at most `MARKS_MAX`.
     pub marks: Vec<Mark>,
     /// What the present process says of itself.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub status_text: Option<String>,
     /// Where its output begins, for a readiness check that reads it.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub output_at: Option<LogPlace>,
     /// It ended by itself since it was last ready: who needs it may have to be stopped or restarted.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub lost: bool,
     /// An order that waits until those that need this server are down.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub held: Option<Held>,
     /// Nothing starts it. The list in the state directory is the authority; this is what it said
     /// when it was last read, for an active that can't read it.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub disabled: bool,
     /// The revision of its definition that the process belongs to, or is being brought to. `None`:
     /// not known.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub revision: Option<u64>,
     /// The directory of its cgroup, where it has one.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub cgroup: Option<String>,
     /// How the present process is stopped, when that is not what the configuration says.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub stop_with: Option<StopWith>,
     /// It was taken out of the configuration.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub removed: bool,
     /// The command that runs beside it.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub task: Option<Task>,
     /// The process group of its main process, where that is not the child that was forked for it.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub main_group: Option<i32>,
     /// Its preStart hook ended well for the next child, which is not on record yet.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub prepared: bool,
     /// How its processes ended since the life began.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub exits: ExitCounts,
+}
+
+/// What most servers do not have is left out of their records: half of the text.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// A place in a log.
