@@ -10,13 +10,14 @@ use crate::config::{Config, ServerConfig};
 use crate::core::{Event, Ms};
 use crate::output::tail::last_lines;
 use crate::sys::mark::Owner;
-use crate::sys::{process, pulse::Pulse};
+use crate::sys::{self, process, pulse::Pulse};
 use mio::unix::SourceFd;
-use mio::{Interest, Poll};
+use mio::{Events, Interest, Poll};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// The parts' common ground.
 pub struct Ctx {
@@ -104,6 +105,25 @@ impl Ctx {
     pub fn watch(&self, fd: &impl AsRawFd, source: Source) -> io::Result<()> {
         let raw = fd.as_raw_fd();
         self.poll.registry().register(&mut SourceFd(&raw), source.token(), Interest::READABLE)
+    }
+
+    /// Waits for an event, at most this long; none: until the next one. `events` has what came.
+    ///
+    /// # Errors
+    /// Those of epoll_wait(2), but not that a signal came.
+    pub fn wait(&mut self, events: &mut Events, time: Duration) -> io::Result<()> {
+        let is_brief = !time.is_zero() && time < Duration::from_millis(1);
+        if is_brief {
+            // The poll rounds up to whole milliseconds.
+            sys::wait_briefly(&self.poll, time);
+        }
+        match self.poll.poll(events, Some(if is_brief { Duration::ZERO } else { time })) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                events.clear();
+                Ok(())
+            }
+            other => other,
+        }
     }
 
     /// Stops watching it; must come before its close, because a child may still hold a copy of it

@@ -338,9 +338,10 @@ impl Shell {
         ];
         let next = due.into_iter().flatten().min().unwrap_or(now.after(WAIT_MAX_MS));
         let wait_ms = if is_busy { 0 } else { next.since(now).min(WAIT_MAX_MS) };
-        match self.ctx.poll.poll(events, Some(Duration::from_millis(wait_ms))) {
+        let wait = Duration::from_millis(wait_ms);
+        let wait = self.outputs.look_every().map_or(wait, |every| wait.min(every));
+        match self.ctx.wait(events, wait) {
             Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => events.clear(),
             Err(error) => {
                 // There is nothing to wait with. Timers go on, so the other twin sees a beat.
                 error!(target: "0198", "cannot wait for events: {error}");

@@ -57,12 +57,9 @@ fn start() -> io::Result<()> {
             break;
         }
         let due = outputs.deadline().map_or(LOOK_MS, |at| at.since(ctx.now()).min(LOOK_MS));
-        let wait_ms = if outputs.is_busy() { 0 } else { due };
-        if let Err(error) = ctx.poll.poll(&mut events, Some(Duration::from_millis(wait_ms)))
-            && error.kind() != io::ErrorKind::Interrupted
-        {
-            return Err(error);
-        }
+        let wait = Duration::from_millis(if outputs.is_busy() { 0 } else { due });
+        let wait = outputs.look_every().map_or(wait, |every| wait.min(every));
+        ctx.wait(&mut events, wait)?;
         for event in &events {
             if let Some(Source::Output(number)) = Source::of(event.token()) {
                 outputs.on_readable(number);

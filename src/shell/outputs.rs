@@ -3,6 +3,7 @@
 //! Must not move a byte without the mover's lock: two movers of one FIFO tear its output apart.
 //! A standby only holds the FIFOs open, so that what is in them outlives the active.
 
+mod bursts;
 mod moved;
 mod ways;
 
@@ -54,6 +55,8 @@ pub struct Outputs {
     /// Where the last turn had to end; the next one goes on there.
     next: usize,
     retry: BTreeMap<usize, Ms>,
+    /// Drains whose FIFO is not watched, but looked at in each turn.
+    by_time: BTreeSet<usize>,
     check_at: Ms,
     /// Ways whose FIFO could not be joined with their log, and when that is tried again.
     unjoined: BTreeMap<String, Way>,
@@ -73,6 +76,7 @@ struct Entry {
     fifo: FileId,
     /// Bytes moved since this process began.
     moved: u64,
+    pace: bursts::Pace,
     /// Why its log's path can't be followed: said once.
     path_trouble: Option<String>,
 }
@@ -153,8 +157,9 @@ impl Outputs {
         self.unjoined.remove(&way.key);
         self.by_name.insert(way.key.clone(), number);
         self.ready.insert(number);
-        let (name, path_trouble) = (way.key, None);
-        self.drains.push(Entry { name, drain, fifo: id, compress, ages, moved: 0, path_trouble });
+        let (name, moved, pace, path_trouble) = (way.key, 0, bursts::Pace::default(), None);
+        let fifo = id;
+        self.drains.push(Entry { name, drain, fifo, compress, ages, moved, pace, path_trouble });
     }
 
     /// A server that was found again may still write to a FIFO whose name was removed or moved away with
@@ -319,12 +324,14 @@ impl Outputs {
             self.retry.remove(&number);
             self.ready.insert(number);
         }
+        self.look_at_bursts();
         let mut first = std::mem::take(&mut self.ready);
         let mut order = first.split_off(&self.next).into_iter().chain(first);
         self.next = 0;
         // One at least, so that there is progress.
         while let Some(number) = order.next() {
-            self.pump(number, now);
+            let moved = self.pump(number, now);
+            self.pace(ctx, number, now, moved);
             if ctx.now().since(now) >= TURN_MS {
                 let mut rest = order.peekable();
                 self.next = rest.peek().copied().unwrap_or(0);
@@ -344,8 +351,9 @@ impl Outputs {
         }
     }
 
-    fn pump(&mut self, number: usize, now: Ms) {
-        let Some(entry) = self.drains.get_mut(number) else { return };
+    /// Gives how many bytes were moved.
+    fn pump(&mut self, number: usize, now: Ms) -> u64 {
+        let Some(entry) = self.drains.get_mut(number) else { return 0 };
         let pumped = entry.drain.pump(moment(now), BUDGET_BYTES);
         entry.moved += pumped.moved;
         self.compress |= pumped.rotated && entry.compress;
@@ -365,6 +373,7 @@ impl Outputs {
         if pumped.more {
             self.ready.insert(number);
         }
+        pumped.moved
     }
 
     /// Which process writes a server's output from now on; what is in its FIFO by now is of the one
@@ -419,7 +428,9 @@ impl Outputs {
         self.take_lock(ctx);
         if self.lock.is_some() {
             // All of them, however long it takes: there is no next turn.
-            (0..self.drains.len()).for_each(|number| self.pump(number, ctx.now()));
+            for number in 0..self.drains.len() {
+                self.pump(number, ctx.now());
+            }
         }
         for entry in &self.drains {
             ctx.unwatch(&entry.drain.fifo_fd().as_raw_fd());

@@ -29,7 +29,7 @@ mod testing;
 mod twin;
 mod wait;
 
-pub use wait::{reap_pid, waitid_any_nowait};
+pub use wait::{reap_pid, wait_briefly, waitid_any_nowait};
 
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::sys::prctl;

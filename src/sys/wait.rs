@@ -1,10 +1,22 @@
-//! Exit statuses of children, by waitid(2).
+//! Exit statuses of children, by waitid(2); waiting for less than a millisecond.
 //!
-//! Must not block. `nix` is not used here because its conversion fails for real-time signals.
+//! Must not block for longer than it is told. `nix` is not used for statuses because its conversion
+//! fails for real-time signals.
 
 use crate::core::Exit;
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, ppoll};
 use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::time::Duration;
+
+/// Waits until the descriptor of a poll has an event, at most this long. A signal, or a lack of
+/// memory, makes it shorter.
+pub fn wait_briefly(poll: &impl AsRawFd, time: Duration) {
+    // SAFETY: the descriptor is its owner's, who is borrowed until the end of this.
+    let poll = unsafe { BorrowedFd::borrow_raw(poll.as_raw_fd()) };
+    let _ = ppoll(&mut [PollFd::new(poll, PollFlags::POLLIN)], Some(time.into()), None);
+}
 
 /// waitid(2) without blocking: who ended and how, or `None` while nobody did.
 pub(super) fn waitid(
