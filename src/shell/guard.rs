@@ -9,7 +9,7 @@ use super::token::Source;
 use super::view::KeeperSeen;
 use super::{Door, Shell, control, lock_path};
 use crate::core::node::Role;
-use crate::core::{Event, Exit};
+use crate::core::{Event, Exit, Identity};
 use crate::sys::lock::{Attempt, Lock};
 use crate::sys::pulse::{self, Slot};
 use crate::sys::{pidfd, process};
@@ -47,6 +47,15 @@ impl KeeperWatch {
     pub fn start_ticks(&self) -> Option<u64> {
         self.seen.as_ref().map(|(_, ticks, _)| *ticks)
     }
+}
+
+/// What could not be mended yet, and is tried again with each heartbeat.
+#[derive(Default)]
+pub struct Ground {
+    /// The control socket was removed, and could not be made again.
+    socket_is_lost: bool,
+    /// A standby that has to go, and could not be killed.
+    outdated: Option<Identity>,
 }
 
 /// One report as bytes.
@@ -141,6 +150,7 @@ impl Shell {
         } else if self.is_serving {
             self.look_at_socket();
         }
+        self.replace_outdated();
         self.look_at_keeper();
         self.look_at_disabled();
         self.outputs.check_paths(&self.ctx, false);
@@ -165,11 +175,11 @@ impl Shell {
         if is_there {
             return;
         }
-        let is_new = !std::mem::replace(&mut self.socket_is_lost, true);
+        let is_new = !std::mem::replace(&mut self.ground.socket_is_lost, true);
         match self.try_bind_control() {
             Ok(()) => {
                 warn!(target: "0118", "{} was removed, and is made again", path.display());
-                self.socket_is_lost = false;
+                self.ground.socket_is_lost = false;
             }
             // Tried again at each heartbeat, and said once.
             Err(error) if is_new => {
@@ -194,7 +204,7 @@ impl Shell {
         // No longer than the path, whose length is limited.
         let beside = path.with_file_name("control.new");
         let listener = control::bind(&beside, node)?;
-        self.replace_standby();
+        self.try_replace_standby()?;
         std::fs::rename(&beside, &path)?;
         self.control.set_listener(listener);
         self.open_new_door(Door::Control);
@@ -202,9 +212,28 @@ impl Shell {
     }
 
     /// The standby holds what was made anew as it was before: a fresh one gets the new.
-    pub(super) fn replace_standby(&self) {
-        if let Some((_, fd)) = &self.other {
-            let _ = pidfd::signal(fd, libc::SIGKILL);
+    /// Where it can't be killed that is tried again.
+    pub(super) fn replace_standby(&mut self) {
+        let _ = self.try_replace_standby();
+    }
+
+    fn replace_outdated(&mut self) {
+        let there = self.other.as_ref().map(|(standby, _)| *standby);
+        if self.ground.outdated.is_some() && self.ground.outdated == there {
+            self.replace_standby();
+        }
+    }
+
+    fn try_replace_standby(&mut self) -> io::Result<()> {
+        let Some((standby, fd)) = &self.other else { return Ok(()) };
+        self.ground.outdated = Some(*standby);
+        match pidfd::signal(fd, libc::SIGKILL) {
+            Err(error) if error.raw_os_error() != Some(libc::ESRCH) => Err(error),
+            // Gone, or about to be.
+            _ => {
+                self.ground.outdated = None;
+                Ok(())
+            }
         }
     }
 

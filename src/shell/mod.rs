@@ -143,8 +143,7 @@ pub struct Shell {
     exit: Option<u8>,
     exit_at: Option<Ms>,
     stderr_is_open: bool,
-    /// The control socket was removed, and could not be made again yet.
-    socket_is_lost: bool,
+    ground: guard::Ground,
 }
 
 /// What an active listens at.
@@ -261,7 +260,7 @@ impl Shell {
             exit: None,
             exit_at: None,
             stderr_is_open,
-            socket_is_lost: false,
+            ground: guard::Ground::default(),
         })
     }
 

@@ -8,7 +8,7 @@
 //! Must not be used for a child that changes what belongs to the memory, which is its parent's too:
 //! its user (who could then trace the child, and write here), its oom_score_adj.
 
-use super::raw;
+use super::{child, raw};
 use nix::errno::Errno;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, mprotect, munmap};
 use nix::sys::signal::{SigSet, SigmaskHow};
@@ -16,6 +16,7 @@ use nix::sys::utsname::uname;
 use std::cell::RefCell;
 use std::convert::Infallible;
 use std::ffi::{c_int, c_void};
+use std::io;
 use std::num::NonZeroUsize;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::ptr::NonNull;
@@ -39,7 +40,7 @@ pub(super) trait Plan {
 }
 
 /// Whether children can share memory here.
-pub(super) fn is_possible() -> bool {
+fn is_possible() -> bool {
     static POSSIBLE: OnceLock<bool> = OnceLock::new();
     *POSSIBLE.get_or_init(|| {
         let release = uname().ok().and_then(|name| version(name.release().to_str()?));
@@ -53,13 +54,29 @@ fn version(release: &str) -> Option<(u32, u32)> {
     Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
 }
 
-/// Makes a child that runs the plan, and gives its number and its pidfd.
+/// Makes a child that runs the plan, in this memory if `shares` and where that is possible, else in
+/// a copy. Gives its number and its pidfd.
 ///
-/// Signals are blocked in the child until it unblocks them.
+/// # Errors
+/// EAGAIN, ENOMEM, EMFILE, ...: there is no child then.
+pub(super) fn start<P: Plan + 'static>(mut plan: P, shares: bool) -> io::Result<(i32, OwnedFd)> {
+    if shares && is_possible() {
+        match share(plan) {
+            Ok(child) => return Ok(child),
+            // A filter of system calls (a container's) can forbid it.
+            Err((Errno::ENOSYS | Errno::EPERM | Errno::EINVAL, again)) => plan = again,
+            Err((errno, _)) => return Err(errno.into()),
+        }
+    }
+    // SAFETY: what a `Plan` does is async-signal-safe.
+    unsafe { child::fork(|| plan.run()) }
+}
+
+/// A child in this memory; signals are blocked in it until it unblocks them.
 ///
 /// # Errors
 /// Those of clone(2) and mmap(2), with the plan; no child is there then.
-pub(super) fn share<P: Plan + 'static>(plan: P) -> Result<(i32, OwnedFd), (Errno, P)> {
+fn share<P: Plan + 'static>(plan: P) -> Result<(i32, OwnedFd), (Errno, P)> {
     sweep();
     let stack = match Stack::take() {
         Ok(stack) => stack,

@@ -7,8 +7,8 @@ mod plan;
 
 use super::journald::JournalStream;
 use super::rights::Rights;
+use super::room;
 pub use super::twin::{TwinSpec, spawn_twin};
-use super::{child, room};
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair};
 use plan::Plan;
@@ -192,7 +192,7 @@ pub fn spawn_server(spec: ServerSpec) -> io::Result<Gated> {
     // What belongs to the memory is the parent's too (`room`).
     let rights = &spec.rights;
     let shares = rights.credentials.is_none() && rights.oom_score_adj.is_none();
-    spawn(spec, shares && room::is_possible())
+    spawn(spec, shares)
 }
 
 /// `shares`: the child shares this process's memory until its exec, instead of getting a copy.
@@ -202,17 +202,8 @@ fn spawn(spec: ServerSpec, shares: bool) -> io::Result<Gated> {
     }
     let (gate, child_gate) =
         socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
-    let mut plan = Plan::new(spec, child_gate.as_raw_fd())?;
-    if shares {
-        match room::share(plan) {
-            Ok((pid, pidfd)) => return Ok(Gated { pid, pidfd, gate }),
-            // A filter of system calls (a container's) can forbid it.
-            Err((Errno::ENOSYS | Errno::EPERM | Errno::EINVAL, again)) => plan = again,
-            Err((errno, _)) => return Err(errno.into()),
-        }
-    }
-    // SAFETY: `Plan::run` only makes system calls with what was prepared above.
-    let (pid, pidfd) = unsafe { child::fork(|| room::Plan::run(&mut plan)) }?;
+    let plan = Plan::new(spec, child_gate.as_raw_fd())?;
+    let (pid, pidfd) = room::start(plan, shares)?;
     Ok(Gated { pid, pidfd, gate })
 }
 

@@ -54,7 +54,7 @@ fn a_child_that_shares_memory_and_one_with_a_copy_get_the_same() {
         let out = scratch.path(&format!("{shares}"));
         let script = format!("echo $NM_PID $0 > {}", out.display());
         let spec = ServerSpec { pid_variables: vec!["NM_PID"], ..shell_spec(&script) };
-        let Gated { pid, pidfd, gate } = spawn(spec, shares && room::is_possible()).unwrap();
+        let Gated { pid, pidfd, gate } = spawn(spec, shares).unwrap();
         let server = Server { pid, pidfd, gate };
         assert_eq!(server.news(), News::Ready);
         open_gate(&server.gate).unwrap();

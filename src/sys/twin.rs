@@ -3,11 +3,11 @@
 //! Must not wait for the child: a failure before its exec is its exit status 127.
 
 use super::child::{self, Pointers, Stepped};
-use super::raw;
+use super::{raw, room};
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 use std::convert::Infallible;
-use std::ffi::{CStr, CString};
+use std::ffi::CString;
 use std::io;
 use std::os::fd::{OwnedFd, RawFd};
 
@@ -42,17 +42,16 @@ pub fn spawn_twin(spec: &TwinSpec) -> io::Result<(i32, OwnedFd)> {
         return Err(io::ErrorKind::InvalidInput.into());
     }
     let above = targets.last().map_or(3, |last| last.saturating_add(1));
-    let mut plan = Plan {
+    let plan = Plan {
         argv: Pointers::new(spec.argv.clone()),
         env: Pointers::new(spec.env.clone()),
         gaps: gaps(&targets),
         moves: spec.fds.iter().copied().chain(spec.stderr.map(|fd| (fd, 2))).collect(),
         above,
         null_stderr: spec.stderr.is_none(),
-        program: spec.program.as_deref().unwrap_or(c"/proc/self/exe"),
+        program: spec.program.clone().unwrap_or_else(|| c"/proc/self/exe".to_owned()),
     };
-    // SAFETY: `Plan::run` only makes system calls with what was prepared above.
-    unsafe { child::fork(|| plan.run()) }
+    room::start(plan, true)
 }
 
 /// The descriptors above 2 that are not among `targets` (sorted), as ranges.
@@ -70,24 +69,26 @@ fn gaps(targets: &[RawFd]) -> Vec<(libc::c_uint, libc::c_uint)> {
 }
 
 /// What the child works from. All of its methods run in the child: see the head of `child`.
-struct Plan<'a> {
+struct Plan {
     argv: Pointers,
     env: Pointers,
     gaps: Vec<(libc::c_uint, libc::c_uint)>,
     moves: Vec<(RawFd, RawFd)>,
     above: RawFd,
     null_stderr: bool,
-    program: &'a CStr,
+    program: CString,
 }
 
-impl Plan<'_> {
+impl room::Plan for Plan {
     fn run(&mut self) -> Infallible {
         if self.get_ready().is_ok() {
-            child::exec(self.program, &self.argv, &self.env);
+            child::exec(&self.program, &self.argv, &self.env);
         }
         child::exit_now(127)
     }
+}
 
+impl Plan {
     fn get_ready(&mut self) -> Stepped {
         // First out of the way of all targets: a target's number may be another one's source.
         for (source, _) in &mut self.moves {
