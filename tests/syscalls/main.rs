@@ -251,3 +251,24 @@ fn a_child_that_cannot_be_looked_at_or_watched_is_reaped_all_the_same() {
         }
     }
 }
+
+#[test]
+fn a_standby_that_could_not_be_killed_leaves_no_control_socket_that_nobody_serves() {
+    if !tracer::is_allowed() {
+        return println!("skipped: this user may not trace other processes with ptrace(2)");
+    }
+    let name = "lose the control socket";
+    let scenario = scenarios::ALL.iter().find(|one| one.name == name).expect("the situation");
+    let mut stage = Stage::new(scenario);
+    let mut hits = 0;
+    loop {
+        // Each begins with the death of the active: its standby then serves what it was handed.
+        let seen = stage.point(Fault::FailNamed { name: "pidfd_send_signal", nth: hits + 1 });
+        judge(scenario, &stage, &seen);
+        if seen.hit.is_none() {
+            break;
+        }
+        hits += 1;
+    }
+    assert!(hits > 0, "no signal was sent");
+}

@@ -28,6 +28,8 @@ pub enum Fault {
     /// As `Fail`, with the first error, at the N-th call after the N-th fork: how many calls come
     /// before is not always the same.
     FailAfterFork { fork: usize, call: usize },
+    /// As `Fail`, with the first error, at the N-th call of this name.
+    FailNamed { name: &'static str, nth: usize },
 }
 
 /// Whose calls are counted.
@@ -153,6 +155,8 @@ struct Tracer {
     /// The journal's file that the last write went to.
     journal: Option<String>,
     calls: Arc<AtomicUsize>,
+    /// Calls with the name that is asked for.
+    named: usize,
     seen: Seen,
 }
 
@@ -166,6 +170,7 @@ impl Tracer {
             has_begun: from == From::Beginning,
             journal: None,
             calls,
+            named: 0,
             seen: Seen::default(),
         }
     }
@@ -288,14 +293,18 @@ impl Tracer {
         if matches!(call.name.as_str(), "clone" | "clone3") {
             self.seen.forks.push(self.seen.calls);
         }
-        let text = || format!("{} ({}) of {}", call.name, self.seen.calls, name_of(pid));
+        let is_due = self.is_due(&call.name);
+        let number = self.seen.calls;
+        let text = || format!("{} ({number}) of {}", call.name, name_of(pid));
         match self.fault {
-            Fault::Kill { at } if at == self.seen.calls => {
+            Fault::Kill { .. } if is_due => {
                 self.seen.hit = Some(text());
                 self.seen.was_killed = true;
                 let _ = kill(pid, Signal::SIGKILL);
             }
-            Fault::Fail { .. } | Fault::FailAfterFork { .. } if self.is_due() => {
+            Fault::Fail { .. } | Fault::FailAfterFork { .. } | Fault::FailNamed { .. }
+                if is_due =>
+            {
                 let kind = if let Fault::Fail { kind, .. } = self.fault { kind } else { 0 };
                 let errno = call.errors[kind % call.errors.len()];
                 let hit = format!("{errno:?} from {}", text());
@@ -314,9 +323,13 @@ impl Tracer {
     }
 
     /// Is this the call that is to fail?
-    fn is_due(&self) -> bool {
+    fn is_due(&mut self, name: &str) -> bool {
         let (calls, forks) = (self.seen.calls, &self.seen.forks);
         match self.fault {
+            Fault::FailNamed { name: wanted, nth } => {
+                self.named += usize::from(name == wanted);
+                name == wanted && self.named == nth
+            }
             Fault::Kill { at } | Fault::Fail { at, .. } => at == calls,
             Fault::FailAfterFork { fork, call } => {
                 forks.len() == fork && forks.last().is_some_and(|last| last + call == calls)
