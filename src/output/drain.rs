@@ -29,6 +29,8 @@ use std::path::PathBuf;
 const MAX_ROUNDS: u32 = 64;
 /// The default size of a pipe: as much as one look ahead, or one discarding read, can take.
 const PIPE_BYTES: usize = 64 * 1024;
+/// A round that moved less than this, half of a pipe, has moved what waited.
+const PACED_BYTES: usize = PIPE_BYTES / 2;
 /// A line that does not end is cut when the file is longer than its limit by half of that, but
 /// by no less than this.
 const MIN_OVERSIZE: u64 = 1024 * 1024;
@@ -101,6 +103,8 @@ pub struct Drain {
     /// Size from which the file is rotated: `max_size`, or more after a rotation that failed.
     rotate_at: u64,
     paused: bool,
+    /// It is looked at again soon, whatever is left: see `set_paced`.
+    paced: bool,
     failing: Option<Failing>,
     loss: Loss,
     /// Bytes without a line's end that were discarded to come to the beginning of a line.
@@ -123,7 +127,7 @@ impl Drain {
         let rotate_at = first_limit(limits);
         let fifo = File::from(fifo);
         let loss = Loss::default();
-        let (paused, failing, skipped) = (false, None, 0);
+        let (paused, paced, failing, skipped) = (false, false, None, 0);
         let (began_ms, is_old, stamp, syslog) = (None, false, None, None);
         Drain {
             fifo,
@@ -132,6 +136,7 @@ impl Drain {
             file,
             rotate_at,
             paused,
+            paced,
             failing,
             loss,
             skipped,
@@ -178,6 +183,12 @@ impl Drain {
     /// While paused, `pump` does nothing: the bytes wait for who moves them next.
     pub fn set_paused(&mut self, paused: bool) {
         self.paused = paused;
+    }
+
+    /// While paced, `pump` does not run after a writer that writes small pieces meanwhile: it stops
+    /// when what waited is moved. The caller looks again soon, without an event.
+    pub fn set_paced(&mut self, paced: bool) {
+        self.paced = paced;
     }
 
     /// Takes other limits, for the next round on.
@@ -250,6 +261,9 @@ impl Drain {
                     left = left.saturating_sub(moved);
                     pumped.moved = pumped.moved.saturating_add(moved as u64);
                     self.works_again(&mut pumped);
+                    if self.paced && moved < PACED_BYTES {
+                        return pumped;
+                    }
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {

@@ -21,6 +21,7 @@ impl Drain {
             file: None,
             rotate_at: u64::MAX,
             paused: false,
+            paced: false,
             failing: None,
             loss: Loss::default(),
             skipped: 0,

@@ -71,6 +71,7 @@ impl Outputs {
             Change::Nothing => {}
             Change::LookByTime => {
                 ctx.unwatch(&entry.drain.fifo_fd().as_raw_fd());
+                entry.drain.set_paced(true);
                 self.by_time.insert(number);
                 entry.pace = Pace::default();
             }
@@ -84,6 +85,7 @@ impl Outputs {
 fn watch_again(ctx: &Ctx, number: usize, entry: &mut Entry, by_time: &mut BTreeSet<usize>) {
     entry.pace = Pace::default();
     if ctx.watch(&entry.drain.fifo_fd().as_raw_fd(), Source::Output(number)).is_ok() {
+        entry.drain.set_paced(false);
         by_time.remove(&number);
     }
 }
