@@ -211,28 +211,36 @@ pub(super) struct Scan {
     pub damage: Option<(u64, String)>,
 }
 
+/// Which payloads are wanted: those for which this is true.
+pub type Wanted<'a> = &'a dyn Fn(&[u8]) -> bool;
+
 /// Reads records up to the end mark. `reader` stands at `offset`, the first record.
-pub(super) fn scan(reader: &mut impl Read, key: Key, mut offset: u64) -> Scan {
+pub(super) fn scan(reader: &mut impl Read, key: Key, mut offset: u64, wanted: Wanted) -> Scan {
     let mut payloads = Vec::new();
     let mut chain = Chain::begin(key);
+    // One for all: a takeover wants few of thousands.
+    let mut payload = Vec::new();
     loop {
-        match next_record(reader, &mut chain, offset) {
-            Ok(Some(payload)) => {
+        match next_record(reader, &mut chain, offset, &mut payload) {
+            Ok(true) => {
                 offset = offset.saturating_add((RECORD_HEAD + payload.len()) as u64);
-                payloads.push(payload);
+                if wanted(&payload) {
+                    payloads.push(payload.clone());
+                }
             }
-            Ok(None) => return Scan { payloads, damage: None },
+            Ok(false) => return Scan { payloads, damage: None },
             Err(text) => return Scan { payloads, damage: Some((offset, text)) },
         }
     }
 }
 
-/// One payload, or `None` at the end mark.
+/// Reads one payload; `false` at the end mark.
 fn next_record(
     reader: &mut impl Read,
     chain: &mut Chain,
     offset: u64,
-) -> Result<Option<Vec<u8>>, String> {
+    payload: &mut Vec<u8>,
+) -> Result<bool, String> {
     if offset >= MAX_FILE {
         return Err("the file is longer than a journal can be".to_string());
     }
@@ -243,13 +251,13 @@ fn next_record(
     if size > MAX_PAYLOAD {
         return Err(format!("a record of {len} bytes is not possible"));
     }
-    let mut payload = vec![0; size];
-    reader.read_exact(&mut payload).map_err(cause)?;
-    if chain.checksum(len, &payload) != crc {
+    payload.resize(size, 0);
+    reader.read_exact(payload).map_err(cause)?;
+    if chain.checksum(len, payload) != crc {
         return Err("the record does not match its checksum, or its place".to_string());
     }
     chain.last = crc;
-    Ok((size > 0).then_some(payload))
+    Ok(size > 0)
 }
 
 fn cause(error: io::Error) -> String {

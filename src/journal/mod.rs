@@ -15,7 +15,8 @@ mod damage_tests;
 #[cfg(test)]
 mod tests;
 
-pub use reader::{read, read_once};
+pub use format::Wanted;
+pub use reader::{read, read_once, read_wanted};
 
 use files::Files;
 use std::fmt;

@@ -2,7 +2,7 @@
 //!
 //! Must not write, lock or create anything: `status` reads the journal of a pair that it is not.
 
-use super::format::{Decoded, HEADER_LEN, Header, scan};
+use super::format::{Decoded, HEADER_LEN, Header, Wanted, scan};
 use super::{Contents, Damage, ReadError, Slot};
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufReader, Read};
@@ -27,19 +27,28 @@ const STRANGE: &str = "the two files are not of one journal; either may be the t
 /// # Errors
 /// See `ReadError`.
 pub fn read(run_dir: &Path) -> Result<Option<Contents>, ReadError> {
-    read_settled(run_dir, || open_both(run_dir))
+    read_wanted(run_dir, &|_| true)
+}
+
+/// As `read`, with the wanted payloads alone; all are checked.
+///
+/// # Errors
+/// See `ReadError`.
+pub fn read_wanted(run_dir: &Path, wanted: Wanted) -> Result<Option<Contents>, ReadError> {
+    read_settled(run_dir, wanted, || open_both(run_dir))
 }
 
 /// Reads until two looks agree. `open` gives both files as they are at that moment.
 pub(super) fn read_settled<R: Read>(
     run_dir: &Path,
+    wanted: Wanted,
     mut open: impl FnMut() -> Result<[Option<R>; 2], ReadError>,
 ) -> Result<Option<Contents>, ReadError> {
     let mut suspect = None;
     let mut sightings = 0;
     let mut attempt = 1;
     loop {
-        let look = look(open()?, run_dir);
+        let look = look(open()?, run_dir, wanted);
         let still = read_heads(&mut open()?) == look.heads;
         let damage = match &look.result {
             Ok(contents) => contents.as_ref().and_then(|contents| contents.damage.clone()),
@@ -62,7 +71,7 @@ pub(super) fn read_settled<R: Read>(
 /// # Errors
 /// See `ReadError`.
 pub fn read_once<R: Read>(files: [Option<R>; 2]) -> Result<Option<Contents>, ReadError> {
-    look(files, Path::new("")).result
+    look(files, Path::new(""), &|_| true).result
 }
 
 /// The first block of each file, or why it can't be read.
@@ -75,7 +84,7 @@ pub(super) struct Look {
 }
 
 /// Reads both files once; `None` for one that is missing.
-pub(super) fn look<R: Read>(mut files: [Option<R>; 2], run_dir: &Path) -> Look {
+pub(super) fn look<R: Read>(mut files: [Option<R>; 2], run_dir: &Path, wanted: Wanted) -> Look {
     let heads = read_heads(&mut files);
     let result = choose(&heads, run_dir).and_then(|choice| {
         let Some((slot, header)) = choice.newest else {
@@ -86,7 +95,7 @@ pub(super) fn look<R: Read>(mut files: [Option<R>; 2], run_dir: &Path) -> Look {
             Slot::A => a,
             Slot::B => b,
         };
-        Ok(file.map(|file| read_records(file, header, &slot.path(run_dir), choice.damage)))
+        Ok(file.map(|file| read_records(file, header, &slot.path(run_dir), choice.damage, wanted)))
     });
     Look { heads, result }
 }
@@ -96,12 +105,13 @@ fn read_records(
     header: Header,
     path: &Path,
     damage: Option<Damage>,
+    wanted: Wanted,
 ) -> Contents {
     let start = header.payload_start;
     let gap = start.saturating_sub(HEADER_LEN as u64);
     // A file that ends within the gap has no records either, which is what the scan then finds.
     let _ = io::copy(&mut file.by_ref().take(gap), &mut io::sink());
-    let found = scan(&mut file, header.key, start);
+    let found = scan(&mut file, header.key, start, wanted);
     let here = found.damage.map(|(offset, text)| Damage { file: path.into(), offset, text });
     Contents {
         origin: header.origin,

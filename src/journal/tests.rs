@@ -339,3 +339,23 @@ pub(super) fn flip(path: &Path, offset: u64, bits: u8) {
     file.read_exact_at(&mut byte, offset).unwrap();
     file.write_all_at(&[byte[0] ^ bits], offset).unwrap();
 }
+
+#[test]
+fn only_wanted_payloads_are_given_and_all_are_checked() {
+    let dir = Scratch::new();
+    let mut journal = create(dir.path(), MIN_FILE, &["one", "two"]);
+    assert_eq!(journal.append(b"three").unwrap(), Appended::Written);
+    let wanted = |payload: &[u8]| payload != b"two";
+    let contents = read_wanted(dir.path(), &wanted).unwrap().unwrap();
+    assert_eq!(contents.payloads, payloads(&["one", "three"]));
+    assert_eq!(contents.damage, None);
+    // The unwanted one is damaged: what is behind it can't be believed.
+    let path = Slot::A.path(dir.path());
+    let mut bytes = fs::read(&path).unwrap();
+    let at = bytes.windows(3).position(|window| window == b"two").unwrap();
+    bytes[at] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    let contents = read_wanted(dir.path(), &wanted).unwrap().unwrap();
+    assert_eq!(contents.payloads, payloads(&["one"]));
+    assert!(contents.damage.is_some());
+}

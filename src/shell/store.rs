@@ -10,11 +10,12 @@ use crate::state::stopped;
 use crate::sys::mark::Owner;
 use crate::sys::{output_mark, process};
 use log::{info, warn};
+use std::cell::Cell;
 use std::io;
 use std::path::PathBuf;
 
-/// Bytes of journal for each server; a record has about 500.
-const BYTES_PER_SERVER: u64 = 4096;
+/// Bytes of journal for each server; a record has about 350. All of them are read at a takeover.
+const BYTES_PER_SERVER: u64 = 2048;
 const BYTES_MIN: u64 = 256 << 10;
 
 /// The journal and where it lives.
@@ -61,9 +62,17 @@ impl Store {
         known_seq: u64,
         fifos: &[(String, PathBuf)],
     ) -> Result<Recovered, String> {
-        let mut last = None;
+        // Whoever takes over has most of them already, and each one takes its time.
+        let last = Cell::new(None);
+        let is_wanted = |payload: &[u8]| match seq_of(payload) {
+            Some(seq) if seq <= known_seq => {
+                last.set(last.get().max(Some(seq)));
+                false
+            }
+            _ => true,
+        };
         let mut recovered = Recovered { same_boot: true, ..Recovered::default() };
-        match journal::read(&self.run_dir) {
+        match journal::read_wanted(&self.run_dir, &is_wanted) {
             Ok(Some(contents)) => {
                 recovered.same_boot = contents.origin.boot_id == self.origin.boot_id;
                 if recovered.same_boot && contents.origin.pid_namespace != self.origin.pid_namespace
@@ -79,13 +88,6 @@ impl Store {
                     recovered.incomplete = true;
                 }
                 for payload in &contents.payloads {
-                    // Whoever takes over has most of them already, and each one takes its time.
-                    if let Some(seq) = seq_of(payload)
-                        && seq <= known_seq
-                    {
-                        last = last.max(Some(seq));
-                        continue;
-                    }
                     match serde_json::from_slice(payload) {
                         Ok(entry) => recovered.entries.push(entry),
                         Err(error) => {
@@ -102,7 +104,7 @@ impl Store {
                 recovered.incomplete = true;
             }
         }
-        let last = last.max(recovered.entries.iter().map(|entry| entry.seq).max());
+        let last = last.get().max(recovered.entries.iter().map(|entry| entry.seq).max());
         recovered.was_stopped = last.is_some_and(|last| stopped::is_so(&self.run_dir, last));
         if find_survivors || recovered.incomplete {
             recovered.survivors = self.survivors(fifos);
