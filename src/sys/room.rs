@@ -6,7 +6,8 @@
 //! they are until the kernel has said that the child has left this memory (by exec or death).
 //!
 //! Must not be used for a child that changes what belongs to the memory, which is its parent's too:
-//! its user (who could then trace the child, and write here), its oom_score_adj.
+//! its user (who could then trace the child, and write here), its oom_score_adj; or that enters a
+//! cgroup, whose lack of memory would end all that share the child's (mm/oom_kill.c).
 
 use super::{child, raw};
 use nix::errno::Errno;
@@ -21,7 +22,7 @@ use std::num::NonZeroUsize;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::ptr::NonNull;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 /// Of which a release build uses some two thousand; pages that nobody touches cost nothing.
 const STACK_BYTES: usize = 128 << 10;
@@ -32,6 +33,9 @@ const FREE_MAX: usize = 2;
 /// From this version on a core dump ends its own process alone (Linux 5.16, commit 0258b5fd7c71);
 /// before it ended all that share the memory.
 const KERNEL: (u32, u32) = (5, 16);
+
+/// It was refused once, and will be again.
+static REFUSED: AtomicBool = AtomicBool::new(false);
 
 /// What a child does.
 pub(super) trait Plan {
@@ -60,11 +64,14 @@ fn version(release: &str) -> Option<(u32, u32)> {
 /// # Errors
 /// EAGAIN, ENOMEM, EMFILE, ...: there is no child then.
 pub(super) fn start<P: Plan + 'static>(mut plan: P, shares: bool) -> io::Result<(i32, OwnedFd)> {
-    if shares && is_possible() {
+    if shares && is_possible() && !REFUSED.load(Ordering::Relaxed) {
         match share(plan) {
             Ok(child) => return Ok(child),
-            // A filter of system calls (a container's) can forbid it.
-            Err((Errno::ENOSYS | Errno::EPERM | Errno::EINVAL, again)) => plan = again,
+            // A filter of system calls (a container's) can forbid it; so does musl.
+            Err((Errno::ENOSYS | Errno::EPERM | Errno::EINVAL, again)) => {
+                REFUSED.store(true, Ordering::Relaxed);
+                plan = again;
+            }
             Err((errno, _)) => return Err(errno.into()),
         }
     }

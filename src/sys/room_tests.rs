@@ -3,7 +3,7 @@
 use super::*;
 use crate::core::Exit;
 use crate::sys::pidfd;
-use crate::sys::testing::{reaped, wait_until};
+use crate::sys::testing::{Server, reaped, wait_until};
 use nix::sys::resource::Resource;
 use std::cell::Cell;
 use std::rc::Rc;
@@ -70,6 +70,13 @@ fn a_childs_memory_stays_until_it_has_left_and_is_used_again_then() {
     let (_, child) = share(plan).map_err(|(errno, _)| errno).unwrap();
     assert_eq!(free(), FREE_MAX - 1, "a stack is used again");
     reaped(&child);
+}
+
+#[test]
+fn a_child_that_has_become_its_program_needs_no_room() {
+    let server = Server::shell("exec sleep 60");
+    assert_eq!(ROOMS.with_borrow(|rooms| rooms.taken.len()), 0);
+    drop(server);
 }
 
 #[test]

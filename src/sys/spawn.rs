@@ -189,10 +189,12 @@ pub enum News {
 /// # Errors
 /// EAGAIN, ENOMEM, EMFILE, ...: there is no child then. InvalidInput without a program.
 pub fn spawn_server(spec: ServerSpec) -> io::Result<Gated> {
-    // What belongs to the memory is the parent's too (`room`).
+    // What belongs to the memory is the parent's too (`room`), also its end for lack of memory in
+    // the child's cgroup.
     let rights = &spec.rights;
-    let shares = rights.credentials.is_none() && rights.oom_score_adj.is_none();
-    spawn(spec, shares)
+    let is_apart =
+        rights.credentials.is_some() || rights.oom_score_adj.is_some() || spec.cgroup.is_some();
+    spawn(spec, !is_apart)
 }
 
 /// `shares`: the child shares this process's memory until its exec, instead of getting a copy.
