@@ -135,6 +135,28 @@ pub struct Bequest {
 }
 
 impl Bequest {
+    /// For a process in this slot; nothing else is said.
+    pub fn new(twin: Twin, originals: Originals) -> Bequest {
+        Bequest {
+            twin,
+            secret: Secret(String::new()),
+            revives: false,
+            originals,
+            has_reports: false,
+            active: None,
+            left: Vec::new(),
+            endpoints: Vec::new(),
+            wishes: String::new(),
+            enabling: Vec::new(),
+            names: Vec::new(),
+            gone: Vec::new(),
+            image: PathBuf::new(),
+            mail: Vec::new(),
+            mail_left_out: 0,
+            has_metrics: false,
+        }
+    }
+
     /// Writes it into memory that a child can inherit.
     ///
     /// # Errors

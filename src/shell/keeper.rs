@@ -24,7 +24,6 @@ use crate::sys::pidfd::{self, Verified};
 use crate::sys::pulse::{Pulse, Role, Seen, Slot};
 use crate::sys::spawn::{TwinSpec, spawn_twin};
 use crate::sys::{self, process};
-use crate::wire::Secret;
 use init::Init;
 use log::{error, info, warn};
 use mio::net::UnixStream;
@@ -360,22 +359,10 @@ impl KeeperShell {
             self.pulse.set_role(Slot::Keeper, Role::Keeper);
         }
         let bequest = Bequest {
-            twin: Twin::A,
-            secret: Secret(String::new()),
             revives,
-            originals: self.originals,
             has_reports: true,
-            active: None,
-            left: Vec::new(),
-            endpoints: Vec::new(),
-            wishes: String::new(),
-            enabling: Vec::new(),
-            names: Vec::new(),
-            gone: Vec::new(),
             image: self.image.clone(),
-            mail: Vec::new(),
-            mail_left_out: 0,
-            has_metrics: false,
+            ..Bequest::new(Twin::A, self.originals)
         };
         let packed = bequest.pack()?;
         let (argv, env) = bequest::command("active", &self.config)?;

@@ -13,7 +13,6 @@ use crate::config::{Config, LogTarget};
 use crate::core::{Event, Identity};
 use crate::sys::spawn::{TwinSpec, spawn_twin};
 use crate::sys::{self, pidfd, ports};
-use crate::wire::Secret;
 use log::warn;
 use mio::net::{TcpListener, UnixListener};
 use std::ffi::CString;
@@ -165,22 +164,10 @@ impl Shell {
     /// What any child of this process is told.
     pub(super) fn bequest(&self) -> Bequest {
         Bequest {
-            twin: self.ctx.twin,
-            secret: Secret(String::new()),
             revives: true,
-            originals: self.ctx.originals,
             has_reports: self.reports.is_some(),
-            active: None,
-            left: Vec::new(),
-            endpoints: Vec::new(),
-            wishes: String::new(),
-            enabling: Vec::new(),
-            names: Vec::new(),
-            gone: Vec::new(),
             image: self.ctx.image.clone(),
-            mail: Vec::new(),
-            mail_left_out: 0,
-            has_metrics: false,
+            ..Bequest::new(self.ctx.twin, self.ctx.originals)
         }
     }
 

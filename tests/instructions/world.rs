@@ -91,23 +91,14 @@ fn write_config(home: &Path, servers: usize) -> PathBuf {
 
 /// What `self.bequest()` of the shell is.
 pub fn bequest() -> Bequest {
+    let originals = Originals { nofile: (1024, 4096), umask: 0o22, oom_score_adj: Some(0) };
     Bequest {
-        twin: Twin::B,
         secret: Secret("0123456789abcdef0123456789abcdef".to_string()),
         revives: true,
-        originals: Originals { nofile: (1024, 4096), umask: 0o22, oom_score_adj: Some(0) },
         has_reports: true,
         active: Some(Identity { pid: NO_PID, start_ticks: 1, inode: 0 }),
-        left: Vec::new(),
-        endpoints: Vec::new(),
-        wishes: String::new(),
-        enabling: Vec::new(),
-        names: Vec::new(),
-        gone: Vec::new(),
         image: PathBuf::from("/usr/bin/nodemanager"),
-        mail: Vec::new(),
-        mail_left_out: 0,
-        has_metrics: false,
+        ..Bequest::new(Twin::B, originals)
     }
 }
 
