@@ -5,9 +5,8 @@
 
 use crate::api::{self, Pair, State, Status};
 use crate::config::{Config, ServerConfig};
-use crate::core::promotion::merge;
-use crate::core::record::Record;
-use crate::core::{Entry, Identity, NodeRecord, ServerRecord, Wanted};
+use crate::core::promotion::know;
+use crate::core::{Entry, Identity, NodeRecord, Recovered, ServerRecord, Wanted};
 use crate::journal;
 use crate::shell::view::{Clock, server_status, with_programs};
 use crate::state::{disabled, stopped};
@@ -50,12 +49,10 @@ pub fn read(config: &Config) -> Result<Records, String> {
         .filter_map(|payload| serde_json::from_slice(payload).ok())
         .collect();
     records.last = entries.iter().map(|entry| entry.seq).max();
-    for entry in merge(entries, BTreeMap::new()).0.into_values() {
-        match entry.record {
-            Record::Node(node) => records.node = Some(node),
-            Record::Server(server) => drop(records.servers.insert(server.name.clone(), server)),
-        }
-    }
+    let found = Recovered { entries, same_boot: true, ..Recovered::default() };
+    let mut known = know(found, BTreeMap::new());
+    records.node = known.node.take();
+    records.servers = known.rest().map(|server| (server.name.clone(), server)).collect();
     Ok(records)
 }
 

@@ -10,6 +10,20 @@ use super::record::{Held, Phase, ServerRecord, StopWith, TaskKind, Wanted};
 use super::server::Server;
 use super::{ServerId, ServerPlan};
 
+/// Whether a record says already what `under` would make of it.
+pub(super) fn is_under(record: &ServerRecord, plan: &ServerPlan) -> bool {
+    !record.removed
+        && record.revision == Some(plan.revision)
+        && record.stop_with.is_none_or(|with| with == stop_with(plan))
+}
+
+/// How a process is stopped that is started with this definition.
+fn stop_with(plan: &ServerPlan) -> StopWith {
+    let (signal, timeout_ms) = (plan.stop_signal, plan.stop_timeout_ms);
+    let by_command = plan.task_timeout_ms(TaskKind::Stop).is_some();
+    StopWith { signal, timeout_ms, by_command }
+}
+
 /// The record of a configured server. `goes_on`: nobody has started the pair since the record was
 /// written, so another revision comes of an `apply`; else what runs is taken as it is.
 pub(super) fn under(old: ServerRecord, plan: &ServerPlan, goes_on: bool) -> ServerRecord {
@@ -94,9 +108,7 @@ impl Server {
     /// A child is asked for: it belongs to the present definition.
     pub(super) fn note_revision(&mut self) {
         self.rec.revision = (!self.plan.left_over).then_some(self.plan.revision);
-        let (signal, timeout_ms) = (self.plan.stop_signal, self.plan.stop_timeout_ms);
-        let by_command = self.plan.task_timeout_ms(TaskKind::Stop).is_some();
-        self.rec.stop_with = Some(StopWith { signal, timeout_ms, by_command });
+        self.rec.stop_with = Some(stop_with(&self.plan));
     }
 
     /// It was taken out of the configuration, and nothing of it is left.

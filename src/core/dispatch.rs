@@ -3,19 +3,19 @@
 //! Must not decide for a part. An event that no part is waiting for is old news and is dropped
 //! where it is read, by name, so that a new kind can't be forgotten.
 
-use super::apply::{under, unnamed};
+use super::apply::{is_under, under, unnamed};
 use super::checks::Checks;
 use super::ending::{Resume, believed, resume, wanted_in_new_life};
 use super::node::{Gate, Node, Role, Timer};
 use super::promotion::{Known, Promotion, know, new_life};
-use super::record::{Cause, Identity, NodeRecord, Phase, ServerRecord, Takeover};
+use super::record::{Cause, Identity, NodeRecord, Phase, Planned, ServerRecord, Takeover};
 use super::server::{Server, Step};
 use super::standby::State;
 use super::task::TaskRun;
 use super::time::Ms;
 use super::watch::HANGS_WINDOW_MS;
 use super::{Action, Event, Exit, Note, Recovered, ServerId, ServerPlan, Wanted};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 /// Hangs that are remembered.
 const HANGS_MAX: usize = 8;
@@ -263,11 +263,13 @@ impl Node {
         let (same_boot, was_found) = (recovered.same_boot, !recovered.entries.is_empty());
         let (incomplete, end_asked) = (recovered.incomplete, recovered.end_asked);
         let (disabled, was_stopped) = (recovered.disabled.clone(), recovered.was_stopped);
+        let whole_until = whole_until(&recovered);
         let copy = std::mem::take(&mut self.watch.copy);
-        let Known { node, servers, seq } = know(recovered, copy);
+        let mut known = know(recovered, copy);
+        let seq = known.seq;
         self.seq = seq + 1;
-        let has_record = node.is_some();
-        self.record = node.unwrap_or_default();
+        let has_record = known.node.is_some();
+        self.record = known.node.take().unwrap_or_default();
         let revives = promotion.cause.is_some() || self.revives;
         let on_record = self.record.ending.take().filter(|_| same_boot);
         if revives {
@@ -288,13 +290,21 @@ impl Node {
             return;
         }
         let is_new_life = resume == Resume::NewLife || !has_record;
+        let planned = self.record.handover.as_ref().map(|handover| handover.why);
+        let is_upgrade = planned == Some(Planned::Upgrade);
         self.note_life(now, &promotion, is_new_life, resume);
         let goes_on = revives && !is_new_life && resume != Resume::GoOn;
-        self.build_servers(servers, resume == Resume::NewLife, incomplete, goes_on);
+        let changed = self.build_servers(known, resume == Resume::NewLife, incomplete, goes_on);
         self.begin_order();
         self.role = Role::Active;
-        let entries = self.entries();
-        self.out.push(Action::OpenJournal { entries });
+        // To write all records anew would be a third of a takeover. Another version of the program does.
+        let is_takeover = promotion.cause.is_some() && !is_new_life && !is_upgrade;
+        let goes_on = is_takeover && whole_until == Some(seq);
+        let entries = match goes_on {
+            true => self.entries_of(&changed),
+            false => self.entries(),
+        };
+        self.out.push(Action::OpenJournal { entries, goes_on });
         if resume != Resume::GoOn {
             // Before serving: from here on a death of this process is survived again. A start
             // that fails does not delay what follows.
@@ -346,19 +356,26 @@ impl Node {
         }
     }
 
-    /// Every configured server, and every one on record that still has a process.
+    /// Every configured server, and every one on record that still has a process. Gives those whose record
+    /// is not as it was read.
     fn build_servers(
         &mut self,
-        mut known: BTreeMap<String, ServerRecord>,
+        mut known: Known,
         is_new_life: bool,
         incomplete: bool,
         goes_on: bool,
-    ) {
+    ) -> Vec<ServerId> {
+        let mut changed = Vec::new();
         self.servers.clear();
         let (retired, plans): (Vec<_>, Vec<_>) =
-            self.plans.iter().cloned().partition(|plan| plan.left_over);
+            std::mem::take(&mut self.plans).into_iter().partition(|plan| plan.left_over);
+        self.servers.reserve_exact(plans.len());
         for plan in plans {
-            let record = match known.remove(&plan.name) {
+            let record = match known.take(&plan.name) {
+                Some(old) if !is_new_life && is_under(&old, &plan) => {
+                    self.add_server(plan, old);
+                    continue;
+                }
                 Some(old) if is_new_life => {
                     // Beside a hole in the record, its process is what shows that it was started
                     // in this life: it is not stopped for that `autoStart` would not start it.
@@ -369,9 +386,9 @@ impl Node {
                 None => ServerRecord::new(&plan.name, wanted_in_new_life(plan.auto_start)),
             };
             let record = under(record, &plan, goes_on);
-            self.add_server(plan, record);
+            changed.push(self.add_server(plan, record));
         }
-        for record in known.into_values() {
+        for record in known.rest() {
             if record.phase.is_gone() || matches!(record.phase, Phase::Spawning { .. }) {
                 continue;
             }
@@ -380,17 +397,20 @@ impl Node {
                 self.out.push(Action::Note(Note::LeftOver { name: record.name.clone() }));
             }
             let plan = retired.iter().find(|plan| plan.name == record.name).cloned();
-            self.add_server(plan.unwrap_or_else(|| left_over(&record.name)), record);
+            let plan = plan.unwrap_or_else(|| left_over(&record.name));
+            changed.push(self.add_server(plan, record));
         }
+        changed
     }
 
-    fn add_server(&mut self, plan: ServerPlan, rec: ServerRecord) {
+    fn add_server(&mut self, plan: ServerPlan, rec: ServerRecord) -> ServerId {
         let id = ServerId(self.servers.len());
         let (checks, task_run) = (Checks::default(), TaskRun::default());
         let maintenance = self.record.maintenance;
         let server = Server { id, plan, rec, checks, status_due: None, task_run, maintenance };
         self.timers.set(Timer::Server(id), server.deadline());
         self.servers.push(server);
+        id
     }
 
     /// Before anything is started: the list may have changed while nobody was active.
@@ -430,6 +450,12 @@ impl Node {
             self.standby.stop(now, &self.plan, &mut self.out);
         }
     }
+}
+
+/// The last record of a journal that lacks none, if it is about the processes that there are.
+fn whole_until(found: &Recovered) -> Option<u64> {
+    let is_whole = found.same_boot && !found.incomplete && found.survivors.is_empty();
+    found.sound_until.filter(|_| is_whole)
 }
 
 /// A server that the configuration does not name any more: it runs on, can be stopped, and is

@@ -87,6 +87,8 @@ pub struct Recovered {
     pub same_boot: bool,
     /// There was no journal, or it was cut.
     pub incomplete: bool,
+    /// The journal is sound, can be gone on with, and has every record up to this one (`sound_until`).
+    pub sound_until: Option<u64>,
     /// Looked for as `Action::ReadJournal` says.
     pub survivors: Vec<Survivor>,
     /// What the memory that outlives both twins says of the pair's end.
@@ -284,7 +286,7 @@ pub enum Event {
     LinkDown,
     /// Something came from the active over the link.
     ActiveHeard,
-    Copied(Entry),
+    Copied(Box<Entry>),
     CopyComplete {
         seq: u64,
     },
@@ -381,9 +383,11 @@ pub enum Action {
         start_number: u64,
     },
     // ---- record
-    /// Begin a new generation of the journal with these entries.
+    /// `goes_on`: add these entries to the journal that was read; it has all others as they are. Else begin
+    /// a new generation with them.
     OpenJournal {
         entries: Vec<Entry>,
+        goes_on: bool,
     },
     /// Append to the journal and copy to the standby; `answer`: a gate waits for the result.
     Save {

@@ -11,7 +11,7 @@ use super::record::{Entry, NodeRecord, Record};
 use super::server::{Server, Step, Steps};
 use super::standby::Standby;
 use super::switchover::Handing;
-use super::time::{Ms, Timers};
+use super::time::{Key, Ms, Timers};
 use super::watch::{Watch, grown_timeout_ms};
 use super::{Action, ClientId, Event, PairPlan, ServerId, ServerPlan};
 use std::collections::{BTreeMap, BTreeSet};
@@ -44,6 +44,27 @@ pub enum Timer {
     Task(ServerId),
 }
 
+impl Key for Timer {
+    /// First those of the pair, then those of each server, side by side.
+    fn place(self) -> usize {
+        const OF_PAIR: usize = 6;
+        const OF_SERVER: usize = 4;
+        let of = |id: ServerId, which| OF_PAIR + OF_SERVER * id.0 + which;
+        match self {
+            Timer::Beat => 0,
+            Timer::Connect => 1,
+            Timer::Promotion => 2,
+            Timer::Standby => 3,
+            Timer::Ending => 4,
+            Timer::Handover => 5,
+            Timer::Server(id) => of(id, 0),
+            Timer::Checks(id) => of(id, 1),
+            Timer::Status(id) => of(id, 2),
+            Timer::Task(id) => of(id, 3),
+        }
+    }
+}
+
 /// What waits for a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Gate {
@@ -58,6 +79,7 @@ pub(super) enum Gate {
 pub struct Node {
     pub role: Role,
     pub plan: PairPlan,
+    /// Of the configured servers, until they are built of them.
     pub(super) plans: Vec<ServerPlan>,
     pub record: NodeRecord,
     pub servers: Vec<Server>,
@@ -143,7 +165,7 @@ impl Node {
 
     /// The timers that are armed.
     pub fn armed(&self) -> Vec<Timer> {
-        self.timers.armed().collect()
+        self.timers.armed().into_iter().collect()
     }
 
     /// Takes one event.
@@ -195,7 +217,12 @@ impl Node {
         self.settle_order(now);
         self.advance_ending(now);
         self.arm();
-        out.append(&mut self.out);
+        if out.is_empty() {
+            // A takeover's are thousands: neither copied, nor is their room kept.
+            *out = std::mem::take(&mut self.out);
+        } else {
+            out.append(&mut self.out);
+        }
     }
 
     fn arm(&mut self) {
@@ -245,12 +272,19 @@ impl Node {
 
     /// All records as they are now; what a new generation of the journal begins with.
     pub fn entries(&self) -> Vec<Entry> {
-        let node = Entry { seq: self.seq, record: Record::Node(self.record.clone()) };
-        let servers = self
-            .servers
-            .iter()
-            .map(|server| Entry { seq: self.seq, record: Record::Server(server.rec.clone()) });
-        std::iter::once(node).chain(servers).collect()
+        self.entries_with(self.servers.iter())
+    }
+
+    fn entries_with<'a>(&self, servers: impl Iterator<Item = &'a Server>) -> Vec<Entry> {
+        let entry = |record| Entry { seq: self.seq, record };
+        let servers = servers.map(|server| entry(Record::Server(server.rec.clone())));
+        std::iter::once(entry(Record::Node(self.record.clone()))).chain(servers).collect()
+    }
+
+    /// The node's record and these servers'.
+    pub(super) fn entries_of(&self, servers: &[ServerId]) -> Vec<Entry> {
+        let servers = servers.iter().filter_map(|id| self.servers.get(id.0));
+        self.entries_with(servers)
     }
 
     pub(super) fn save_node(&mut self) {

@@ -112,58 +112,81 @@ impl Promotion {
     }
 }
 
-/// Disk and copy together: of each record the one with the highest number counts.
-pub fn merge(disk: Vec<Entry>, copy: BTreeMap<String, Entry>) -> (BTreeMap<String, Entry>, u64) {
-    let mut latest: BTreeMap<String, Entry> = BTreeMap::new();
-    let mut seq_max = 0;
-    for entry in disk.into_iter().chain(copy.into_values()) {
+/// Disk and copy together: of each record the one with the highest number counts. `latest` is the copy.
+fn merge(disk: Vec<Entry>, latest: &mut BTreeMap<String, Box<Entry>>) -> u64 {
+    let mut seq_max = latest.values().map(|entry| entry.seq).max().unwrap_or(0);
+    for entry in disk {
         seq_max = seq_max.max(entry.seq);
         let key = match &entry.record {
             Record::Node(_) => String::new(),
             Record::Server(server) => server.name.clone(),
         };
         if latest.get(&key).is_none_or(|old| old.seq <= entry.seq) {
-            latest.insert(key, entry);
+            latest.insert(key, Box::new(entry));
         }
     }
-    (latest, seq_max)
+    seq_max
 }
 
 /// What is known when the journal has been read.
 pub struct Known {
     pub node: Option<NodeRecord>,
-    pub servers: BTreeMap<String, ServerRecord>,
+    pub servers: BTreeMap<String, Box<Entry>>,
     pub seq: u64,
+}
+
+impl Known {
+    /// Takes out what is known of a server.
+    pub fn take(&mut self, name: &str) -> Option<ServerRecord> {
+        self.servers.remove(name).and_then(|entry| of_server(*entry))
+    }
+
+    /// What is known of all others.
+    pub fn rest(self) -> impl Iterator<Item = ServerRecord> {
+        self.servers.into_values().filter_map(|entry| of_server(*entry))
+    }
+}
+
+fn of_server(entry: Entry) -> Option<ServerRecord> {
+    match entry.record {
+        Record::Server(server) => Some(server),
+        Record::Node(_) => None,
+    }
 }
 
 /// Turns what was found into what is known. Processes of another boot are gone; survivors take
 /// the place of records that were lost.
-pub fn know(recovered: Recovered, copy: BTreeMap<String, Entry>) -> Known {
-    let (latest, seq) = merge(recovered.entries, copy);
-    let mut known = Known { node: None, servers: BTreeMap::new(), seq };
-    for entry in latest.into_values() {
-        match entry.record {
-            Record::Node(node) => known.node = Some(node),
-            Record::Server(mut server) => {
-                if !recovered.same_boot {
-                    forget_process(&mut server);
-                }
-                known.servers.insert(server.name.clone(), server);
-            }
-        }
+pub fn know(recovered: Recovered, copy: BTreeMap<String, Box<Entry>>) -> Known {
+    let mut servers = copy;
+    let seq = merge(recovered.entries, &mut servers);
+    let node = servers.remove("").and_then(|entry| match entry.record {
+        Record::Node(node) => Some(node),
+        Record::Server(_) => None,
+    });
+    if !recovered.same_boot {
+        servers.values_mut().filter_map(|entry| server_of(entry)).for_each(forget_process);
     }
     let mut by_name: BTreeMap<&str, Vec<&Survivor>> = BTreeMap::new();
     for survivor in &recovered.survivors {
         by_name.entry(&survivor.name).or_default().push(survivor);
     }
     for (name, survivors) in by_name {
-        let record = known
-            .servers
-            .entry(name.to_string())
-            .or_insert_with(|| ServerRecord::new(name, Wanted::Up));
-        add_survivors(record, &survivors, recovered.incomplete);
+        let entry = servers.entry(name.to_string()).or_insert_with(|| {
+            let record = Record::Server(ServerRecord::new(name, Wanted::Up));
+            Box::new(Entry { seq, record })
+        });
+        if let Some(record) = server_of(entry) {
+            add_survivors(record, &survivors, recovered.incomplete);
+        }
     }
-    known
+    Known { node, servers, seq }
+}
+
+fn server_of(entry: &mut Entry) -> Option<&mut ServerRecord> {
+    match &mut entry.record {
+        Record::Server(server) => Some(server),
+        Record::Node(_) => None,
+    }
 }
 
 /// The boot took all processes with it.

@@ -238,6 +238,19 @@ pub struct ServerRecord {
     pub exits: ExitCounts,
 }
 
+/// The last of these numbers of records, in the order in which they are in a journal, if none is missing
+/// before it. A snapshot's share one number; older ones may follow it, which it contains.
+pub fn sound_until(seqs: impl Iterator<Item = u64>) -> Option<u64> {
+    let mut last: Option<u64> = None;
+    for seq in seqs {
+        match last {
+            Some(last) if seq > last.saturating_add(1) => return None,
+            last_one => last = last_one.max(Some(seq)),
+        }
+    }
+    last
+}
+
 /// What most servers do not have is left out of their records: half of the text.
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()

@@ -74,7 +74,7 @@ impl Slots for Memory {
 
 fn contents(files: &[Vec<u8>; 2]) -> Option<Contents> {
     let [a, b] = files;
-    match look([Some(a.as_slice()), Some(b.as_slice())], Path::new("run"), &|_| true).result {
+    match look([Some(a.as_slice()), Some(b.as_slice())], Path::new("run"), &|_, _| true).result {
         // The very first header is half written, and there is nothing else.
         Err(ReadError::Unusable(_)) => None,
         other => other.unwrap(),
@@ -148,7 +148,10 @@ fn a_kill_after_any_byte_of_any_write_leaves_the_old_or_the_new_content() {
                     assert!(in_head || damage.is_none(), "step {count}, byte {at}: {damage:?}");
                     states += 1;
                     if states % 61 == 0 {
-                        expect_successor_goes_on(&files, seen);
+                        expect_successor_goes_on(&files, seen.clone());
+                    }
+                    if states % 7 == 0 {
+                        expect_the_generation_goes_on(&files, seen);
                     }
                 }
             }
@@ -166,6 +169,27 @@ fn expect_successor_goes_on(files: &[Vec<u8>; 2], mut held: Vec<Vec<u8>>) {
     let after = contents(&writer.slots().files).unwrap();
     assert_eq!(after.generation, before + 1);
     assert_eq!((after.payloads, after.damage), (held, None));
+}
+
+/// Behind the last record of what broke off, and through the compactions that follow.
+fn expect_the_generation_goes_on(files: &[Vec<u8>; 2], mut held: Vec<Vec<u8>>) {
+    let Some(before) = contents(files) else { return };
+    let Some(end) = before.end else {
+        return assert!(before.damage.is_some(), "a sound journal has an end");
+    };
+    let memory = Memory { files: files.clone(), ..Memory::default() };
+    let mut writer = Writer::behind(memory, origin(), MIN_FILE, end);
+    for payload in [&b"one more"[..], b"and another one"] {
+        held.push(payload.to_vec());
+        assert_eq!(writer.append(payload).unwrap(), Appended::Written);
+        let after = contents(&writer.slots().files).unwrap();
+        assert_eq!(after.generation, before.generation);
+        assert_eq!((&after.payloads, after.damage), (&held, None));
+    }
+    for _ in 0..2 {
+        writer.compact(&mut held.clone().into_iter()).unwrap();
+        assert_eq!(found(&writer.slots().files), held);
+    }
 }
 
 /// A writer that holds "kept", and whose write after `whole` others stops after `written` bytes,

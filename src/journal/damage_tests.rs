@@ -40,7 +40,7 @@ fn unused() -> Vec<u8> {
 }
 
 fn look_at(a: &[u8], b: &[u8]) -> Result<Option<Contents>, ReadError> {
-    look([Some(a), Some(b)], Path::new("run"), &|_| true).result
+    look([Some(a), Some(b)], Path::new("run"), &|_, _| true).result
 }
 
 /// Damage at `at` leaves exactly the records that end there or before.
@@ -88,7 +88,7 @@ fn read_while_changing(states: &[[&[u8]; 2]]) -> Contents {
         opened += 1;
         Ok(state.map(Some))
     };
-    read_settled(Path::new("run"), &|_| true, open).unwrap().unwrap()
+    read_settled(Path::new("run"), &|_, _| true, open).unwrap().unwrap()
 }
 
 #[test]
@@ -196,7 +196,7 @@ fn records_of_the_same_generation_in_a_broken_off_use_do_not_validate() {
     first.push_record(b"gone", &mut Vec::new()).unwrap();
     first.push_record(b"left", &mut bytes).unwrap();
     first.push_end(&mut bytes);
-    let found = scan(&mut bytes.as_slice(), second, 0, &|_| true);
+    let found = scan(&mut bytes.as_slice(), second, 0, &|_, _| true);
     assert_eq!(found.payloads, payloads(&["mine"]));
     assert!(found.damage.is_some());
 }
@@ -211,7 +211,7 @@ fn random_bytes_never_panic_and_never_become_a_record() {
             let len = random.below(64);
             let bytes: Vec<u8> = (0..len).map(|_| random.next() as u8).collect();
             assert_eq!(Header::decode(&bytes).clone_sound(), None);
-            assert!(scan(&mut bytes.as_slice(), key, 0, &|_| true).payloads.is_empty());
+            assert!(scan(&mut bytes.as_slice(), key, 0, &|_, _| true).payloads.is_empty());
             continue;
         }
         let mut bytes = good.clone();
@@ -261,7 +261,7 @@ fn a_nonsense_length_is_refused_before_anything_is_read_for_it() {
         }
     }
     let mut endless = Endless(0);
-    let found = scan(&mut endless, Key { generation: 1, salt: 1 }, 4096, &|_| true);
+    let found = scan(&mut endless, Key { generation: 1, salt: 1 }, 4096, &|_, _| true);
     assert!(found.damage.is_some());
     assert_eq!(endless.0, 8);
 }
@@ -383,7 +383,7 @@ fn a_record_of_another_place_with_the_same_content_does_not_fit() {
     chain.push_end(&mut bytes);
     let whole = RECORD_HEAD + 4;
     bytes.drain(whole..2 * whole);
-    let found = scan(&mut bytes.as_slice(), key, 0, &|_| true);
+    let found = scan(&mut bytes.as_slice(), key, 0, &|_, _| true);
     assert_eq!(found.payloads, payloads(&["same"]));
     assert!(found.damage.is_some());
 }

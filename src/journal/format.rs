@@ -207,12 +207,15 @@ impl Header {
 /// The records of one file, as far as they can be believed.
 pub(super) struct Scan {
     pub payloads: Vec<Vec<u8>>,
+    /// Where the end mark is, and what it follows.
+    pub end: Option<(u64, Chain)>,
     /// Offset of the first record that can't be believed, and why.
     pub damage: Option<(u64, String)>,
 }
 
-/// Which payloads are wanted: those for which this is true.
-pub type Wanted<'a> = &'a dyn Fn(&[u8]) -> bool;
+/// Which payloads are wanted: those for which this is true. With the place of each, from 0 on in each look at
+/// the file, of which there may be several.
+pub type Wanted<'a> = &'a dyn Fn(usize, &[u8]) -> bool;
 
 /// Reads records up to the end mark. `reader` stands at `offset`, the first record.
 pub(super) fn scan(reader: &mut impl Read, key: Key, mut offset: u64, wanted: Wanted) -> Scan {
@@ -220,16 +223,21 @@ pub(super) fn scan(reader: &mut impl Read, key: Key, mut offset: u64, wanted: Wa
     let mut chain = Chain::begin(key);
     // One for all: a takeover wants few of thousands.
     let mut payload = Vec::new();
+    let mut place = 0;
     loop {
+        let before = chain;
         match next_record(reader, &mut chain, offset, &mut payload) {
             Ok(true) => {
                 offset = offset.saturating_add((RECORD_HEAD + payload.len()) as u64);
-                if wanted(&payload) {
+                if wanted(place, &payload) {
                     payloads.push(payload.clone());
                 }
+                place += 1;
             }
-            Ok(false) => return Scan { payloads, damage: None },
-            Err(text) => return Scan { payloads, damage: Some((offset, text)) },
+            Ok(false) => {
+                return Scan { payloads, end: Some((offset, before)), damage: None };
+            }
+            Err(text) => return Scan { payloads, end: None, damage: Some((offset, text)) },
         }
     }
 }

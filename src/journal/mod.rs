@@ -19,6 +19,7 @@ pub use format::Wanted;
 pub use reader::{read, read_once, read_wanted};
 
 use files::Files;
+use format::{Chain, Key};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -93,9 +94,20 @@ pub struct Contents {
     pub generation: u64,
     /// The snapshot and what was appended to it, oldest first.
     pub payloads: Vec<Vec<u8>>,
+    /// Where the next record belongs; `None` beside damage.
+    pub end: Option<End>,
     /// Something is or may be missing: `payloads` are what was before the damage, or those of
     /// the generation before.
     pub damage: Option<Damage>,
+}
+
+/// The place behind the last record of a journal that was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct End {
+    slot: Slot,
+    key: Key,
+    offset: u64,
+    chain: Chain,
 }
 
 /// Why there are no contents although there is a journal.
@@ -160,6 +172,23 @@ impl Journal {
         let mut writer = Writer::new(files, origin, capacity_bytes, newest);
         writer.compact(snapshot)?;
         Ok(Journal { writer })
+    }
+
+    /// Goes on in the generation that was read up to `end`, by the only writer since: writes nothing yet.
+    ///
+    /// # Errors
+    /// A file can't be opened, or the one that counts now is another one.
+    pub fn go_on(
+        run_dir: &Path,
+        origin: Origin,
+        capacity_bytes: u64,
+        end: End,
+    ) -> io::Result<Journal> {
+        let (files, newest) = Files::open(run_dir)?;
+        if newest != Some((end.slot, end.key)) {
+            return Err(io::Error::other("the journal is not the one that was read"));
+        }
+        Ok(Journal { writer: Writer::behind(files, origin, capacity_bytes, end) })
     }
 
     /// Adds one record behind the last.

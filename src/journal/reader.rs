@@ -3,7 +3,7 @@
 //! Must not write, lock or create anything: `status` reads the journal of a pair that it is not.
 
 use super::format::{Decoded, HEADER_LEN, Header, Wanted, scan};
-use super::{Contents, Damage, ReadError, Slot};
+use super::{Contents, Damage, End, ReadError, Slot};
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufReader, Read};
 use std::os::unix::fs::OpenOptionsExt;
@@ -27,7 +27,7 @@ const STRANGE: &str = "the two files are not of one journal; either may be the t
 /// # Errors
 /// See `ReadError`.
 pub fn read(run_dir: &Path) -> Result<Option<Contents>, ReadError> {
-    read_wanted(run_dir, &|_| true)
+    read_wanted(run_dir, &|_, _| true)
 }
 
 /// As `read`, with the wanted payloads alone; all are checked.
@@ -71,7 +71,7 @@ pub(super) fn read_settled<R: Read>(
 /// # Errors
 /// See `ReadError`.
 pub fn read_once<R: Read>(files: [Option<R>; 2]) -> Result<Option<Contents>, ReadError> {
-    look(files, Path::new(""), &|_| true).result
+    look(files, Path::new(""), &|_, _| true).result
 }
 
 /// The first block of each file, or why it can't be read.
@@ -95,7 +95,7 @@ pub(super) fn look<R: Read>(mut files: [Option<R>; 2], run_dir: &Path, wanted: W
             Slot::A => a,
             Slot::B => b,
         };
-        Ok(file.map(|file| read_records(file, header, &slot.path(run_dir), choice.damage, wanted)))
+        Ok(file.map(|file| read_records(file, header, (slot, run_dir), choice.damage, wanted)))
     });
     Look { heads, result }
 }
@@ -103,7 +103,7 @@ pub(super) fn look<R: Read>(mut files: [Option<R>; 2], run_dir: &Path, wanted: W
 fn read_records(
     mut file: impl Read,
     header: Header,
-    path: &Path,
+    (slot, run_dir): (Slot, &Path),
     damage: Option<Damage>,
     wanted: Wanted,
 ) -> Contents {
@@ -112,12 +112,15 @@ fn read_records(
     // A file that ends within the gap has no records either, which is what the scan then finds.
     let _ = io::copy(&mut file.by_ref().take(gap), &mut io::sink());
     let found = scan(&mut file, header.key, start, wanted);
-    let here = found.damage.map(|(offset, text)| Damage { file: path.into(), offset, text });
+    let here = found.damage.map(|(offset, text)| Damage { file: slot.path(run_dir), offset, text });
+    let damage = here.or(damage);
+    let end = found.end.filter(|_| damage.is_none());
     Contents {
+        end: end.map(|(offset, chain)| End { slot, key: header.key, offset, chain }),
         origin: header.origin,
         generation: header.key.generation,
         payloads: found.payloads,
-        damage: here.or(damage),
+        damage,
     }
 }
 

@@ -67,13 +67,9 @@ fn what_was_appended_is_read_back_in_order_after_the_snapshot() {
     let dir = Scratch::new();
     let mut journal = create(dir.path(), MIN_FILE, &["one", "two"]);
     assert_eq!(journal.append(b"three").unwrap(), Appended::Written);
-    let expected = Contents {
-        origin: origin(),
-        generation: 1,
-        payloads: payloads(&["one", "two", "three"]),
-        damage: None,
-    };
-    assert_eq!(contents(dir.path()), expected);
+    let found = contents(dir.path());
+    assert_eq!(found.payloads, payloads(&["one", "two", "three"]));
+    assert_eq!((found.origin, found.generation, found.damage), (origin(), 1, None));
     journal.compact(&mut payloads(&["four"]).into_iter()).unwrap();
     assert_eq!(journal.append(b"five").unwrap(), Appended::Written);
     let found = contents(dir.path());
@@ -100,6 +96,30 @@ fn the_next_active_goes_on_in_a_later_generation() {
         assert_eq!(journal.generation(), generation);
         assert_eq!(contents(dir.path()).generation, generation);
     }
+}
+
+#[test]
+fn whoever_read_a_journal_goes_on_behind_its_last_record() {
+    let dir = Scratch::new();
+    let mut journal = create(dir.path(), MIN_FILE, &["one"]);
+    assert_eq!(journal.append(b"two").unwrap(), Appended::Written);
+    drop(journal);
+    let end = contents(dir.path()).end.unwrap();
+    let mut journal = Journal::go_on(dir.path(), origin(), MIN_FILE, end).unwrap();
+    assert_eq!(journal.append(b"three").unwrap(), Appended::Written);
+    let found = contents(dir.path());
+    assert_eq!((found.generation, found.payloads), (1, payloads(&["one", "two", "three"])));
+}
+
+#[test]
+fn nobody_goes_on_in_a_generation_that_is_over() {
+    let dir = Scratch::new();
+    let mut journal = create(dir.path(), MIN_FILE, &["one"]);
+    let end = contents(dir.path()).end.unwrap();
+    journal.compact(&mut payloads(&["two"]).into_iter()).unwrap();
+    let error = Journal::go_on(dir.path(), origin(), MIN_FILE, end).err().unwrap();
+    assert_eq!(error.to_string(), "the journal is not the one that was read");
+    assert_eq!(contents(dir.path()).payloads, payloads(&["two"]));
 }
 
 #[test]
@@ -345,7 +365,7 @@ fn only_wanted_payloads_are_given_and_all_are_checked() {
     let dir = Scratch::new();
     let mut journal = create(dir.path(), MIN_FILE, &["one", "two"]);
     assert_eq!(journal.append(b"three").unwrap(), Appended::Written);
-    let wanted = |payload: &[u8]| payload != b"two";
+    let wanted = |_: usize, payload: &[u8]| payload != b"two";
     let contents = read_wanted(dir.path(), &wanted).unwrap().unwrap();
     assert_eq!(contents.payloads, payloads(&["one", "three"]));
     assert_eq!(contents.damage, None);

@@ -4,7 +4,7 @@
 
 use super::files::{Newest, Slots};
 use super::format::{Chain, FREE_AT, HEADER_LEN, Header, Key, RECORD_HEAD};
-use super::{Appended, MAX_FILE, MIN_FILE, Origin, Slot};
+use super::{Appended, End, MAX_FILE, MIN_FILE, Origin, Slot};
 use std::io;
 
 /// A snapshot is written in pieces of about this many bytes.
@@ -48,6 +48,13 @@ impl<S: Slots> Writer<S> {
             unsure: false,
             warning: None,
         }
+    }
+
+    /// Writes nothing: the next record goes behind `end`.
+    pub fn behind(slots: S, origin: Origin, capacity: u64, end: End) -> Writer<S> {
+        let End { slot, key, offset, chain } = end;
+        let capacity = capacity.max(slots.reserved(slot));
+        Writer { offset, chain, ..Writer::new(slots, origin, capacity, Some((slot, key))) }
     }
 
     pub fn generation(&self) -> u64 {

@@ -73,10 +73,13 @@ impl Shell {
                 }
                 self.servers.verify(server, process, start_number, may_be_at_gate);
             }
-            Action::OpenJournal { entries } => {
+            Action::OpenJournal { entries, goes_on } => {
                 self.servers.begin(&ctx.owner, &self.node.servers);
                 self.tasks.begin(&self.node.servers);
-                self.store.open(entries);
+                match goes_on {
+                    true => self.store.go_on(entries, || self.node.entries()),
+                    false => self.store.open(entries),
+                }
                 // Before the standby is started, which inherits them.
                 self.begin_endpoints();
             }

@@ -24,6 +24,8 @@ pub struct Ctx {
     pub poll: Poll,
     /// What happened and was not yet handed to the core.
     pub inbox: VecDeque<Event>,
+    /// How many there were so far.
+    pub told: u64,
     /// Sources whose event could not be dealt with; see `look_again`.
     pub again: BTreeSet<Source>,
     pub config: Config,
@@ -58,6 +60,7 @@ impl Ctx {
             by_name: by_name.collect(),
             poll: Poll::new()?,
             inbox: VecDeque::new(),
+            told: 0,
             again: BTreeSet::new(),
             twin: bequest.twin,
             originals: bequest.originals,
@@ -84,6 +87,7 @@ impl Ctx {
 
     /// Tells the core, after what it has asked for so far.
     pub fn tell(&mut self, event: Event) {
+        self.told += 1;
         self.inbox.push_back(event);
     }
 

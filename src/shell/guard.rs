@@ -12,7 +12,7 @@ use crate::core::node::Role;
 use crate::core::{Event, Exit, Identity};
 use crate::sys::lock::{Attempt, Lock};
 use crate::sys::pulse::{self, Slot};
-use crate::sys::{pidfd, process};
+use crate::sys::{memory, pidfd, process};
 use crate::wire::Message;
 use log::{error, info, warn};
 use nix::sys::socket::{MsgFlags, recv};
@@ -49,13 +49,49 @@ impl KeeperWatch {
     }
 }
 
-/// What could not be mended yet, and is tried again with each heartbeat.
+/// Between two heartbeats no more events than this: the process is at rest.
+const EVENTS_AT_REST: u64 = 16;
+/// After so many others memory is given back: the start of a twin, a storm, a takeover.
+const EVENTS_OF_WORK: u64 = 256;
+
+/// Whether much was done, and now nothing is.
+struct Rest {
+    told: u64,
+    work: u64,
+}
+
+impl Default for Rest {
+    /// Its own start was work.
+    fn default() -> Rest {
+        Rest { told: 0, work: EVENTS_OF_WORK }
+    }
+}
+
+impl Rest {
+    /// With each heartbeat: `told` events so far. Whether it is time to give back memory.
+    fn has_come(&mut self, told: u64) -> bool {
+        let events = told.saturating_sub(std::mem::replace(&mut self.told, told));
+        if events > EVENTS_AT_REST {
+            self.work = self.work.saturating_add(events);
+            return false;
+        }
+        let has_come = self.work >= EVENTS_OF_WORK;
+        if has_come {
+            self.work = 0;
+        }
+        has_come
+    }
+}
+
+/// What is kept from one heartbeat to the next: what could not be mended yet and is tried again, and what was
+/// done since.
 #[derive(Default)]
 pub struct Ground {
     /// The control socket was removed, and could not be made again.
     socket_is_lost: bool,
     /// A standby that has to go, and could not be killed.
     outdated: Option<Identity>,
+    rest: Rest,
 }
 
 /// One report as bytes.
@@ -93,6 +129,10 @@ impl Shell {
     /// Shows that the loop turns, and looks at the other's pulse.
     pub(super) fn beat(&mut self) {
         self.send_beat();
+        if self.ground.rest.has_come(self.ctx.told) {
+            self.ctx.inbox.shrink_to_fit();
+            memory::give_back();
+        }
         let counter = self.ctx.pulse.read(self.ctx.twin.other().slot()).counter;
         self.ctx.tell(Event::Pulse { counter });
         match self.node.role {

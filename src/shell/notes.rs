@@ -10,7 +10,7 @@ use crate::config::{Config, LogLevel};
 use crate::core::record::{Cause, Planned};
 use crate::core::server::exit_text;
 use crate::core::{Identity, Note, Phase, ServerId};
-use crate::sys::{memory, process};
+use crate::sys::process;
 use jiff::Timestamp;
 use log::{LevelFilter, error, info, warn};
 use std::io::{self, Write};
@@ -194,7 +194,6 @@ impl Shell {
                     self.renew_keeper();
                 }
                 self.write_pair_file("serving", None);
-                memory::give_back();
             }
             Note::StandbyDown { reason, retry_ms } => {
                 warn!(target: "0126", "the standby is down: {reason}; the next one in {retry_ms} ms");
@@ -210,7 +209,6 @@ impl Shell {
             Note::LinkUp => {
                 let pid = self.other.as_ref().map_or(0, |(process, _)| process.pid);
                 info!(target: "0203", "connected to the active, PID {pid}");
-                memory::give_back();
             }
             Note::ActiveDead => {
                 let pid = self.other.as_ref().map_or(0, |(process, _)| process.pid);

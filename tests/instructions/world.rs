@@ -269,7 +269,11 @@ impl World {
             Action::Verify { server, process, .. } => {
                 return Some(Event::Verified { server, process, found: Found::Alive });
             }
-            Action::OpenJournal { entries } => one.store.open(entries),
+            Action::OpenJournal { entries, goes_on: false } => one.store.open(entries),
+            Action::OpenJournal { entries, goes_on: true } => {
+                let node = &one.node;
+                one.store.go_on(entries, || node.entries());
+            }
             Action::Save { entry, answer } => {
                 if let Record::Node(node) = &entry.record
                     && let Some(ending) = &node.ending

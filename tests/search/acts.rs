@@ -28,7 +28,8 @@ pub fn act(pair: &mut Pair, generation: i32, action: Action) {
         | Action::OpenTaskGate { .. }
         | Action::KillTask { .. }
         | Action::WatchTask { .. } => crate::commands::act(pair, generation, action),
-        Action::OpenJournal { entries } => {
+        // What is gone on with is there already.
+        Action::OpenJournal { entries, .. } => {
             pair.disk_is_whole = true;
             entries.into_iter().for_each(|entry| save(pair, entry));
         }

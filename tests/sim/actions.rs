@@ -6,6 +6,7 @@ use crate::guard;
 use crate::os::{Gate, State, Uid, What};
 use crate::world::{Due, Stream, World};
 use nodemanager::core::keeper::TwinRole;
+use nodemanager::core::record::sound_until;
 use nodemanager::core::{
     Action, Entry, Event, Exit, Found, Identity, Note, Record, Recovered, Scope, ServerId, Survivor,
 };
@@ -72,8 +73,11 @@ impl World {
             Action::WatchTask { server, number, process } => {
                 self.watch_task(uid, server, number, process);
             }
-            Action::OpenJournal { entries } => {
-                self.disk.replace(entries);
+            Action::OpenJournal { entries, goes_on } => {
+                match goes_on {
+                    true => self.disk.go_on(entries),
+                    false => self.disk.replace(entries),
+                };
             }
             Action::Save { entry, answer } => self.save(uid, *entry, answer),
             Action::Answer { client, outcomes } => self.answered(uid, client, &outcomes),
@@ -238,7 +242,7 @@ impl World {
         // The process may be killed between the two writes.
         let weather = &self.plan.weather;
         if !(self.weather.on && self.rng.per_mille(weather.kill_at_action / 4)) {
-            self.send(uid, Event::Copied(entry));
+            self.send(uid, Event::Copied(Box::new(entry)));
         } else {
             self.note(|| format!("twin {uid} is killed before it sent {seq}"));
             self.dies(uid, Exit::Signal(SIGKILL));
@@ -315,6 +319,8 @@ impl World {
         let incomplete = self.disk.journal.is_none() || self.disk.is_torn;
         let end_asked = self.end_asked;
         let mut entries = self.disk.journal.clone().unwrap_or_default();
+        let numbers = entries.iter().map(|entry| entry.seq);
+        let sound_until = sound_until(numbers).filter(|_| !incomplete);
         entries.retain(|entry| entry.seq > known_seq);
         let survivors = match find_survivors || incomplete {
             true => self.survivors(),
@@ -332,6 +338,7 @@ impl World {
             entries,
             same_boot: true,
             incomplete,
+            sound_until,
             survivors,
             end_asked,
             disabled,

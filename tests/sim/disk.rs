@@ -32,6 +32,17 @@ impl Disk {
         true
     }
 
+    /// What was read, and these behind it: all of them, or it has holes.
+    pub fn go_on(&mut self, entries: Vec<Entry>) -> bool {
+        if self.is_full {
+            self.has_holes = true;
+            return false;
+        }
+        self.journal.get_or_insert_default().extend(entries);
+        self.has_holes = false;
+        true
+    }
+
     pub fn append(&mut self, entry: Entry, tears: bool) -> bool {
         match &mut self.journal {
             Some(entries) if !self.is_full => {

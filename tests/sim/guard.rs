@@ -3,6 +3,7 @@
 //! Must not change the world. It remembers what the rules need: what was on record, what was
 //! asked for, and which processes were whose.
 
+use crate::disk::newer;
 use crate::os::{Os, State, Uid, What};
 use crate::world::World;
 use nodemanager::core::ask::{Ask, Verb};
@@ -112,7 +113,15 @@ pub fn before(world: &mut World, uid: Uid, action: &Action, cause: Option<usize>
             may_signal(world, server.0, *process, *signal, *scope, cause);
         }
         Action::Ack { .. } => acknowledged(world, uid),
-        Action::OpenJournal { entries } => counters_survive(world, uid, entries),
+        Action::OpenJournal { entries, goes_on } => {
+            // What disk and copy have already is not said again. The copy may know more than the disk: a
+            // snapshot has what was not saved yet.
+            let read = world.twins.get(&uid).and_then(|twin| twin.read.as_ref());
+            let known = read.filter(|_| *goes_on).map(|[_, there]| there.clone());
+            let mut all = known.unwrap_or_default();
+            entries.iter().for_each(|entry| newer(&mut all, entry));
+            counters_survive(world, uid, &all.into_values().collect::<Vec<_>>());
+        }
         Action::Fence => fence_is_due(world, uid),
         Action::TakeLock => {
             let watched = world.twins.get(&uid).and_then(|twin| twin.watches);

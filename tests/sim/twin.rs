@@ -183,7 +183,9 @@ impl Twin {
 /// An action on one line of the trace.
 fn brief(action: &Action) -> String {
     match action {
-        Action::OpenJournal { entries } => format!("OpenJournal of {}", entries.len()),
+        Action::OpenJournal { entries, goes_on } => {
+            format!("OpenJournal of {}, goes on: {goes_on}", entries.len())
+        }
         Action::SendSnapshot { entries, seq } => format!("SendSnapshot of {} {seq}", entries.len()),
         other => format!("{other:?}"),
     }

@@ -337,7 +337,7 @@ fn an_end_that_was_asked_for_goes_on_although_the_record_of_it_is_lost() {
         for (mut node, out) in [revived_with(recovered.clone()), taken_over_with(recovered)] {
             assert!(!exits(&out) && !out.contains(&Action::SpawnStandby), "{out:#?}");
             let journal = place(&out, |action| {
-                let Action::OpenJournal { entries } = action else { return false };
+                let Action::OpenJournal { entries, .. } = action else { return false };
                 let Record::Node(node) = &entries[0].record else { return false };
                 node.ending.as_ref().is_some_and(|ending| ending.stop_servers && !ending.done)
             });

@@ -2,9 +2,9 @@
 
 use super::*;
 use crate::core::node::Timer;
-use crate::core::promotion::{FENCE_AGAIN_MS, LOCK_AGAIN_MS, know, merge, new_life};
-use crate::core::record::Held;
+use crate::core::promotion::{FENCE_AGAIN_MS, LOCK_AGAIN_MS, know, new_life};
 use crate::core::record::{Cause, NodeRecord, Why};
+use crate::core::record::{Held, sound_until};
 use std::collections::BTreeMap;
 
 /// A standby that has a copy of one running server.
@@ -12,7 +12,7 @@ fn standby() -> Node {
     let mut node = Node::standby(NOW, pair_plan(), vec![plan()]);
     node.begin(NOW, &mut Vec::new());
     tell(&mut node, Event::LinkUp);
-    tell(&mut node, Event::Copied(entry(7, up(9))));
+    tell(&mut node, Event::Copied(entry(7, up(9)).into()));
     tell(&mut node, Event::CopyComplete { seq: 7 });
     node
 }
@@ -77,11 +77,11 @@ fn after_a_death_comes_the_lock_then_the_journal_then_the_standby_and_then_the_d
 #[test]
 fn of_the_journal_only_what_came_after_the_last_complete_copy_is_read() {
     let mut node = standby();
-    tell(&mut node, Event::Copied(entry(8, up(9))));
+    tell(&mut node, Event::Copied(entry(8, up(9)).into()));
     tell(&mut node, Event::LinkDown);
     // 9 was only written to the disk; of the next copy not all came.
     tell(&mut node, Event::LinkUp);
-    tell(&mut node, Event::Copied(entry(10, up(9))));
+    tell(&mut node, Event::Copied(entry(10, up(9)).into()));
     tell(&mut node, Event::ActiveDied);
     let read = Action::ReadJournal { find_survivors: false, known_seq: 8 };
     assert_eq!(acts(tell(&mut node, Event::Locked)), [read]);
@@ -137,11 +137,66 @@ fn a_hang_is_remembered_so_that_the_next_timeout_is_longer() {
 #[test]
 fn of_disk_and_copy_the_newer_record_counts() {
     let disk = vec![entry(5, Phase::Failed)];
-    let copy = |seq, phase| BTreeMap::from([("web".to_string(), entry(seq, phase))]);
-    let (latest, seq) = merge(disk.clone(), copy(6, up(9)));
-    assert_eq!((latest["web"].clone(), seq), (entry(6, up(9)), 6));
-    let (latest, seq) = merge(disk, copy(4, up(9)));
-    assert_eq!((latest["web"].clone(), seq), (entry(5, Phase::Failed), 5));
+    let copy = |seq, phase| BTreeMap::from([("web".to_string(), entry(seq, phase).into())]);
+    let entries = disk.clone();
+    let known =
+        know(Recovered { entries, same_boot: true, ..Recovered::default() }, copy(6, up(9)));
+    assert_eq!((&*known.servers["web"], known.seq), (&entry(6, up(9)), 6));
+    let entries = disk;
+    let known =
+        know(Recovered { entries, same_boot: true, ..Recovered::default() }, copy(4, up(9)));
+    assert_eq!((&*known.servers["web"], known.seq), (&entry(5, Phase::Failed), 5));
+}
+
+/// How the journal is opened by a takeover that reads this.
+fn opens(recovered: Recovered) -> (usize, bool) {
+    let mut node = standby();
+    let node_record = Entry { seq: 7, record: Record::Node(NodeRecord::default()) };
+    tell(&mut node, Event::Copied(node_record.into()));
+    let mut known = entry(7, up(9));
+    let Record::Server(server) = &mut known.record else { panic!("not a server's record") };
+    server.revision = Some(plan().revision);
+    known.seq = 8;
+    tell(&mut node, Event::Copied(known.into()));
+    tell(&mut node, Event::ActiveDied);
+    tell(&mut node, Event::Locked);
+    let out = tell(&mut node, Event::Recovered(recovered));
+    let opened = out.iter().find_map(|action| match action {
+        Action::OpenJournal { entries, goes_on } => Some((entries.len(), *goes_on)),
+        _ => None,
+    });
+    opened.expect("a journal")
+}
+
+#[test]
+fn a_takeover_goes_on_with_a_journal_that_has_every_record() {
+    let found = Recovered { same_boot: true, sound_until: Some(8), ..Recovered::default() };
+    assert_eq!(opens(found), (1, true), "the node's record alone is new");
+}
+
+#[test]
+fn a_takeover_begins_the_journal_anew_where_a_record_may_be_missing_in_it() {
+    let base = || Recovered { same_boot: true, sound_until: Some(8), ..Recovered::default() };
+    let survivor =
+        Survivor { name: "web".to_string(), start_number: 0, process: process(50), leads: false };
+    for found in [
+        Recovered { sound_until: None, ..base() },
+        // The copy has a later one: the disk was full.
+        Recovered { sound_until: Some(7), ..base() },
+        Recovered { incomplete: true, ..base() },
+        Recovered { survivors: vec![survivor], ..base() },
+    ] {
+        assert_eq!(opens(found.clone()), (2, false), "{found:?}");
+    }
+}
+
+#[test]
+fn numbers_of_records_show_whether_one_is_missing() {
+    let until = |seqs: &[u64]| sound_until(seqs.iter().copied());
+    assert_eq!(until(&[]), None);
+    assert_eq!(until(&[5, 5, 5, 6, 7]), Some(7), "a snapshot, and what was added");
+    assert_eq!(until(&[9, 9, 7, 8, 9, 10]), Some(10), "what a snapshot was in the middle of");
+    assert_eq!(until(&[5, 5, 7]), None, "6 could not be written");
 }
 
 #[test]
@@ -154,7 +209,7 @@ fn the_numbers_of_records_go_on_rising_after_a_takeover() {
     let numbers: Vec<u64> = out
         .iter()
         .filter_map(|action| match action {
-            Action::OpenJournal { entries } => Some(entries.iter().map(|entry| entry.seq)),
+            Action::OpenJournal { entries, .. } => Some(entries.iter().map(|entry| entry.seq)),
             _ => None,
         })
         .flatten()
@@ -246,8 +301,9 @@ fn an_unmarked_process_newer_than_the_dead_one_of_a_cut_journal_is_adopted() {
             survivors: vec![survivor],
             ..Recovered::default()
         };
-        let known = know(recovered, BTreeMap::new());
-        assert_eq!(known.servers["web"].phase, Phase::Up { process: new });
-        assert_eq!(known.servers["web"].held, None, "the order was for the old one");
+        let mut known = know(recovered, BTreeMap::new());
+        let record = known.take("web").expect("its record");
+        assert_eq!(record.phase, Phase::Up { process: new });
+        assert_eq!(record.held, None, "the order was for the old one");
     }
 }
