@@ -52,7 +52,7 @@ pub fn read(config: &Config) -> Result<Records, String> {
     let found = Recovered { entries, same_boot: true, ..Recovered::default() };
     let mut known = know(found, BTreeMap::new());
     records.node = known.node.take();
-    records.servers = known.rest().map(|server| (server.name.clone(), server)).collect();
+    records.servers = known.rest().map(|server| (server.name.clone(), *server)).collect();
     Ok(records)
 }
 

@@ -206,9 +206,10 @@ fn first_look(pair: &Pair) -> Look {
     last
 }
 
-/// Pss falls and rises with the number of other pairs that run the same file.
+/// Pss falls and rises with the number of other pairs that run the same file, and both with how much of it was
+/// used since the last rest.
 fn may_be(kind: &str, then: u64, now: u64) -> bool {
-    now <= then + MAY_GROW || kind == "Pss"
+    now <= then + MAY_GROW || matches!(kind, "Pss" | "Rss")
 }
 
 fn has_grown(then: &BTreeMap<&str, u64>, now: &BTreeMap<&str, u64>) -> bool {

@@ -186,8 +186,8 @@ pub fn seeds() -> Vec<Vec<u8>> {
     let talk = [
         hello,
         Message::Beat { counter: u64::MAX },
-        Message::Entry(Entry { seq: 9, record: Record::Server(server) }),
-        Message::Entry(Entry { seq: 9, record: Record::Node(NodeRecord::default()) }),
+        Message::Entry(Entry { seq: 9, record: Record::Server(server.into()) }),
+        Message::Entry(Entry { seq: 9, record: Record::Node(NodeRecord::default().into()) }),
         Message::SnapshotEnd { seq: 9, servers: 1 },
         Message::Ack { seq: 9 },
         Message::Watching,

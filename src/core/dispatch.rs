@@ -380,30 +380,30 @@ impl Node {
                     // Beside a hole in the record, its process is what shows that it was started
                     // in this life: it is not stopped for that `autoStart` would not start it.
                     let was_started = old.wanted == Wanted::Up && old.phase.process().is_some();
-                    new_life(old, plan.auto_start || incomplete && was_started)
+                    new_life(*old, plan.auto_start || incomplete && was_started)
                 }
-                Some(old) => old,
+                Some(old) => *old,
                 None => ServerRecord::new(&plan.name, wanted_in_new_life(plan.auto_start)),
             };
             let record = under(record, &plan, goes_on);
-            changed.push(self.add_server(plan, record));
+            changed.push(self.add_server(plan, record.into()));
         }
         for record in known.rest() {
             if record.phase.is_gone() || matches!(record.phase, Phase::Spawning { .. }) {
                 continue;
             }
-            let record = unnamed(record, goes_on);
+            let record = unnamed(*record, goes_on);
             if !record.removed {
                 self.out.push(Action::Note(Note::LeftOver { name: record.name.clone() }));
             }
             let plan = retired.iter().find(|plan| plan.name == record.name).cloned();
             let plan = plan.unwrap_or_else(|| left_over(&record.name));
-            changed.push(self.add_server(plan, record));
+            changed.push(self.add_server(plan, record.into()));
         }
         changed
     }
 
-    fn add_server(&mut self, plan: ServerPlan, rec: ServerRecord) -> ServerId {
+    fn add_server(&mut self, plan: ServerPlan, rec: Box<ServerRecord>) -> ServerId {
         let id = ServerId(self.servers.len());
         let (checks, task_run) = (Checks::default(), TaskRun::default());
         let maintenance = self.record.maintenance;

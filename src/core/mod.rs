@@ -286,7 +286,7 @@ pub enum Event {
     LinkDown,
     /// Something came from the active over the link.
     ActiveHeard,
-    Copied(Box<Entry>),
+    Copied(Entry),
     CopyComplete {
         seq: u64,
     },

@@ -278,7 +278,7 @@ impl Node {
     fn entries_with<'a>(&self, servers: impl Iterator<Item = &'a Server>) -> Vec<Entry> {
         let entry = |record| Entry { seq: self.seq, record };
         let servers = servers.map(|server| entry(Record::Server(server.rec.clone())));
-        std::iter::once(entry(Record::Node(self.record.clone()))).chain(servers).collect()
+        std::iter::once(entry(Record::Node(self.record.clone().into()))).chain(servers).collect()
     }
 
     /// The node's record and these servers'.
@@ -298,7 +298,7 @@ impl Node {
 
     fn save_node_and(&mut self, answer: bool) {
         self.seq += 1;
-        let entry = Entry { seq: self.seq, record: Record::Node(self.record.clone()) };
+        let entry = Entry { seq: self.seq, record: Record::Node(self.record.clone().into()) };
         self.out.push(Action::Save { entry: Box::new(entry), answer });
     }
 

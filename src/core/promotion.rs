@@ -113,7 +113,7 @@ impl Promotion {
 }
 
 /// Disk and copy together: of each record the one with the highest number counts. `latest` is the copy.
-fn merge(disk: Vec<Entry>, latest: &mut BTreeMap<String, Box<Entry>>) -> u64 {
+fn merge(disk: Vec<Entry>, latest: &mut BTreeMap<String, Entry>) -> u64 {
     let mut seq_max = latest.values().map(|entry| entry.seq).max().unwrap_or(0);
     for entry in disk {
         seq_max = seq_max.max(entry.seq);
@@ -122,7 +122,7 @@ fn merge(disk: Vec<Entry>, latest: &mut BTreeMap<String, Box<Entry>>) -> u64 {
             Record::Server(server) => server.name.clone(),
         };
         if latest.get(&key).is_none_or(|old| old.seq <= entry.seq) {
-            latest.insert(key, Box::new(entry));
+            latest.insert(key, entry);
         }
     }
     seq_max
@@ -131,23 +131,23 @@ fn merge(disk: Vec<Entry>, latest: &mut BTreeMap<String, Box<Entry>>) -> u64 {
 /// What is known when the journal has been read.
 pub struct Known {
     pub node: Option<NodeRecord>,
-    pub servers: BTreeMap<String, Box<Entry>>,
+    pub servers: BTreeMap<String, Entry>,
     pub seq: u64,
 }
 
 impl Known {
     /// Takes out what is known of a server.
-    pub fn take(&mut self, name: &str) -> Option<ServerRecord> {
-        self.servers.remove(name).and_then(|entry| of_server(*entry))
+    pub fn take(&mut self, name: &str) -> Option<Box<ServerRecord>> {
+        self.servers.remove(name).and_then(of_server)
     }
 
     /// What is known of all others.
-    pub fn rest(self) -> impl Iterator<Item = ServerRecord> {
-        self.servers.into_values().filter_map(|entry| of_server(*entry))
+    pub fn rest(self) -> impl Iterator<Item = Box<ServerRecord>> {
+        self.servers.into_values().filter_map(of_server)
     }
 }
 
-fn of_server(entry: Entry) -> Option<ServerRecord> {
+fn of_server(entry: Entry) -> Option<Box<ServerRecord>> {
     match entry.record {
         Record::Server(server) => Some(server),
         Record::Node(_) => None,
@@ -156,15 +156,15 @@ fn of_server(entry: Entry) -> Option<ServerRecord> {
 
 /// Turns what was found into what is known. Processes of another boot are gone; survivors take
 /// the place of records that were lost.
-pub fn know(recovered: Recovered, copy: BTreeMap<String, Box<Entry>>) -> Known {
+pub fn know(recovered: Recovered, copy: BTreeMap<String, Entry>) -> Known {
     let mut servers = copy;
     let seq = merge(recovered.entries, &mut servers);
     let node = servers.remove("").and_then(|entry| match entry.record {
-        Record::Node(node) => Some(node),
+        Record::Node(node) => Some(*node),
         Record::Server(_) => None,
     });
     if !recovered.same_boot {
-        servers.values_mut().filter_map(|entry| server_of(entry)).for_each(forget_process);
+        servers.values_mut().filter_map(server_of).for_each(forget_process);
     }
     let mut by_name: BTreeMap<&str, Vec<&Survivor>> = BTreeMap::new();
     for survivor in &recovered.survivors {
@@ -172,8 +172,8 @@ pub fn know(recovered: Recovered, copy: BTreeMap<String, Box<Entry>>) -> Known {
     }
     for (name, survivors) in by_name {
         let entry = servers.entry(name.to_string()).or_insert_with(|| {
-            let record = Record::Server(ServerRecord::new(name, Wanted::Up));
-            Box::new(Entry { seq, record })
+            let record = Record::Server(ServerRecord::new(name, Wanted::Up).into());
+            Entry { seq, record }
         });
         if let Some(record) = server_of(entry) {
             add_survivors(record, &survivors, recovered.incomplete);

@@ -427,8 +427,9 @@ pub struct NodeRecord {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Record {
-    Node(NodeRecord),
-    Server(ServerRecord),
+    Node(Box<NodeRecord>),
+    // In a box, so that a takeover with thousands of them moves and copies none.
+    Server(Box<ServerRecord>),
 }
 
 /// A record with its place in the order of all records of this life.

@@ -53,7 +53,7 @@ const SIGKILL: i32 = 9;
 pub struct Server {
     pub id: ServerId,
     pub plan: ServerPlan,
-    pub rec: ServerRecord,
+    pub rec: Box<ServerRecord>,
     /// Not on record.
     pub checks: Checks,
     /// How it ended is still asked for; a stop is answered without it then. Not on record.

@@ -38,8 +38,7 @@ pub struct Watch {
     pub known_seq: u64,
     silence: Silence,
     /// The copy: the latest record of each server (by its name), and of the node (by "").
-    /// In boxes: a tree has room for twice as many as it holds.
-    pub copy: BTreeMap<String, Box<Entry>>,
+    pub copy: BTreeMap<String, Entry>,
 }
 
 impl Watch {
@@ -83,7 +82,7 @@ impl Watch {
 
     /// A record: first what it needs is held, then it is acknowledged. The records of a snapshot
     /// share one number, so that they are acknowledged together, when the last one is here.
-    pub fn on_copied(&mut self, now: Ms, entry: Box<Entry>, out: &mut Vec<Action>) {
+    pub fn on_copied(&mut self, now: Ms, entry: Entry, out: &mut Vec<Action>) {
         self.silence.heard = now;
         let seq = entry.seq;
         let key = match &entry.record {

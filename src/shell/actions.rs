@@ -53,7 +53,7 @@ impl Shell {
             }
             Action::SpawnTask { server, number, kind } => {
                 if let Some(one) = self.node.servers.get(server.0) {
-                    let begun = (kind, &one.rec);
+                    let begun = (kind, &*one.rec);
                     self.tasks.spawn(ctx, &mut self.servers, server, number, begun);
                 }
             }
@@ -378,7 +378,11 @@ impl Shell {
         }
         self.look_at_keeper();
         self.is_serving = true;
-        self.write_pair_file("serving", None);
+        match self.stderr_is_open {
+            // Whoever waits for the start may look at once.
+            true => self.write_pair_file("serving", None),
+            false => self.note_serving(),
+        }
         self.succession.begin(self.serves_since);
         if self.stderr_is_open {
             // Whoever waits for the start reads until the end of the file.

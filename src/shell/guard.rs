@@ -299,7 +299,7 @@ impl Shell {
         self.bind_control();
         self.outputs.renew(&mut self.ctx);
         self.renew_endpoints();
-        self.write_pair_file("serving", None);
+        self.note_serving();
         self.write_in_force();
         self.replace_standby();
     }
@@ -327,7 +327,7 @@ impl Shell {
                 self.ctx.close(old);
             }
             if self.is_serving {
-                self.write_pair_file("serving", None);
+                self.note_serving();
                 self.keeper_joined(slot.pid);
             }
         }
@@ -346,7 +346,7 @@ impl Shell {
             if let Some((_, _, fd)) = self.keeper.seen.take() {
                 self.ctx.close(fd);
             }
-            self.write_pair_file("serving", None);
+            self.note_serving();
         }
     }
 

@@ -315,8 +315,10 @@ impl Shell {
 
     fn wait(&mut self, events: &mut Events) {
         let now = self.ctx.now();
-        let is_busy =
-            self.outputs.is_busy() || self.servers.has_unseen() || !self.ctx.inbox.is_empty();
+        let is_busy = self.outputs.is_busy()
+            || self.servers.has_unseen()
+            || self.pair_file.is_due()
+            || !self.ctx.inbox.is_empty();
         let due = [
             self.node.deadline(),
             self.servers.deadline(),
@@ -404,6 +406,7 @@ impl Shell {
             self.note_role(before);
             self.carry_out(actions);
         }
+        self.write_due_pair_file();
         self.servers.look_at_unseen(&mut self.ctx);
         self.servers.ask_again(&mut self.ctx);
         self.probes.tick(&mut self.ctx);

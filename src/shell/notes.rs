@@ -37,12 +37,21 @@ pub struct PairFileWriter {
     path: PathBuf,
     node: String,
     is_failing: bool,
+    /// That the pair is served is still to be written, in so many turns.
+    turns: u8,
 }
+
+/// Making a file may wait for the disk for milliseconds: whoever waited for a takeover is answered before.
+const TURNS_TO_PAIR_FILE: u8 = 3;
 
 impl PairFileWriter {
     pub fn new(config: &Config) -> PairFileWriter {
         let path = config.node.run_dir.join("pair.json");
-        PairFileWriter { path, node: config.node.name.clone(), is_failing: false }
+        PairFileWriter { path, node: config.node.name.clone(), is_failing: false, turns: 0 }
+    }
+
+    pub fn is_due(&self) -> bool {
+        self.turns > 0
     }
 
     fn write(&mut self, file: &PairFile) {
@@ -92,7 +101,23 @@ impl Shell {
             .map(|time| format!("{time:.3}"))
             .unwrap_or_default(),
         };
+        self.pair_file.turns = 0;
         self.pair_file.write(&file);
+    }
+
+    /// That this process serves is written in one of the next turns.
+    pub(super) fn note_serving(&mut self) {
+        self.pair_file.turns = TURNS_TO_PAIR_FILE;
+    }
+
+    pub(super) fn write_due_pair_file(&mut self) {
+        if !self.pair_file.is_due() {
+            return;
+        }
+        self.pair_file.turns -= 1;
+        if !self.pair_file.is_due() {
+            self.write_pair_file("serving", None);
+        }
     }
 
     pub(super) fn say_beginning(&self) {
@@ -193,11 +218,11 @@ impl Shell {
                 if self.came_by_upgrade {
                     self.renew_keeper();
                 }
-                self.write_pair_file("serving", None);
+                self.note_serving();
             }
             Note::StandbyDown { reason, retry_ms } => {
                 warn!(target: "0126", "the standby is down: {reason}; the next one in {retry_ms} ms");
-                self.write_pair_file("serving", None);
+                self.note_serving();
             }
             Note::StandbyHung { process } => {
                 warn!(target: "0127", "the standby hangs and is killed, PID {}", process.pid);

@@ -213,7 +213,7 @@ pub fn message_event(message: Message, is_active: bool) -> Option<Event> {
         (Message::Beat { .. }, false) => Event::ActiveHeard,
         (Message::Ack { seq }, true) => Event::Acked { seq },
         (Message::Watching, true) => Event::StandbyWatching,
-        (Message::Entry(entry), false) => Event::Copied(Box::new(entry)),
+        (Message::Entry(entry), false) => Event::Copied(entry),
         (Message::SnapshotEnd { seq, .. }, false) => Event::CopyComplete { seq },
         (Message::Stop, false) => Event::ToldToStop,
         // Said in the hello, or by a later version.

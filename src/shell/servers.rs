@@ -78,6 +78,8 @@ pub struct Servers {
     /// A takeover's, in the order in which they are looked at.
     unseen: VecDeque<adoption::Unseen>,
     dead_come_first: bool,
+    /// Turns until the first look: clients are answered before.
+    turns_to_look: u8,
     discarded: BTreeMap<usize, OwnedFd>,
     discarded_next: usize,
     asks: Vec<Ask>,

@@ -252,7 +252,7 @@ mod tests {
         std::fs::create_dir_all(&dir).expect("a directory");
         let origin = Origin { node: "n".into(), boot_id: "b".into(), pid_namespace: 1 };
         let mut store = Store::at(dir.clone(), origin, Owner::default(), 0);
-        let entry = |seq| Entry { seq, record: Record::Node(NodeRecord::default()) };
+        let entry = |seq| Entry { seq, record: Record::Node(NodeRecord::default().into()) };
         store.open(vec![entry(1)]);
         assert!(!store.needs_open());
         store.note_failure(&io::Error::other("no space"));

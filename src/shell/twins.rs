@@ -68,7 +68,7 @@ impl Shell {
         }
         // Who is about to serve writes it then.
         if self.is_serving {
-            self.write_pair_file("serving", None);
+            self.note_serving();
         }
     }
 

@@ -27,7 +27,7 @@ fn all_kinds() -> Vec<Message> {
         Message::Welcome { protocol: 1, version, pid: 7, start_ticks: u64::MAX },
         Message::Refused { reason: "\"wrong\" secret \u{fc}".into() },
         Message::Beat { counter: u64::MAX },
-        Message::Entry(Entry { seq: 9, record: Record::Node(NodeRecord::default()) }),
+        Message::Entry(Entry { seq: 9, record: Record::Node(NodeRecord::default().into()) }),
         Message::SnapshotEnd { seq: 9, servers: 3 },
         Message::Ack { seq: 9 },
         Message::Watching,
@@ -38,7 +38,7 @@ fn all_kinds() -> Vec<Message> {
 
 #[test]
 fn a_record_as_it_is_in_the_journal_makes_the_frame_of_its_message() {
-    let entry = Entry { seq: 9, record: Record::Node(NodeRecord::default()) };
+    let entry = Entry { seq: 9, record: Record::Node(NodeRecord::default().into()) };
     let (mut whole, mut quick) = (Vec::new(), Vec::new());
     encode_entry(&serde_json::to_vec(&entry).unwrap(), &mut quick).unwrap();
     encode(&Message::Entry(entry), &mut whole).unwrap();

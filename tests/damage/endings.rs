@@ -16,7 +16,7 @@ use std::fs;
 const NAMES: [&str; 3] = ["one", "two", "three"];
 
 fn node(seq: u64, ending: Option<Ending>) -> Entry {
-    let record = Record::Node(NodeRecord { epoch: seq, ending, ..NodeRecord::default() });
+    let record = Record::Node(NodeRecord { epoch: seq, ending, ..NodeRecord::default() }.into());
     Entry { seq, record }
 }
 
@@ -26,7 +26,7 @@ fn end(stop_servers: bool, done: bool) -> Option<Ending> {
 
 fn server(seq: u64, at: usize, start_number: u64, wanted: Wanted, phase: Phase) -> Entry {
     let record = ServerRecord { start_number, phase, ..ServerRecord::new(NAMES[at], wanted) };
-    Entry { seq, record: Record::Server(record) }
+    Entry { seq, record: Record::Server(record.into()) }
 }
 
 fn up(seq: u64, start_number: u64) -> impl Iterator<Item = Entry> {

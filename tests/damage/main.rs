@@ -72,7 +72,7 @@ impl Life {
             life.names.push(name.to_string());
             life.latest.push(ServerRecord::new(name, Wanted::Up));
         }
-        life.write(Record::Node(NodeRecord { epoch: 1, ..NodeRecord::default() }));
+        life.write(Record::Node(NodeRecord { epoch: 1, ..NodeRecord::default() }.into()));
         // In the older generation all but two run; one runs as another process than later.
         for (server, pid) in [(0, 100), (1, 110), (2, 120), (3, 130), (4, 140)] {
             life.start(server, pid);
@@ -107,7 +107,7 @@ impl Life {
 
     fn set(&mut self, server: usize, change: impl FnOnce(&mut ServerRecord)) {
         change(&mut self.latest[server]);
-        self.write(Record::Server(self.latest[server].clone()));
+        self.write(Record::Server(self.latest[server].clone().into()));
     }
 
     /// Every record of a start, and the process.
@@ -148,9 +148,9 @@ impl Life {
         let seq = self.seq;
         let mut snapshot = vec![Entry {
             seq,
-            record: Record::Node(NodeRecord { epoch: 1, ..NodeRecord::default() }),
+            record: Record::Node(NodeRecord { epoch: 1, ..NodeRecord::default() }.into()),
         }];
-        let servers = self.latest.iter().cloned().map(Record::Server);
+        let servers = self.latest.iter().cloned().map(|server| Record::Server(server.into()));
         snapshot.extend(servers.map(|record| Entry { seq, record }));
         self.generations.push(snapshot);
     }
@@ -410,7 +410,8 @@ fn files_that_changed_places_or_come_from_other_lives_start_nothing_twice() {
         let entries = life.names.iter().map(|name| {
             let start_number = 1_000;
             let record = ServerRecord { start_number, ..ServerRecord::new(name, Wanted::Up) };
-            serde_json::to_vec(&Entry { seq: 100_000, record: Record::Server(record) }).unwrap()
+            serde_json::to_vec(&Entry { seq: 100_000, record: Record::Server(record.into()) })
+                .unwrap()
         });
         let entries: Vec<Vec<u8>> = entries.collect();
         let mut journal =

@@ -117,7 +117,7 @@ impl World {
                 let is_whole = way == Way::Takeover;
                 let copied = copy.iter().take(if is_whole { copy.len() } else { 1 });
                 let mut events = vec![Event::LinkUp];
-                events.extend(copied.cloned().map(|entry| Event::Copied(Box::new(entry))));
+                events.extend(copied.cloned().map(Event::Copied));
                 let seq = copy.iter().map(|entry| entry.seq).max().unwrap_or(0);
                 events.extend(is_whole.then_some(Event::CopyComplete { seq }));
                 for event in events {

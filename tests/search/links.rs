@@ -135,7 +135,7 @@ fn deliver_to_standby(pair: &mut Pair, generation: i32) {
     let is_standby = twin.node.role == Role::Standby;
     match message {
         Message::Copied(entry) => {
-            twin.hear(Event::Copied(Box::new((*entry).clone())));
+            twin.hear(Event::Copied((*entry).clone()));
             if is_standby {
                 note_record(pair, &entry);
             }

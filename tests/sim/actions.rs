@@ -242,7 +242,7 @@ impl World {
         // The process may be killed between the two writes.
         let weather = &self.plan.weather;
         if !(self.weather.on && self.rng.per_mille(weather.kill_at_action / 4)) {
-            self.send(uid, Event::Copied(Box::new(entry)));
+            self.send(uid, Event::Copied(entry));
         } else {
             self.note(|| format!("twin {uid} is killed before it sent {seq}"));
             self.dies(uid, Exit::Signal(SIGKILL));

@@ -101,7 +101,7 @@ impl World {
         match action {
             Action::SendSnapshot { entries, seq } => {
                 for entry in entries {
-                    self.send(uid, Event::Copied(Box::new(entry)));
+                    self.send(uid, Event::Copied(entry));
                 }
                 self.send(uid, Event::CopyComplete { seq });
             }

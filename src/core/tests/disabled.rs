@@ -133,10 +133,10 @@ fn a_new_active_believes_the_list_and_without_one_its_records() {
     let mut record = ServerRecord::new("web", Wanted::Up);
     record.disabled = true;
     let entries = |record: &ServerRecord| {
-        let node = Record::Node(NodeRecord::default());
+        let node = Record::Node(NodeRecord::default().into());
         vec![
             Entry { seq: 1, record: node },
-            Entry { seq: 2, record: Record::Server(record.clone()) },
+            Entry { seq: 2, record: Record::Server(record.clone().into()) },
         ]
     };
     for (list, is_enabled) in [(None, false), (Some(&["web"][..]), false), (Some(&[][..]), true)] {

@@ -49,7 +49,7 @@ fn ending(stop_servers: bool, done: bool) -> Ending {
 /// What a new active finds on disk when the pair was ending.
 fn left(ending: Ending, phase: Phase) -> Vec<Entry> {
     let record = NodeRecord { ending: Some(ending), ..NodeRecord::default() };
-    vec![Entry { seq: 1, record: Record::Node(record) }, entry(2, phase)]
+    vec![Entry { seq: 1, record: Record::Node(record.into()) }, entry(2, phase)]
 }
 
 fn taken_over(entries: Vec<Entry>, end_asked: Option<EndAsked>) -> (Node, Vec<Action>) {
@@ -355,8 +355,8 @@ fn an_end_that_was_asked_for_goes_on_although_the_record_of_it_is_lost() {
 fn servers_that_were_stopped_while_no_pair_ran_begin_a_new_life_for_a_person_alone() {
     let server = ServerRecord::new("web", Wanted::Up);
     let entries = vec![
-        Entry { seq: 1, record: Record::Node(NodeRecord::default()) },
-        Entry { seq: 2, record: Record::Server(server) },
+        Entry { seq: 1, record: Record::Node(NodeRecord::default().into()) },
+        Entry { seq: 2, record: Record::Server(server.into()) },
     ];
     let recovered =
         Recovered { entries, same_boot: true, was_stopped: true, ..Recovered::default() };

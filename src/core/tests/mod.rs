@@ -92,7 +92,7 @@ pub fn pair_plan() -> PairPlan {
 pub fn entry(seq: u64, phase: Phase) -> Entry {
     let mut record = ServerRecord::new("web", Wanted::Up);
     record.phase = phase;
-    Entry { seq, record: Record::Server(record) }
+    Entry { seq, record: Record::Server(record.into()) }
 }
 
 /// A server that is wanted up, at its fourth start.
@@ -105,7 +105,7 @@ pub fn server_in(phase: Phase) -> Server {
     Server {
         id: ServerId(0),
         plan: plan(),
-        rec,
+        rec: rec.into(),
         checks,
         status_due: None,
         task_run,

@@ -253,7 +253,7 @@ fn an_essential_server_that_was_given_up_ends_the_pair_whoever_is_active() {
     assert_eq!((ending.stop_servers, ending.failed.as_deref()), (true, Some("db")));
     let mut failed = ServerRecord::new("db", Wanted::Up);
     failed.phase = Phase::Failed;
-    let entry = Entry { seq: 3, record: Record::Server(failed) };
+    let entry = Entry { seq: 3, record: Record::Server(failed.into()) };
     let (heir, _) = active_after(vec![essential()], vec![entry]);
     assert!(heir.record.ending.is_some(), "the active died right after it was given up");
 }

@@ -12,7 +12,7 @@ fn standby() -> Node {
     let mut node = Node::standby(NOW, pair_plan(), vec![plan()]);
     node.begin(NOW, &mut Vec::new());
     tell(&mut node, Event::LinkUp);
-    tell(&mut node, Event::Copied(entry(7, up(9)).into()));
+    tell(&mut node, Event::Copied(entry(7, up(9))));
     tell(&mut node, Event::CopyComplete { seq: 7 });
     node
 }
@@ -77,11 +77,11 @@ fn after_a_death_comes_the_lock_then_the_journal_then_the_standby_and_then_the_d
 #[test]
 fn of_the_journal_only_what_came_after_the_last_complete_copy_is_read() {
     let mut node = standby();
-    tell(&mut node, Event::Copied(entry(8, up(9)).into()));
+    tell(&mut node, Event::Copied(entry(8, up(9))));
     tell(&mut node, Event::LinkDown);
     // 9 was only written to the disk; of the next copy not all came.
     tell(&mut node, Event::LinkUp);
-    tell(&mut node, Event::Copied(entry(10, up(9)).into()));
+    tell(&mut node, Event::Copied(entry(10, up(9))));
     tell(&mut node, Event::ActiveDied);
     let read = Action::ReadJournal { find_survivors: false, known_seq: 8 };
     assert_eq!(acts(tell(&mut node, Event::Locked)), [read]);
@@ -137,27 +137,27 @@ fn a_hang_is_remembered_so_that_the_next_timeout_is_longer() {
 #[test]
 fn of_disk_and_copy_the_newer_record_counts() {
     let disk = vec![entry(5, Phase::Failed)];
-    let copy = |seq, phase| BTreeMap::from([("web".to_string(), entry(seq, phase).into())]);
+    let copy = |seq, phase| BTreeMap::from([("web".to_string(), entry(seq, phase))]);
     let entries = disk.clone();
     let known =
         know(Recovered { entries, same_boot: true, ..Recovered::default() }, copy(6, up(9)));
-    assert_eq!((&*known.servers["web"], known.seq), (&entry(6, up(9)), 6));
+    assert_eq!((&known.servers["web"], known.seq), (&entry(6, up(9)), 6));
     let entries = disk;
     let known =
         know(Recovered { entries, same_boot: true, ..Recovered::default() }, copy(4, up(9)));
-    assert_eq!((&*known.servers["web"], known.seq), (&entry(5, Phase::Failed), 5));
+    assert_eq!((&known.servers["web"], known.seq), (&entry(5, Phase::Failed), 5));
 }
 
 /// How the journal is opened by a takeover that reads this.
 fn opens(recovered: Recovered) -> (usize, bool) {
     let mut node = standby();
-    let node_record = Entry { seq: 7, record: Record::Node(NodeRecord::default()) };
-    tell(&mut node, Event::Copied(node_record.into()));
+    let node_record = Entry { seq: 7, record: Record::Node(NodeRecord::default().into()) };
+    tell(&mut node, Event::Copied(node_record));
     let mut known = entry(7, up(9));
     let Record::Server(server) = &mut known.record else { panic!("not a server's record") };
     server.revision = Some(plan().revision);
     known.seq = 8;
-    tell(&mut node, Event::Copied(known.into()));
+    tell(&mut node, Event::Copied(known));
     tell(&mut node, Event::ActiveDied);
     tell(&mut node, Event::Locked);
     let out = tell(&mut node, Event::Recovered(recovered));
@@ -221,7 +221,7 @@ fn the_numbers_of_records_go_on_rising_after_a_takeover() {
 fn after_a_boot_no_process_on_record_is_left_and_what_is_wanted_stays() {
     let mut node = Node::first(NOW, pair_plan(), vec![plan()], false);
     tell(&mut node, Event::Locked);
-    let node_entry = Entry { seq: 1, record: Record::Node(NodeRecord::default()) };
+    let node_entry = Entry { seq: 1, record: Record::Node(NodeRecord::default().into()) };
     let entries = vec![node_entry, entry(2, up(9))];
     let recovered = Recovered { entries, same_boot: false, ..Recovered::default() };
     let out = tell(&mut node, Event::Recovered(recovered));
@@ -272,10 +272,10 @@ fn a_server_that_is_on_record_alone_is_kept_and_never_started_again() {
 fn a_new_life_keeps_processes_and_forgets_wishes_and_counts() {
     let mut old = server_in(up(9)).rec;
     (old.wanted, old.restarts, old.failures_in_row) = (Wanted::Down, 7, 3);
-    let new = new_life(old, true);
+    let new = new_life(*old, true);
     assert_eq!((new.phase, new.wanted), (up(9), Wanted::Up));
     assert_eq!((new.restarts, new.failures_in_row, new.start_number), (0, 0, 4));
-    let failed = new_life(server_in(Phase::Failed).rec, false);
+    let failed = new_life(*server_in(Phase::Failed).rec, false);
     assert_eq!((failed.phase, failed.wanted), (Phase::Down, Wanted::Down));
 }
 
@@ -295,7 +295,7 @@ fn an_unmarked_process_newer_than_the_dead_one_of_a_cut_journal_is_adopted() {
         let survivor =
             Survivor { name: "web".to_string(), start_number: 0, process: new, leads: true };
         let recovered = Recovered {
-            entries: vec![Entry { seq: 1, record: Record::Server(record) }],
+            entries: vec![Entry { seq: 1, record: Record::Server(record.into()) }],
             same_boot: true,
             incomplete: true,
             survivors: vec![survivor],

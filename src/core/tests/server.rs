@@ -349,6 +349,6 @@ fn an_end_is_counted_once_however_late_it_becomes_known_and_a_new_life_counts_an
     }
     let exits = server.rec.exits;
     assert_eq!((exits.success, exits.code, exits.signal, exits.unknown), (0, 0, 1, 0));
-    let fresh = crate::core::promotion::new_life(server.rec.clone(), true);
+    let fresh = crate::core::promotion::new_life(*server.rec.clone(), true);
     assert_eq!(fresh.exits, Default::default());
 }

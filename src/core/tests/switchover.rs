@@ -26,7 +26,7 @@ fn pair() -> Node {
 fn handover_on_record(out: &[Action]) -> Option<u64> {
     out.iter().find_map(|action| match action {
         Action::Save { entry, answer: true } => match &entry.record {
-            Record::Node(NodeRecord { handover: Some(_), .. }) => Some(entry.seq),
+            Record::Node(node) if node.handover.is_some() => Some(entry.seq),
             _ => None,
         },
         _ => None,
@@ -56,7 +56,7 @@ fn next_active(record: NodeRecord, cause_is_hang: bool) -> (Node, Vec<Action>) {
     tell(&mut node, Event::ActiveDied);
     tell(&mut node, Event::Locked);
     let up = entry(2, Phase::Up { process: process(9) });
-    let entries = vec![Entry { seq: 3, record: Record::Node(record) }, up];
+    let entries = vec![Entry { seq: 3, record: Record::Node(record.into()) }, up];
     let out = tell(
         &mut node,
         Event::Recovered(Recovered { entries, same_boot: true, ..Recovered::default() }),
@@ -205,7 +205,7 @@ fn maintenance_goes_on_under_the_next_active_and_not_in_a_new_life() {
     assert!(node.servers[0].is_left_undone(), "{:?}", node.servers[0].rec.phase);
     let mut first = Node::first(NOW, pair_plan(), vec![plan()], false);
     tell(&mut first, Event::Locked);
-    let entries = vec![Entry { seq: 3, record: Record::Node(record) }];
+    let entries = vec![Entry { seq: 3, record: Record::Node(record.into()) }];
     tell(&mut first, Event::Recovered(Recovered { entries, ..Recovered::default() }));
     assert!(!first.record.maintenance, "another boot");
 }

@@ -19,7 +19,7 @@ fn pulse(watch: &mut Watch, now: Ms, counter: u64, late: bool) -> (Option<Cause>
 #[test]
 fn a_snapshot_is_acknowledged_when_all_of_it_is_there() {
     let (mut watch, mut out) = (linked(), Vec::new());
-    watch.on_copied(NOW, entry(5, Phase::Down).into(), &mut out);
+    watch.on_copied(NOW, entry(5, Phase::Down), &mut out);
     assert!(!out.contains(&Action::Ack { seq: 5 }));
     watch.on_copy_complete(5, &mut out);
     assert!(out.ends_with(&[Action::Ack { seq: 5 }, Action::SayWatching]));
@@ -29,7 +29,7 @@ fn a_snapshot_is_acknowledged_when_all_of_it_is_there() {
 fn a_single_record_is_held_before_it_is_acknowledged() {
     let (mut watch, mut out) = (linked(), Vec::new());
     watch.on_copy_complete(5, &mut Vec::new());
-    watch.on_copied(NOW, entry(6, Phase::Up { process: process(9) }).into(), &mut out);
+    watch.on_copied(NOW, entry(6, Phase::Up { process: process(9) }), &mut out);
     let hold = Action::Hold { name: "web".to_string(), process: Some(process(9)), task: None };
     assert_eq!(out, [hold, Action::Ack { seq: 6 }]);
 }
@@ -42,8 +42,8 @@ fn the_command_beside_a_server_is_held_too_and_let_go_when_it_has_ended() {
     let mut begun = entry(6, Phase::Down);
     let Record::Server(server) = &mut begun.record else { panic!("not a server's record") };
     server.task = Some(task);
-    watch.on_copied(NOW, begun.into(), &mut out);
-    watch.on_copied(NOW, entry(7, Phase::Down).into(), &mut out);
+    watch.on_copied(NOW, begun, &mut out);
+    watch.on_copied(NOW, entry(7, Phase::Down), &mut out);
     let hold = |task| Action::Hold { name: "web".to_string(), process: None, task };
     assert_eq!(out, [hold(running), hold(None)]);
 }
@@ -55,16 +55,16 @@ fn after_a_broken_link_nothing_is_acknowledged_before_the_next_snapshot() {
     watch.on_link_down(NOW, &mut Vec::new());
     assert_eq!(watch.connect, Some(NOW.after(CONNECT_AGAIN_MS)));
     watch.on_link_up(NOW, &mut Vec::new());
-    watch.on_copied(NOW, entry(6, Phase::Down).into(), &mut out);
+    watch.on_copied(NOW, entry(6, Phase::Down), &mut out);
     assert!(!out.contains(&Action::Ack { seq: 6 }));
 }
 
 #[test]
 fn an_older_record_does_not_replace_a_newer_one() {
     let mut watch = linked();
-    watch.on_copied(NOW, entry(6, Phase::Failed).into(), &mut Vec::new());
-    watch.on_copied(NOW, entry(5, Phase::Down).into(), &mut Vec::new());
-    assert_eq!(*watch.copy["web"], entry(6, Phase::Failed));
+    watch.on_copied(NOW, entry(6, Phase::Failed), &mut Vec::new());
+    watch.on_copied(NOW, entry(5, Phase::Down), &mut Vec::new());
+    assert_eq!(watch.copy["web"], entry(6, Phase::Failed));
 }
 
 #[test]
@@ -112,7 +112,7 @@ fn the_timeout_doubles_with_each_hang_up_to_a_cap() {
     let mut watch = linked();
     let mut timeout = |hangs: usize| {
         let record = NodeRecord { hangs: vec![NOW; hangs], ..NodeRecord::default() };
-        watch.copy.insert(String::new(), Entry { seq: 1, record: Record::Node(record) }.into());
+        watch.copy.insert(String::new(), Entry { seq: 1, record: Record::Node(record.into()) });
         watch.timeout_ms(NOW.after(1), &pair_plan())
     };
     assert_eq!([0, 1, 2].map(&mut timeout), [1_000, 2_000, 4_000]);
@@ -123,6 +123,6 @@ fn the_timeout_doubles_with_each_hang_up_to_a_cap() {
 fn hangs_of_long_ago_do_not_count() {
     let mut watch = linked();
     let record = NodeRecord { hangs: vec![Ms(0)], ..NodeRecord::default() };
-    watch.copy.insert(String::new(), Entry { seq: 1, record: Record::Node(record) }.into());
+    watch.copy.insert(String::new(), Entry { seq: 1, record: Record::Node(record.into()) });
     assert_eq!(watch.timeout_ms(NOW, &pair_plan()), 1_000);
 }

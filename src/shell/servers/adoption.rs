@@ -14,7 +14,9 @@ use std::os::unix::fs::MetadataExt;
 
 /// So many processes are looked at in a turn of the loop: a takeover with thousands of servers
 /// answers, and sees deaths, meanwhile.
-const LOOKS_PER_TURN: usize = 64;
+const LOOKS_PER_TURN: usize = 16;
+/// A client that waited for the takeover is taken in in one turn, and answered in the next.
+const TURNS_TO_LOOK: u8 = 3;
 
 /// A process on record that is still to be looked at.
 pub(super) struct Unseen {
@@ -22,6 +24,8 @@ pub(super) struct Unseen {
     process: Identity,
     start_number: u64,
     may_be_at_gate: bool,
+    /// When all were looked at together. One that dies later is seen as soon as it is watched.
+    was_dead: bool,
 }
 
 impl Servers {
@@ -34,7 +38,11 @@ impl Servers {
         start_number: u64,
         may_be_at_gate: bool,
     ) {
-        self.unseen.push_back(Unseen { server, process, start_number, may_be_at_gate });
+        if self.unseen.is_empty() {
+            self.turns_to_look = TURNS_TO_LOOK;
+        }
+        let was_dead = false;
+        self.unseen.push_back(Unseen { server, process, start_number, may_be_at_gate, was_dead });
         self.dead_come_first = false;
     }
 
@@ -45,6 +53,10 @@ impl Servers {
 
     /// To be called in each turn.
     pub fn look_at_unseen(&mut self, ctx: &mut Ctx) {
+        self.turns_to_look = self.turns_to_look.saturating_sub(1);
+        if self.unseen.is_empty() || self.turns_to_look > 0 {
+            return;
+        }
         if !std::mem::replace(&mut self.dead_come_first, true) {
             self.bring_dead_forward();
         }
@@ -59,21 +71,25 @@ impl Servers {
         let held = |one: &Unseen| self.held.get(self.name(one.server)).map(|(_, fd)| fd);
         let dead = pidfd::dead_among(self.unseen.iter().map(held));
         let unseen = std::mem::take(&mut self.unseen).into_iter().zip(dead);
-        let (first, rest): (Vec<_>, Vec<_>) = unseen.partition(|(_, is_dead)| *is_dead);
-        self.unseen = first.into_iter().chain(rest).map(|(one, _)| one).collect();
+        let unseen = unseen.map(|(one, was_dead)| Unseen { was_dead, ..one });
+        let (first, rest): (Vec<_>, Vec<_>) = unseen.partition(|one| one.was_dead);
+        self.unseen = first.into_iter().chain(rest).collect();
     }
 
     fn look_at(&mut self, ctx: &mut Ctx, unseen: &Unseen) {
-        let Unseen { server, process, start_number, may_be_at_gate } = *unseen;
+        let Unseen { server, process, start_number, .. } = *unseen;
         // It was reported dead before it was looked at, and has a successor; or it was looked at,
         // and the core had asked again meanwhile.
         let is_over =
             |child: &Child| child.start_number > start_number || child.process == Some(process);
+        let name = self.name(server).to_string();
         if self.children.get(server.0).is_some_and(is_over) {
+            if self.held.get(&name).is_some_and(|(held, _)| *held == process) {
+                self.held.remove(&name);
+            }
             return;
         }
-        let name = self.name(server).to_string();
-        let found = self.look(ctx, &name, process, start_number, may_be_at_gate);
+        let found = self.look(ctx, &name, unseen);
         let (found, fd) = match found {
             Ok((found, fd)) => (found, fd),
             Err(error) => (Found::Unclear(error.to_string()), None),
@@ -102,18 +118,20 @@ impl Servers {
         &mut self,
         ctx: &Ctx,
         name: &str,
-        process: Identity,
-        start_number: u64,
-        may_be_at_gate: bool,
+        unseen: &Unseen,
     ) -> io::Result<(Found, Option<OwnedFd>)> {
-        let fd = match self.held.remove(name) {
-            Some((held, fd)) if held == process => fd,
+        let Unseen { process, start_number, may_be_at_gate, was_dead, .. } = *unseen;
+        let (fd, is_dead) = match self.held.remove(name) {
+            Some((held, fd)) if held == process => (fd, was_dead),
             _ => match pidfd::open_verified(&process)? {
-                Verified::Alive(fd) => fd,
+                Verified::Alive(fd) => {
+                    let is_dead = pidfd::is_dead(&fd);
+                    (fd, is_dead)
+                }
                 Verified::Gone => return Ok((Found::Gone, None)),
             },
         };
-        if pidfd::is_dead(&fd) {
+        if is_dead {
             // The pidfd is kept: it may know the status, and it reaches the group.
             return Ok((Found::Gone, Some(fd)));
         }

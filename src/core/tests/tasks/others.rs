@@ -213,9 +213,9 @@ fn a_new_life_ends_the_hook_of_a_server_that_it_does_not_want() {
     let Some(Entry { record: Record::Server(old), .. }) = world.node.entries().pop() else {
         panic!("the last record is the server's");
     };
-    let record = crate::core::promotion::new_life(old, false);
+    let record = crate::core::promotion::new_life(*old, false);
     let mut server = server_in(Phase::Down);
-    (server.plan, server.rec) = (only(&[PreStart]), record);
+    (server.plan, server.rec) = (only(&[PreStart]), record.into());
     let steps = steps_of(&mut server, |server, steps| server.adopt(NOW, steps));
     let kills = |step: &Step| matches!(step, Step::Do(action) if is_kill(action));
     assert!(steps.iter().any(kills), "{steps:?}");
