@@ -112,7 +112,7 @@ impl Asked {
         (self.takeovers, self.hangs) = (5, 2);
         self.output_bytes = Some(output::QUICK_BYTES);
         self.effort.crashes = 30;
-        self.effort.rest = Duration::from_millis(300);
+        self.effort.rest = Duration::from_secs(2);
         self.effort.idle = Duration::from_secs(1);
         self.effort.crashes_limit = Duration::from_secs(1);
     }

@@ -71,8 +71,8 @@ pub struct Servers {
     owner: Owner,
     names: Vec<String>,
     children: Vec<Child>,
-    /// When a server's cgroup is looked at again, in which somebody is who can't be seen.
-    looks: BTreeMap<usize, cgroups::Look>,
+    /// When what is left of a server is looked at again.
+    looks: BTreeMap<(usize, groups::Awaited), groups::Look>,
     /// Held by a standby for the takeover.
     held: BTreeMap<String, (Identity, OwnedFd)>,
     /// A takeover's, in the order in which they are looked at.

@@ -114,6 +114,22 @@ impl Servers {
         }
     }
 
+    /// The keeper said that it is dead before it was looked at: what is held of it reaches its group.
+    pub(super) fn take_held(&mut self, server: ServerId, process: Identity) {
+        let name = self.name(server);
+        if self.held.get(name).is_none_or(|(held, _)| *held != process) {
+            return;
+        }
+        let name = name.to_string();
+        let Some(child) = self.children.get_mut(server.0) else { return };
+        if child.process.is_none()
+            && let Some((_, fd)) = self.held.remove(&name)
+        {
+            let (process, pidfd) = (Some(process), Some(fd));
+            *child = Child { process, pidfd, is_dead: true, ..Child::default() };
+        }
+    }
+
     fn look(
         &mut self,
         ctx: &Ctx,

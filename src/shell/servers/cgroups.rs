@@ -3,8 +3,9 @@
 //! Must not touch a process outside the cgroup that is on record for the server.
 
 use super::Servers;
+use super::groups::Awaited;
 use crate::config::ServerConfig;
-use crate::core::{Event, Identity, Ms, Scope, ServerId};
+use crate::core::{Event, Identity, Scope, ServerId};
 use crate::shell::cgroups::{self, Prepared};
 use crate::shell::ctx::Ctx;
 use crate::sys::cgroup::{self, Living};
@@ -15,20 +16,6 @@ use std::ffi::CString;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-
-/// How soon a cgroup is looked at again in which somebody is who can't be seen. Most such processes
-/// are on their way out of the kernel.
-const LOOK_AGAIN_MS: u64 = 10;
-/// After so many looks it counts as somebody alive.
-const LOOKS_MAX: u32 = 5;
-
-/// The next look at a cgroup.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Look {
-    at: Ms,
-    /// How many there were.
-    count: u32,
-}
 
 /// Makes the cgroup of a child that is about to be forked, and has it enter. Gives its directory.
 ///
@@ -115,7 +102,7 @@ impl Servers {
                 self.watch_witness(ctx, server, fd);
                 Some(pid)
             }
-            Ok(Living::Unseen) if self.looks_again(ctx.now(), server) => return,
+            Ok(Living::Unseen) if self.looks_again(ctx.now(), server, Awaited::Unseen) => return,
             Ok(Living::Unseen) => Some(0),
             // It can't be told, so it is not empty; the core asks again.
             Err(error) => {
@@ -123,7 +110,7 @@ impl Servers {
                 Some(0)
             }
         };
-        self.looks.remove(&server.0);
+        self.looks.remove(&(server.0, Awaited::Unseen));
         if let Some(kills) = cgroup::oom_kills(dir).filter(|kills| *kills > 0) {
             ctx.tell(Event::OomKilled { server, process, kills });
         }
@@ -132,29 +119,5 @@ impl Servers {
             let _ = cgroup::remove(dir);
         }
         ctx.tell(Event::Group { server, process, living });
-    }
-
-    fn looks_again(&mut self, now: Ms, server: ServerId) -> bool {
-        let count = self.looks.get(&server.0).map_or(1, |look| look.count.saturating_add(1));
-        self.looks.insert(server.0, Look { at: now.after(LOOK_AGAIN_MS), count });
-        count <= LOOKS_MAX
-    }
-
-    /// When `look_again` is due.
-    pub(super) fn next_look(&self) -> Option<Ms> {
-        self.looks.values().map(|look| look.at).min()
-    }
-
-    pub(super) fn look_again(&mut self, ctx: &mut Ctx, now: Ms) {
-        let due = self.looks.iter().filter(|(_, look)| look.at <= now);
-        for number in due.map(|(number, _)| *number).collect::<Vec<_>>() {
-            match self.children.get(number).and_then(|child| child.probed.clone()) {
-                Some((process, cgroup)) => {
-                    self.probe_group(ctx, ServerId(number), process, cgroup.as_deref());
-                }
-                // It was started anew since.
-                None => drop(self.looks.remove(&number)),
-            }
-        }
     }
 }

@@ -4,7 +4,7 @@
 //! member. What a pidfd says is alive is alive, never the state letter.
 
 use super::{Child, Servers};
-use crate::core::{Event, Identity, Scope, ServerId};
+use crate::core::{Event, Identity, Ms, Scope, ServerId};
 use crate::shell::ctx::Ctx;
 use crate::shell::token::Source;
 use crate::sys::{output_mark, pidfd, process};
@@ -12,6 +12,34 @@ use log::warn;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+
+/// What is waited for before what is left of a server is looked at again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Awaited {
+    /// That the keeper reaps the leader: until then its group seems not to be empty, and only a look at all
+    /// processes of the machine could tell.
+    Reaped,
+    /// That those in its cgroup who can't be seen are out of the kernel.
+    Unseen,
+}
+
+impl Awaited {
+    /// How soon, and how often: then the looks tell what they can.
+    fn pace(self) -> (u64, u32) {
+        match self {
+            Awaited::Reaped => (1, 20),
+            Awaited::Unseen => (10, 5),
+        }
+    }
+}
+
+/// The next look at what is left of a server.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Look {
+    at: Ms,
+    /// How many there were.
+    count: u32,
+}
 
 impl Servers {
     /// `cgroup`: the directory of the server's, if it has one.
@@ -86,9 +114,16 @@ impl Servers {
         process: Identity,
         cgroup: Option<&Path>,
     ) {
+        self.take_held(server, process);
         if let Some(child) = self.children.get_mut(server.0) {
             child.probed = Some((process, cgroup.map(Path::to_path_buf)));
         }
+        if self.is_zombie_of_keeper(server, process)
+            && self.looks_again(ctx.now(), server, Awaited::Reaped)
+        {
+            return;
+        }
+        self.looks.remove(&(server.0, Awaited::Reaped));
         let living = match self.find_member(server, process) {
             Ok(None) => match cgroup {
                 Some(cgroup) => return self.probe_cgroup(ctx, server, process, cgroup),
@@ -105,6 +140,41 @@ impl Servers {
             }
         };
         ctx.tell(Event::Group { server, process, living });
+    }
+
+    /// Its leader is dead, was not forked by this process, and has not been reaped.
+    fn is_zombie_of_keeper(&self, server: ServerId, process: Identity) -> bool {
+        let Some(child) = self.children.get(server.0) else { return false };
+        let is_anothers = !child.is_ours && child.forked.is_none();
+        let fd = child.pidfd.as_ref().filter(|_| is_anothers && child.process == Some(process));
+        // A signal reaches a zombie until it is reaped.
+        fd.is_some_and(|fd| pidfd::is_dead(fd) && pidfd::signal(fd, 0).is_ok())
+    }
+
+    pub(super) fn looks_again(&mut self, now: Ms, server: ServerId, awaited: Awaited) -> bool {
+        let (every_ms, looks_max) = awaited.pace();
+        let key = (server.0, awaited);
+        let count = self.looks.get(&key).map_or(1, |look| look.count.saturating_add(1));
+        self.looks.insert(key, Look { at: now.after(every_ms), count });
+        count <= looks_max
+    }
+
+    /// When `look_again` is due.
+    pub(super) fn next_look(&self) -> Option<Ms> {
+        self.looks.values().map(|look| look.at).min()
+    }
+
+    pub(super) fn look_again(&mut self, ctx: &mut Ctx, now: Ms) {
+        let due = self.looks.iter().filter(|(_, look)| look.at <= now);
+        for key in due.map(|(key, _)| *key).collect::<Vec<_>>() {
+            match self.children.get(key.0).and_then(|child| child.probed.clone()) {
+                Some((process, cgroup)) => {
+                    self.probe_group(ctx, ServerId(key.0), process, cgroup.as_deref());
+                }
+                // It was started anew since.
+                None => drop(self.looks.remove(&key)),
+            }
+        }
     }
 
     fn find_member(
