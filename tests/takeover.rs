@@ -51,6 +51,19 @@ fn wait_for_another(pair: &Pair, ended: &[i32]) {
 }
 
 #[test]
+fn a_restart_asked_for_in_the_middle_of_a_takeover_is_done_and_not_refused() {
+    let (pair, _) = pair_with("", 60);
+    for _ in 0..5 {
+        pair.wait_whole();
+        let before = pair.server("s59")["pid"].clone();
+        signal(pair.pid_of("active"), SIGKILL);
+        // The last of those that a new active looks at.
+        pair.ok(&["restart", "s59"]);
+        assert_ne!(pair.server("s59")["pid"], before);
+    }
+}
+
+#[test]
 fn an_active_killed_a_hundred_times_costs_no_server_its_process_and_status_always_answers() {
     let (pair, pids) = pair_with("", 20);
     let mut worst_ms = 0;

@@ -92,7 +92,8 @@ impl Shell {
         let (ask, verb) = parse_ask(verb, body)?;
         let chosen = names::select(&ask.names, &self.known()).map_err(|text| (404, 4, text))?;
         self.asked.insert(client, verb);
-        let servers = chosen.into_iter().map(ServerId).collect();
+        let servers: Vec<ServerId> = chosen.into_iter().map(ServerId).collect();
+        self.servers.look_at_asked(&mut self.ctx, &servers);
         let (id, wait, reach) = (ask.id, ask.wait, reach(ask.dependants));
         self.ask_core(Ask { client, id, verb, servers, wait, reach });
         Ok(())

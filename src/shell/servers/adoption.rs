@@ -8,6 +8,7 @@ use crate::shell::ctx::Ctx;
 use crate::shell::token::Source;
 use crate::sys::pidfd::{self, Verified};
 use crate::sys::{process, spawn};
+use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
@@ -64,6 +65,18 @@ impl Servers {
             let Some(unseen) = self.unseen.pop_front() else { return };
             self.look_at(ctx, &unseen);
         }
+    }
+
+    /// Who asks for something of a server right after a takeover is not told to come again.
+    pub fn look_at_asked(&mut self, ctx: &mut Ctx, asked: &[ServerId]) {
+        if self.unseen.is_empty() {
+            return;
+        }
+        let asked: BTreeSet<usize> = asked.iter().map(|server| server.0).collect();
+        let unseen = std::mem::take(&mut self.unseen).into_iter();
+        let (now, later): (Vec<_>, Vec<_>) = unseen.partition(|one| asked.contains(&one.server.0));
+        self.unseen = later.into();
+        now.iter().for_each(|unseen| self.look_at(ctx, unseen));
     }
 
     /// Those who need something: they are not to wait for all who do not.
