@@ -11,8 +11,8 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use support::counted::{assert_untouched, counted, started};
-use support::{Pair, SIGKILL, is_alive, signal, wait_for, wait_until};
-use tools::{Ended, exits, finish, has_tool, is_root};
+use support::{Pair, SIGKILL, has_tool, is_alive, signal, wait_for, wait_until};
+use tools::{Ended, exits, finish, is_root};
 
 /// Bytes of a numbered line of the test server.
 const LINE: u64 = 40;

@@ -12,9 +12,11 @@ use std::fs;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Output};
 use support::counted::{counted, started, starts};
-use support::{Pair, SIGKILL, SIGSTOP, binary, both, example, is_alive, signal, wait_until};
+use support::{
+    Pair, SIGKILL, SIGSTOP, binary, both, example, has_tool, is_alive, signal, wait_until,
+};
 use tools::stranger::assert_spared;
-use tools::{assert_nothing_left, exits, finish, freeze, has, has_tool, is_root, pid_in};
+use tools::{assert_nothing_left, exits, finish, freeze, has, is_root, pid_in};
 use tools::{state_letter, status_field};
 
 const SIGUSR1: i32 = 10;

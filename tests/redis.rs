@@ -8,11 +8,10 @@ mod support;
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, TcpStream};
-use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
-use support::{Pair, SIGKILL, free_port, signal, wait_until};
+use support::{Pair, SIGKILL, free_port, has_tool, signal, wait_until};
 
 /// One connection that speaks as much of Redis's protocol as the load needs.
 struct Redis {
@@ -113,11 +112,6 @@ impl Load {
     }
 }
 
-fn is_installed() -> bool {
-    let version = Command::new("redis-server").arg("--version").stdout(Stdio::null()).status();
-    version.is_ok_and(|status| status.success())
-}
-
 fn is_up(port: u16) -> bool {
     Redis::connect(port)
         .and_then(|mut redis| redis.ask(&["PING"]))
@@ -141,8 +135,8 @@ fn redis_pair() -> (Pair, u16) {
 
 #[test]
 fn no_request_to_redis_fails_while_twenty_actives_are_killed_and_a_killed_redis_is_back() {
-    if !is_installed() {
-        return println!("skipped: redis-server is not installed");
+    if !has_tool("redis-server") {
+        return;
     }
     let (pair, port) = redis_pair();
     let redis = pair.pids()["redis"];

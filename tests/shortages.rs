@@ -13,8 +13,8 @@ use std::net::TcpStream;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 use support::counted::{counted, started, starts};
-use support::{Pair, SIGKILL, signal, wait_until};
-use tools::{control, has, has_tool, twins};
+use support::{Pair, SIGKILL, has_tool, signal, wait_until};
+use tools::{control, has, twins};
 
 fn limits_of(pid: i32) -> (u64, u64) {
     let text = fs::read_to_string(format!("/proc/{pid}/limits")).expect("its limits");

@@ -19,10 +19,12 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use support::{LIMIT, Pair, SIGCONT, SIGKILL, SIGTERM, binary, is_alive, signal, wait_until};
+use support::{
+    LIMIT, Pair, SIGCONT, SIGKILL, SIGTERM, binary, has_tool, is_alive, signal, wait_until,
+};
 use tools::{
-    Ended, assert_nothing_left, assert_undisturbed, control, exchange, exits, finish, has,
-    has_tool, is_root, twins, until_closed,
+    Ended, assert_nothing_left, assert_undisturbed, control, exchange, exits, finish, has, is_root,
+    twins, until_closed,
 };
 
 const SLEEPER: &str = r#"

@@ -28,6 +28,9 @@ fn a_server_is_running_when_its_http_check_is_answered_and_not_before() {
 
 #[test]
 fn redis_is_running_when_its_port_takes_a_connection() {
+    if !has_tool("redis-server") {
+        return;
+    }
     let port = free_port();
     let server = format!(
         "[[server]]\nname = \"redis\"\ncommand = [\"redis-server\", \"--port\", \"{port}\", \

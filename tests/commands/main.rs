@@ -12,8 +12,10 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use support::{Pair, SIGKILL, SIGTERM, binary, example, is_alive, signal, wait_for, wait_until};
-use tools::{Ended, exits, finish, has, has_tool, is_root, pid_in, power_cut, rebooted, twins};
+use support::{
+    Pair, SIGKILL, SIGTERM, binary, example, has_tool, is_alive, signal, wait_for, wait_until,
+};
+use tools::{Ended, exits, finish, has, is_root, pid_in, power_cut, rebooted, twins};
 
 /// Its output says that its traps are set: a server runs before its shell has done anything.
 fn wait_output(pair: &Pair, name: &str, text: &str) {

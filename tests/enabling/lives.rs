@@ -1,7 +1,7 @@
 //! New lives and the same life: what each of them keeps of wishes and of the list.
 
-use crate::support::{Pair, SIGKILL, SIGTERM, is_alive, signal, wait_until};
-use crate::tools::{exits, finish, has_tool, is_root, power_cut, rebooted, twins};
+use crate::support::{Pair, SIGKILL, SIGTERM, has_tool, is_alive, signal, wait_until};
+use crate::tools::{exits, finish, is_root, power_cut, rebooted, twins};
 use crate::{list, sleeper, take_over};
 use std::collections::BTreeMap;
 use std::fs;

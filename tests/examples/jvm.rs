@@ -1,7 +1,8 @@
 //! Tomcat, with a session of its own.
 
 use super::*;
-use tools::{exits, has_tool};
+use support::has_tool;
+use tools::exits;
 
 const TOMCAT: u16 = 8484;
 

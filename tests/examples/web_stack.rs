@@ -1,7 +1,8 @@
 //! nginx, two instances of an application, and Redis.
 
 use super::*;
-use tools::{exits, has, has_tool};
+use support::has_tool;
+use tools::{exits, has};
 
 const NGINX: u16 = 8480;
 const PORTS: [u16; 4] = [NGINX, 8481, 8482, 8483];

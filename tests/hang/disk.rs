@@ -1,7 +1,7 @@
 //! A slow disk under the log, the journal and the servers' output: strace delays the system calls.
 
-use crate::support::{Pair, SIGTERM, signal, wait_until};
-use crate::tools::{has_tool, status_field};
+use crate::support::{Pair, SIGTERM, has_tool, signal, wait_until};
+use crate::tools::status_field;
 use crate::{Calm, during, pause, scale};
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;

@@ -1,7 +1,7 @@
 //! A machine that has no time for the pair.
 
-use crate::support::{Pair, SIGKILL, signal, wait_until};
-use crate::tools::{has_tool, is_root};
+use crate::support::{Pair, SIGKILL, has_tool, signal, wait_until};
+use crate::tools::is_root;
 use crate::{Calm, calm, during, pause};
 use std::fs;
 use std::path::{Path, PathBuf};

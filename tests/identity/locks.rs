@@ -1,7 +1,7 @@
 //! The lock that a server waits for: who holds it, the timeout, and an active that is killed meanwhile.
 
-use crate::support::{Pair, SIGTERM, binary, is_alive, signal, wait_for, wait_until};
-use crate::tools::{freeze, has_tool};
+use crate::support::{Pair, SIGTERM, binary, has_tool, is_alive, signal, wait_for, wait_until};
+use crate::tools::freeze;
 use crate::{is_root, lose_journal, running, sleeper, take_over};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};

@@ -258,7 +258,7 @@ fn unknown_names_and_what_only_root_may_are_refused_by_check_and_by_run() {
     let mut check = Command::new(support::binary());
     if is_root() {
         let to_nobody = ["--reuid", "65534", "--regid", "65534", "--clear-groups"];
-        if !tools::has_tool("setpriv") {
+        if !support::has_tool("setpriv") {
             return println!("skipped: setpriv (util-linux) is not installed");
         }
         check = Command::new("setpriv");
@@ -272,7 +272,7 @@ fn unknown_names_and_what_only_root_may_are_refused_by_check_and_by_run() {
 
 #[test]
 fn root_that_lacks_a_capability_says_which_one() {
-    if !is_root() || !tools::has_tool("setpriv") {
+    if !is_root() || !support::has_tool("setpriv") {
         return println!("skipped: it needs root and setpriv (util-linux)");
     }
     let pair = Pair::new("", &sleeper("web", "user = 54321"));

@@ -13,8 +13,9 @@ mod machine;
 mod pid1;
 mod systemd;
 
-use machine::{has_tool, is_root};
+use machine::is_root;
 use std::path::{Path, PathBuf};
+use support::has_tool;
 
 /// A file of the project.
 fn project(path: &str) -> PathBuf {

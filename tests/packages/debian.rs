@@ -2,9 +2,9 @@
 //!
 //! Must make the root and the packages once and leave them for the next run.
 
-use crate::machine::{Machine, has_tool};
+use crate::machine::Machine;
 use crate::next_version;
-use crate::support::{binary, both, wait_for, wait_until};
+use crate::support::{binary, both, has_tool, wait_for, wait_until};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;

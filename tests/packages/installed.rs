@@ -85,7 +85,7 @@ fn the_init_script_is_the_unit_where_systemd_runs() {
 fn the_scripts_of_the_package_please_shellcheck_and_no_file_is_empty() {
     let home = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging");
     let scripts = ["build-deb", "deb/preinst", "deb/postinst", "deb/prerm", "deb/postrm"];
-    if crate::machine::has_tool("shellcheck") {
+    if crate::support::has_tool("shellcheck") {
         let mut command = std::process::Command::new("shellcheck");
         let output = command.args(scripts.map(|name| home.join(name))).output().unwrap();
         assert!(output.status.success(), "{}", both(&output));

@@ -1,7 +1,7 @@
 //! The static program (musl): it needs nothing but the kernel.
 
-use crate::machine::{has_tool, is_root};
-use crate::support::{Pair, SIGKILL, both, signal, wait_for, wait_until};
+use crate::machine::is_root;
+use crate::support::{Pair, SIGKILL, both, has_tool, signal, wait_for, wait_until};
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -3,8 +3,8 @@
 //! The root is a directory in namespaces of its own, with a runlevel that is made up.
 
 use crate::debian::{next_package, package, root};
-use crate::machine::has_tool;
 use crate::support::both;
+use crate::support::has_tool;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

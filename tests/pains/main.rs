@@ -18,12 +18,13 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use support::counted::{assert_untouched, counted, reported, started, starts};
 use support::{
-    Pair, SIGCONT, SIGKILL, SIGSTOP, SIGTERM, binary, both, example, is_alive, signal, wait_until,
+    Pair, SIGCONT, SIGKILL, SIGSTOP, SIGTERM, binary, both, example, has_tool, is_alive, signal,
+    wait_until,
 };
 use tools::stranger::assert_spared;
 use tools::{
     Ended, EndedPid, assert_nothing_left, assert_undisturbed, exits, finish, finish_child, freeze,
-    has, has_tool, is_root, pid_in, state_letter, status_field, twins,
+    has, is_root, pid_in, state_letter, status_field, twins,
 };
 
 const SIGUSR1: i32 = 10;

@@ -5,7 +5,7 @@
 
 #![allow(dead_code, reason = "every test program uses its own part of this")]
 
-use crate::support::{SIGKILL, SIGTERM, both, is_alive, signal, wait_for, wait_until};
+use crate::support::{SIGKILL, SIGTERM, both, has_tool, is_alive, signal, wait_for, wait_until};
 use serde_json::Value;
 use std::fs;
 use std::os::unix::process::CommandExt;
@@ -257,16 +257,6 @@ fn child_of(parent: u32, comm: &str) -> Option<i32> {
     children.find(|pid| {
         fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == comm)
     })
-}
-
-/// Is there such a program? Says that the test is skipped where there is none.
-pub fn has_tool(name: &str) -> bool {
-    let found = Command::new("sh").args(["-c", &format!("command -v {name}")]).output();
-    let has = found.is_ok_and(|output| output.status.success());
-    if !has {
-        println!("skipped: needs {name}");
-    }
-    has
 }
 
 /// Is this root? Says that the test is skipped for anybody else.

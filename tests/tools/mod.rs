@@ -162,16 +162,6 @@ pub fn is_root(test: &str) -> bool {
     is_root
 }
 
-/// A tool is needed: says why a test is skipped otherwise.
-pub fn has_tool(tool: &str) -> bool {
-    let found = std::env::var_os("PATH")
-        .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(tool).is_file()));
-    if !found {
-        println!("skipped: there is no {tool}");
-    }
-    found
-}
-
 /// A process that is ended, with its children in its group, when this is dropped.
 pub struct Ended(pub Child);
 

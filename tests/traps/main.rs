@@ -16,10 +16,11 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
-use support::{Pair, SIGCONT, SIGKILL, SIGSTOP, binary, is_alive, signal, wait_for, wait_until};
+use support::{
+    Pair, SIGCONT, SIGKILL, SIGSTOP, binary, has_tool, is_alive, signal, wait_for, wait_until,
+};
 use tools::{
-    EndedPid, exits, finish, freeze, has, has_tool, is_root, pid_in, state_letter, status_field,
-    twins,
+    EndedPid, exits, finish, freeze, has, is_root, pid_in, state_letter, status_field, twins,
 };
 
 fn sleeper(name: &str, more: &str) -> String {
