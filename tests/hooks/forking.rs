@@ -2,7 +2,7 @@
 
 use super::takeover::take_over;
 use super::*;
-use support::{SIGKILL, signal, wait_for};
+use support::{SIGCONT, SIGKILL, SIGSTOP, signal, wait_for};
 
 /// A daemon with a worker in a session of its own, started as daemons start themselves: the second
 /// child of a child. It can be signalled once its worker's number is in the file. `late`: what happens
@@ -90,6 +90,26 @@ fn the_active_dies_while_the_starter_runs_and_while_the_daemon_is_looked_for() {
     assert_eq!(ran(&late), ["start"]);
     late.ok(&["stop", "d"]);
     assert!(!is_alive(number(&late, "worker")));
+}
+
+#[test]
+fn a_starter_that_ends_while_nobody_is_active_leaves_a_daemon_that_the_next_one_can_stop() {
+    let late = "echo $$! > {home}/d.pid; while ! test -e {home}/go; do sleep 0.02; done; exit 0;";
+    let pair = Pair::new("heartbeatTimeout = \"20s\"", &daemon(late, ""));
+    pair.run(&["run", "--detach", "--timeout", "1s"]);
+    let (daemon, starter) = (number(&pair, "d.pid"), pid(&pair));
+    let standby = pair.pid_of("standby");
+    signal(standby, SIGSTOP);
+    signal(pair.pid_of("active"), SIGKILL);
+    fs::write(pair.home.join("go"), "").unwrap();
+    // Its keeper tells its death before the next active has looked at any process.
+    let starter = format!("/proc/{starter}");
+    wait_until("the starter to be reaped", || !std::path::Path::new(&starter).exists());
+    signal(standby, SIGCONT);
+    pair.wait_state("d", "RUNNING");
+    assert_eq!(pid(&pair), daemon);
+    pair.ok(&["stop", "d", "--timeout", "20s"]);
+    assert!(!is_alive(daemon) && !is_alive(number(&pair, "worker")));
 }
 
 #[test]

@@ -91,10 +91,12 @@ impl Servers {
 
     fn look_at(&mut self, ctx: &mut Ctx, unseen: &Unseen) {
         let Unseen { server, process, start_number, .. } = *unseen;
-        // It was reported dead before it was looked at, and has a successor; or it was looked at,
-        // and the core had asked again meanwhile.
-        let is_over =
-            |child: &Child| child.start_number > start_number || child.process == Some(process);
+        // It was reported dead before it was looked at, and has a successor: the next start's, or the
+        // main process that it forked. Or it was looked at, and the core had asked again meanwhile.
+        let is_over = |child: &Child| {
+            child.process == Some(process)
+                || (child.process.is_some() && child.start_number >= start_number)
+        };
         let name = self.name(server).to_string();
         if self.children.get(server.0).is_some_and(is_over) {
             if self.held.get(&name).is_some_and(|(held, _)| *held == process) {
