@@ -12,8 +12,12 @@ use std::collections::BTreeMap;
 
 /// SIGKILL is sent again so often to an active that does not die.
 pub const FENCE_AGAIN_MS: u64 = 1_000;
-/// A lock that is still held is tried again after this, doubled each time.
-pub const LOCK_AGAIN_MS: u64 = 5;
+/// A lock that is still held is tried again after this, doubled each time. A child that the old
+/// active made in its last instant has its table of descriptors, and so its lock, until its first
+/// act; that is over in much less than a millisecond.
+pub const LOCK_AGAIN_MS: u64 = 1;
+/// From this delay on it is told: what ends by itself before needs nobody's attention.
+pub const LOCK_TOLD_MS: u64 = 8;
 pub const LOCK_AGAIN_MAX_MS: u64 = 1_000;
 
 /// How far it is.
@@ -86,7 +90,9 @@ impl Promotion {
         out: &mut Vec<Action>,
     ) {
         let Step::Lock { delay_ms } = self.step else { return };
-        out.push(Action::Note(Note::WaitsForLock { pid, error }));
+        if self.cause.is_none() || error.is_some() || delay_ms >= LOCK_TOLD_MS {
+            out.push(Action::Note(Note::WaitsForLock { pid, error }));
+        }
         if self.cause.is_none() {
             out.push(Action::Exit { code: 75 });
             return;

@@ -17,7 +17,7 @@ use super::stamp::LineStamp;
 use super::syslog::Syslog;
 use super::{Access, leads_to, open_log, rotate};
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, SpliceFFlags, splice, tee};
+use nix::fcntl::{FcntlArg, OFlag, SpliceFFlags, fcntl, splice, tee};
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -30,7 +30,9 @@ const MAX_ROUNDS: u32 = 64;
 /// The default size of a pipe: as much as one look ahead, or one discarding read, can take.
 const PIPE_BYTES: usize = 64 * 1024;
 /// A round that moved less than this, half of a pipe, has moved what waited.
-const PACED_BYTES: usize = PIPE_BYTES / 2;
+pub const PACED_BYTES: usize = PIPE_BYTES / 2;
+/// What a pipe can hold whose writer would else wait for its reader again and again.
+const WIDE_BYTES: i32 = 256 * 1024;
 /// A line that does not end is cut when the file is longer than its limit by half of that, but
 /// by no less than this.
 const MIN_OVERSIZE: u64 = 1024 * 1024;
@@ -189,6 +191,12 @@ impl Drain {
     /// when what waited is moved. The caller looks again soon, without an event.
     pub fn set_paced(&mut self, paced: bool) {
         self.paced = paced;
+    }
+
+    /// Gives the FIFO room for more, as it fills between two looks.
+    pub fn widen(&self) {
+        // Where its user has too many pages in pipes (pipe(7), pipe-user-pages-soft), it stays.
+        let _ = fcntl(&self.fifo, FcntlArg::F_SETPIPE_SZ(WIDE_BYTES));
     }
 
     /// Takes other limits, for the next round on.

@@ -17,7 +17,7 @@ mod zone;
 #[cfg(test)]
 pub(crate) mod test_dir;
 
-pub use drain::{Drain, Limits, Lost, Now, Pumped, Trouble};
+pub use drain::{Drain, Limits, Lost, Now, PACED_BYTES, Pumped, Trouble};
 pub use syslog::Syslog;
 
 use std::fs::{DirBuilder, File, OpenOptions};

@@ -174,7 +174,11 @@ pub fn run(beginning: Beginning) -> u8 {
         Beginning::Standby => "nm-standby",
     });
     match Shell::new(beginning) {
-        Ok(mut shell) => shell.run(),
+        Ok(mut shell) => {
+            // Behind what is inherited under fixed numbers, and before anything of servers is open.
+            sys::low::reserve();
+            shell.run()
+        }
         Err(error) => {
             notes::say(&format!("nodemanager: cannot start: {error}"));
             1

@@ -1,7 +1,8 @@
 //! The lock that proves that there is one active: a classic fcntl write lock.
 //!
 //! Classic, because a forked child does not get it (flock and OFD locks live on in a child until
-//! its exec). Its price: a process loses the lock when it closes *any* descriptor of the file.
+//! its exec). It belongs to the table of descriptors: a child that shares the table (`low`) keeps the
+//! lock of a dead parent until its first act, and who takes over asks for it again. Its price: a process loses the lock when it closes *any* descriptor of the file.
 //! So the holder must not open the file again in any way: it calls `try_take` once, and never
 //! `holder`.
 

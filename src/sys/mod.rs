@@ -10,6 +10,7 @@ pub mod journald;
 pub mod kernel;
 pub mod listening;
 pub mod lock;
+pub mod low;
 pub mod mark;
 pub mod memory;
 pub mod notify;

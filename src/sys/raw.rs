@@ -120,6 +120,13 @@ pub(super) fn close_range(first: c_uint, last: c_uint) -> Stepped {
     numbers(libc::SYS_close_range, [first as usize, last as usize, 0]).map(drop)
 }
 
+/// Shares its table of descriptors with nobody any more, and has none from `first` on: they are not
+/// even copied. close_range(2) with CLOSE_RANGE_UNSHARE, Linux 5.9.
+pub(super) fn leave_files(first: c_uint) -> Stepped {
+    let flags = libc::CLOSE_RANGE_UNSHARE as usize;
+    numbers(libc::SYS_close_range, [first as usize, c_uint::MAX as usize, flags]).map(drop)
+}
+
 /// dup3(2); the same number twice is EINVAL.
 pub(super) fn dup(fd: RawFd, target: RawFd, flags: OFlag) -> Stepped {
     numbers(libc::SYS_dup3, [signed(fd), signed(target), signed(flags.bits())]).map(drop)

@@ -9,6 +9,7 @@
 //! its user (who could then trace the child, and write here), its oom_score_adj; or that enters a
 //! cgroup, whose lack of memory would end all that share the child's (mm/oom_kill.c).
 
+use super::low::Place;
 use super::{child, raw};
 use nix::errno::Errno;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, mprotect, munmap};
@@ -59,13 +60,18 @@ fn version(release: &str) -> Option<(u32, u32)> {
 }
 
 /// Makes a child that runs the plan, in this memory if `shares` and where that is possible, else in
-/// a copy. Gives its number and its pidfd.
+/// a copy. With a `place` it shares the table of descriptors too, and its plan leaves that first of
+/// all. Gives its number and its pidfd.
 ///
 /// # Errors
 /// EAGAIN, ENOMEM, EMFILE, ...: there is no child then.
-pub(super) fn start<P: Plan + 'static>(mut plan: P, shares: bool) -> io::Result<(i32, OwnedFd)> {
+pub(super) fn start<P: Plan + 'static>(
+    mut plan: P,
+    shares: bool,
+    mut place: Option<Place>,
+) -> io::Result<(i32, OwnedFd)> {
     if shares && is_possible() && !REFUSED.load(Ordering::Relaxed) {
-        match share(plan) {
+        match share(plan, &mut place) {
             Ok(child) => return Ok(child),
             // A filter of system calls (a container's) can forbid it; so does musl.
             Err((Errno::ENOSYS | Errno::EPERM | Errno::EINVAL, again)) => {
@@ -79,11 +85,14 @@ pub(super) fn start<P: Plan + 'static>(mut plan: P, shares: bool) -> io::Result<
     unsafe { child::fork(|| plan.run()) }
 }
 
-/// A child in this memory; signals are blocked in it until it unblocks them.
+/// A child in this memory; signals are blocked in it until it unblocks them. Takes the place.
 ///
 /// # Errors
 /// Those of clone(2) and mmap(2), with the plan; no child is there then.
-fn share<P: Plan + 'static>(plan: P) -> Result<(i32, OwnedFd), (Errno, P)> {
+fn share<P: Plan + 'static>(
+    plan: P,
+    place: &mut Option<Place>,
+) -> Result<(i32, OwnedFd), (Errno, P)> {
     sweep();
     let stack = match Stack::take() {
         Ok(stack) => stack,
@@ -91,13 +100,15 @@ fn share<P: Plan + 'static>(plan: P) -> Result<(i32, OwnedFd), (Errno, P)> {
     };
     let plan = Box::into_raw(Box::new(plan));
     let presence = Box::into_raw(Box::new(AtomicI32::new(1)));
-    match clone(plan, &stack, presence) {
+    let files = if place.is_some() { libc::CLONE_FILES } else { 0 };
+    match clone(plan, &stack, presence, files) {
         Ok(child) => {
             let forget = |plan: *mut c_void| {
                 // SAFETY: it was made by Box::into_raw, as this type, and nobody else frees it.
                 drop(unsafe { Box::from_raw(plan.cast::<P>()) });
             };
-            let room = Room { stack, plan: plan.cast(), forget, presence };
+            let place = place.take();
+            let room = Room { stack, plan: plan.cast(), forget, presence, place };
             ROOMS.with_borrow_mut(|rooms| rooms.taken.push(room));
             Ok(child)
         }
@@ -114,8 +125,10 @@ fn clone<P: Plan>(
     plan: *mut P,
     stack: &Stack,
     presence: *mut AtomicI32,
+    files: c_int,
 ) -> nix::Result<(i32, OwnedFd)> {
-    let flags = libc::CLONE_VM | libc::CLONE_PIDFD | libc::CLONE_CHILD_CLEARTID | libc::SIGCHLD;
+    let flags =
+        files | libc::CLONE_VM | libc::CLONE_PIDFD | libc::CLONE_CHILD_CLEARTID | libc::SIGCHLD;
     let mut pidfd: RawFd = -1;
     // Its handlers are the parent's, and would run in the parent's memory.
     let mask = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK)?;
@@ -161,6 +174,8 @@ struct Room {
     forget: fn(*mut c_void),
     /// The kernel's word: 0 as soon as the child has left.
     presence: *mut AtomicI32,
+    /// `None` as soon as the child has a table of descriptors of its own.
+    place: Option<Place>,
 }
 
 impl Room {
@@ -193,8 +208,11 @@ thread_local! {
 pub(super) fn sweep() {
     ROOMS.with_borrow_mut(|rooms| {
         let mut at = 0;
-        while let Some(room) = rooms.taken.get(at) {
+        while let Some(room) = rooms.taken.get_mut(at) {
             if !room.is_left() {
+                // Also the parent's copy of the gate is closed now: the end of the child's must be
+                // seen.
+                room.place.take_if(|place| place.is_left());
                 at += 1;
                 continue;
             }

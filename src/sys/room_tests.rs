@@ -52,7 +52,7 @@ fn a_childs_memory_stays_until_it_has_left_and_is_used_again_then() {
                 code: 40 + n as i32,
                 freed: freed.clone(),
             };
-            share(plan).map_err(|(errno, _)| errno).unwrap()
+            share(plan, &mut None).map_err(|(errno, _)| errno).unwrap()
         })
         .collect();
     assert_eq!(taken(), 5);
@@ -67,7 +67,7 @@ fn a_childs_memory_stays_until_it_has_left_and_is_used_again_then() {
     let free = || ROOMS.with_borrow(|rooms| rooms.free.len());
     assert_eq!(free(), FREE_MAX);
     let plan = Waiter { may_end: &raw const may_end[0], code: 1, freed };
-    let (_, child) = share(plan).map_err(|(errno, _)| errno).unwrap();
+    let (_, child) = share(plan, &mut None).map_err(|(errno, _)| errno).unwrap();
     assert_eq!(free(), FREE_MAX - 1, "a stack is used again");
     reaped(&child);
 }
@@ -95,7 +95,7 @@ fn a_childs_failures_leave_the_parents_error_number_and_signal_mask_alone() {
         }
     }
     let mask = SigSet::thread_get_mask().unwrap();
-    let (_, child) = share(Failing).map_err(|(errno, _)| errno).unwrap();
+    let (_, child) = share(Failing, &mut None).map_err(|(errno, _)| errno).unwrap();
     assert_eq!(SigSet::thread_get_mask().unwrap(), mask);
     let mut rounds = 0;
     while !pidfd::is_dead(&child) || rounds == 0 {
@@ -128,7 +128,7 @@ fn a_child_that_runs_into_its_stacks_end_ends_alone() {
             }
         }
     }
-    let (_, child) = share(Deep).map_err(|(errno, _)| errno).unwrap();
+    let (_, child) = share(Deep, &mut None).map_err(|(errno, _)| errno).unwrap();
     assert_eq!(reaped(&child), Exit::Signal(libc::SIGSEGV));
 }
 

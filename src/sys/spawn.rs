@@ -7,8 +7,8 @@ mod plan;
 
 use super::journald::JournalStream;
 use super::rights::Rights;
-use super::room;
 pub use super::twin::{TwinSpec, spawn_twin};
+use super::{low, room};
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair};
 use plan::Plan;
@@ -89,6 +89,16 @@ pub struct Gated {
     pub pidfd: OwnedFd,
     /// Closing it (also by the death of this process) ends the child without exec.
     pub gate: OwnedFd,
+}
+
+impl ServerSpec {
+    /// It gets no descriptor of the node manager's but its gate.
+    fn takes_nothing_along(&self) -> bool {
+        let is_inherited = |output: &Stdout| matches!(output, Stdout::Inherited(_));
+        let is_output =
+            is_inherited(&self.stdout) || self.stderr.as_ref().is_some_and(is_inherited);
+        self.stdin.is_none() && !is_output && self.sockets.is_empty()
+    }
 }
 
 /// What the child was doing when it failed.
@@ -204,8 +214,10 @@ fn spawn(spec: ServerSpec, shares: bool) -> io::Result<Gated> {
     }
     let (gate, child_gate) =
         socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
-    let plan = Plan::new(spec, child_gate.as_raw_fd())?;
-    let (pid, pidfd) = room::start(plan, shares)?;
+    let place = (shares && spec.takes_nothing_along()).then(|| low::take(&child_gate)).flatten();
+    let number = place.as_ref().map_or(child_gate.as_raw_fd(), low::Place::number);
+    let plan = Plan::new(spec, number, place.as_ref().map(low::Place::way))?;
+    let (pid, pidfd) = room::start(plan, shares, place)?;
     Ok(Gated { pid, pidfd, gate })
 }
 
@@ -222,6 +234,10 @@ pub fn read_news(gate: &OwnedFd) -> io::Result<Option<News>> {
         Err(Errno::ECONNRESET) => receive(),
         other => other,
     };
+    // Who says something has a table of descriptors of its own, and who is at its end has no room.
+    if received.is_ok() {
+        room::sweep();
+    }
     let length = match received {
         Ok(length) => length,
         Err(Errno::EAGAIN) => return Ok(None),
@@ -229,10 +245,7 @@ pub fn read_news(gate: &OwnedFd) -> io::Result<Option<News>> {
         Err(e) => return Err(e.into()),
     };
     match message.get(..length) {
-        Some([]) => {
-            room::sweep();
-            Ok(Some(News::Closed))
-        }
+        Some([]) => Ok(Some(News::Closed)),
         Some([READY]) => Ok(Some(News::Ready)),
         Some([WAITS, rest @ ..]) if rest.len() == WAITS_BYTES - 1 => {
             let number = |at: usize| {

@@ -51,7 +51,7 @@ pub fn spawn_twin(spec: &TwinSpec) -> io::Result<(i32, OwnedFd)> {
         null_stderr: spec.stderr.is_none(),
         program: spec.program.clone().unwrap_or_else(|| c"/proc/self/exe".to_owned()),
     };
-    room::start(plan, true)
+    room::start(plan, true, None)
 }
 
 /// The descriptors above 2 that are not among `targets` (sorted), as ranges.

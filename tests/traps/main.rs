@@ -63,7 +63,7 @@ fn take_over(pair: &Pair) -> i32 {
 // ---- 1: locks
 
 #[test]
-fn a_dead_actives_lock_is_free_at_once_although_it_forked_all_the_time() {
+fn a_dead_actives_lock_is_the_next_ones_although_it_forked_all_the_time() {
     let restart = "restart = { when = \"always\", tries = 1000, delay = \"0ms\" }";
     let servers: String =
         (0..8).map(|n| program(&format!("s{n}"), &["true"], restart)).collect::<String>();
@@ -73,8 +73,6 @@ fn a_dead_actives_lock_is_free_at_once_although_it_forked_all_the_time() {
     for _ in 0..6 {
         take_over(&pair);
     }
-    let logs = pair.log(false) + &pair.log(true);
-    assert!(!logs.contains("-0207]") || !logs.contains("lock"), "a lock outlived its holder");
     let holder = lock::holder(&pair.home.join("run/nodemanager.lock")).unwrap();
     assert_eq!(holder, pair.twin("active"));
 }

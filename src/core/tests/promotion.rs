@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::core::node::Timer;
-use crate::core::promotion::{FENCE_AGAIN_MS, LOCK_AGAIN_MS, know, new_life};
+use crate::core::promotion::{FENCE_AGAIN_MS, LOCK_AGAIN_MS, LOCK_TOLD_MS, know, new_life};
 use crate::core::record::{Cause, NodeRecord, Why};
 use crate::core::record::{Held, sound_until};
 use std::collections::BTreeMap;
@@ -97,18 +97,24 @@ fn a_start_while_somebody_holds_the_lock_ends_with_75() {
 }
 
 #[test]
-fn a_takeover_asks_for_a_held_lock_again_ever_later() {
+fn a_takeover_asks_for_a_held_lock_again_ever_later_and_tells_it_when_that_takes_long() {
     let mut node = standby();
     tell(&mut node, Event::ActiveDied);
-    let mut delays = Vec::new();
-    for _ in 0..3 {
-        tell(&mut node, Event::LockHeld { pid: 412 });
+    let (mut delays, mut told) = (Vec::new(), Vec::new());
+    for _ in 0..4 {
+        let out = tell(&mut node, Event::LockHeld { pid: 412 });
+        let is_note = |action: &Action| {
+            matches!(action, Action::Note(Note::WaitsForLock { pid: 412, error: None }))
+        };
+        told.push(out.iter().any(is_note));
         delays.push(node.promotion.as_ref().and_then(|p| p.until).map(|at| at.since(NOW)));
         let mut out = Vec::new();
         node.fire_armed(NOW, Timer::Promotion, &mut out);
         assert_eq!(acts(out), [Action::TakeLock]);
     }
-    assert_eq!(delays, [LOCK_AGAIN_MS, 2 * LOCK_AGAIN_MS, 4 * LOCK_AGAIN_MS].map(Some));
+    let expected = [1, 2, 4, 8].map(|times| times * LOCK_AGAIN_MS);
+    assert_eq!(delays, expected.map(Some));
+    assert_eq!(told, expected.map(|delay_ms| delay_ms >= LOCK_TOLD_MS));
     let failed = tell(&mut node, Event::LockFailed { error: "no locks".to_string() });
     assert!(!failed.iter().any(|action| matches!(action, Action::Exit { .. })));
 }

@@ -6,13 +6,14 @@
 
 use super::{Entry, Outputs};
 use crate::core::Ms;
+use crate::output::PACED_BYTES;
 use crate::shell::ctx::Ctx;
 use crate::shell::token::Source;
 use std::collections::BTreeSet;
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
-/// Short beside what anybody sees, and so long that a pipe of 64 KiB is not full before.
+/// Short beside what anybody sees. A pipe that is half full by then gets more room.
 pub const LOOK_EVERY: Duration = Duration::from_micros(200);
 /// Less than this is a small piece.
 const SMALL_BYTES: u64 = 4096;
@@ -28,6 +29,8 @@ pub(super) struct Pace {
     at: Ms,
     small: u32,
     empty: u32,
+    /// It fills between two looks, and got more room.
+    is_wide: bool,
 }
 
 /// What is to be done with a FIFO.
@@ -35,6 +38,7 @@ pub(super) struct Pace {
 enum Change {
     Nothing,
     LookByTime,
+    Widen,
     Watch,
 }
 
@@ -43,6 +47,9 @@ impl Pace {
     fn note(&mut self, now: Ms, moved: u64, by_time: bool) -> Change {
         if by_time {
             self.empty = if moved == 0 { self.empty.saturating_add(1) } else { 0 };
+            if moved >= PACED_BYTES as u64 && !std::mem::replace(&mut self.is_wide, true) {
+                return Change::Widen;
+            }
             return if self.empty >= EMPTY_LOOKS { Change::Watch } else { Change::Nothing };
         }
         if self.at != now {
@@ -69,6 +76,7 @@ impl Outputs {
         let is_by_time = self.by_time.contains(&number);
         match entry.pace.note(now, moved, is_by_time) {
             Change::Nothing => {}
+            Change::Widen => entry.drain.widen(),
             Change::LookByTime => {
                 ctx.unwatch(&entry.drain.fifo_fd().as_raw_fd());
                 entry.drain.set_paced(true);
@@ -112,6 +120,8 @@ mod tests {
             }
             assert_eq!(pace.note(Ms(11), 100, true), Change::Nothing, "it goes on");
         }
+        assert_eq!(pace.note(Ms(11), 40_000, true), Change::Widen, "half of a pipe");
+        assert_eq!(pace.note(Ms(11), 200_000, true), Change::Nothing, "once is enough");
         let looks = (0..EMPTY_LOOKS).map(|_| pace.note(Ms(12), 0, true));
         assert_eq!(looks.last(), Some(Change::Watch));
     }

@@ -27,6 +27,8 @@ pub(super) struct Plan {
     gate: RawFd,
     /// Its number here.
     gate_at: RawFd,
+    /// How it leaves the parent's table of descriptors; `None`: what it has is a copy.
+    way: Option<low::Way>,
     parent: i32,
 }
 
@@ -35,7 +37,8 @@ impl room::Plan for Plan {
         // The first act: as long as this child holds copies of the parent's descriptors, it
         // keeps dead connections and other children's gates open. What is inherited goes with
         // them, so it is copied before.
-        if self.inherit_output().is_err() || self.keep_own().is_err() {
+        let left = self.way.as_ref().map_or(Ok(()), low::Way::leave);
+        if left.is_err() || self.inherit_output().is_err() || self.keep_own().is_err() {
             child::exit_now(127);
         }
         self.env.write_pids();
@@ -58,7 +61,11 @@ impl room::Plan for Plan {
 }
 
 impl Plan {
-    pub(super) fn new(mut spec: ServerSpec, gate: RawFd) -> io::Result<Plan> {
+    pub(super) fn new(
+        mut spec: ServerSpec,
+        gate: RawFd,
+        way: Option<low::Way>,
+    ) -> io::Result<Plan> {
         let sockets = spec.sockets.iter().copied().zip(FIRST..).collect::<Vec<_>>();
         let free = FIRST.saturating_add(i32::try_from(sockets.len()).map_err(io::Error::other)?);
         let ready = spec.ready.as_ref().map_or(FIRST, |(number, _)| number.saturating_add(1));
@@ -68,6 +75,7 @@ impl Plan {
             sockets,
             free,
             gate,
+            way,
             gate_at: free.max(ready),
             parent: getpid().as_raw(),
             spec,
