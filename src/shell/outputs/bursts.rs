@@ -14,7 +14,7 @@ use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 /// Short beside what anybody sees. A pipe that is half full by then gets more room.
-pub const LOOK_EVERY: Duration = Duration::from_micros(200);
+pub const LOOK_EVERY: Duration = Duration::from_micros(400);
 /// Less than this is a small piece.
 const SMALL_BYTES: u64 = 4096;
 /// So many small pieces within a millisecond are a burst.
@@ -45,11 +45,14 @@ enum Change {
 impl Pace {
     /// It was woken for, or looked at, and so many bytes were moved.
     fn note(&mut self, now: Ms, moved: u64, by_time: bool) -> Change {
+        // What fills a pipe at once, or half of it between two looks, makes its writer wait again
+        // and again.
+        let much = if by_time { PACED_BYTES } else { 2 * PACED_BYTES };
+        if moved >= much as u64 && !std::mem::replace(&mut self.is_wide, true) {
+            return Change::Widen;
+        }
         if by_time {
             self.empty = if moved == 0 { self.empty.saturating_add(1) } else { 0 };
-            if moved >= PACED_BYTES as u64 && !std::mem::replace(&mut self.is_wide, true) {
-                return Change::Widen;
-            }
             return if self.empty >= EMPTY_LOOKS { Change::Watch } else { Change::Nothing };
         }
         if self.at != now {
@@ -107,7 +110,7 @@ mod tests {
         let mut pace = Pace::default();
         for at in 1..10 {
             assert_eq!(pace.note(Ms(at), 100, false), Change::Nothing, "slow");
-            assert_eq!(pace.note(Ms(at), 65_536, false), Change::Nothing, "large");
+            assert_eq!(pace.note(Ms(at), 60_000, false), Change::Nothing, "large");
             assert_eq!(pace.note(Ms(at), 0, false), Change::Nothing, "nothing");
         }
         let changes = [(); 4].map(|()| pace.note(Ms(10), 100, false));
@@ -122,6 +125,7 @@ mod tests {
         }
         assert_eq!(pace.note(Ms(11), 40_000, true), Change::Widen, "half of a pipe");
         assert_eq!(pace.note(Ms(11), 200_000, true), Change::Nothing, "once is enough");
+        assert_eq!(Pace::default().note(Ms(11), 65_536, false), Change::Widen, "a whole pipe");
         let looks = (0..EMPTY_LOOKS).map(|_| pace.note(Ms(12), 0, true));
         assert_eq!(looks.last(), Some(Change::Watch));
     }
