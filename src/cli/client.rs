@@ -110,6 +110,8 @@ struct Call<'a> {
     /// Nobody is waited for beyond this; moved on by each sign of life under `Patience::Action`.
     deadline: Instant,
     asked: bool,
+    /// The last look in this silence found somebody who serves: it is a long action.
+    is_served: bool,
     /// How often, and for which active last, the deadline was moved on because somebody decides.
     extensions: u32,
     extended_for: Option<Option<i32>>,
@@ -117,7 +119,8 @@ struct Call<'a> {
 
 impl<'a> Call<'a> {
     fn new(request: &'a [u8], patience: Patience, deadline: Instant) -> Call<'a> {
-        Call { request, patience, deadline, asked: false, extensions: 0, extended_for: None }
+        let (asked, is_served) = (false, false);
+        Call { request, patience, deadline, asked, is_served, extensions: 0, extended_for: None }
     }
 }
 
@@ -179,7 +182,7 @@ impl Client {
                 Err(Trouble::TryAgain(response)) => last_503 = response.or(last_503),
                 Err(Trouble::Refused | Trouble::Late) => {}
             }
-            if last_503.is_none() && Instant::now() >= notice_at {
+            if last_503.is_none() && !call.is_served && Instant::now() >= notice_at {
                 self.notice();
             }
             let mut left = call.deadline.saturating_duration_since(Instant::now());
@@ -226,6 +229,7 @@ impl Client {
     }
 
     fn attempt(&self, call: &mut Call<'_>) -> Result<Response, Trouble> {
+        call.is_served = false;
         let socket = self.connect(call.deadline)?;
         send_all(&socket, call.request, call.deadline)?;
         call.asked = true;
@@ -293,15 +297,24 @@ impl Client {
 
     /// The silence lasts: is it a long action, or does nobody serve? When to look again.
     fn look_after(&self, call: &mut Call<'_>) -> Option<Instant> {
-        if call.patience != Patience::Action {
+        if call.patience == Patience::Question {
             self.notice();
             return None;
         }
-        if self.somebody_serves(call.deadline) {
+        let is_fixed = call.patience != Patience::Action;
+        // Where the end is fixed this is asked for the words alone: a short while is enough.
+        let until = if is_fixed { Instant::now() + self.notice_after } else { call.deadline };
+        let serves = self.somebody_serves(until.min(call.deadline));
+        if is_fixed && Instant::now() >= call.deadline {
+            // That look had no time left, and proves nothing.
+            return None;
+        }
+        call.is_served = serves;
+        if !serves {
+            self.notice();
+        } else if !is_fixed {
             call.deadline = Instant::now() + self.answer_limit;
             call.extended_for = None;
-        } else {
-            self.notice();
         }
         Some(Instant::now() + self.probe_every)
     }

@@ -180,12 +180,28 @@ fn the_own_timeout_is_not_moved_by_who_decides() {
     assert_eq!(run.client().call("GET", "/", None, soon()), late);
 }
 
+thread_local!(static SAID: std::cell::RefCell<Vec<String>> = const { std::cell::RefCell::new(Vec::new()) });
+
+fn say(text: &str) {
+    SAID.with_borrow_mut(|said| said.push(text.to_string()));
+}
+
+#[test]
+fn who_serves_while_an_action_takes_longer_than_the_own_timeout_is_not_called_silent() {
+    let run = RunDir::new();
+    write_watched(&run, Some(me()), None);
+    let _server = Server::start(&run.path("control.sock"), |request, _| match &*request.path {
+        PING_PATH => answered("{}"),
+        _ => Reply::Hold,
+    });
+    let client = Client { notice_after: SOON / 10, ..run.client().telling(say) };
+    let late = Err(CallError::TimedOut { asked: true });
+    assert_eq!(client.call("POST", "/v1/a", None, soon()), late);
+    assert_eq!(SAID.take(), [""; 0]);
+}
+
 #[test]
 fn what_a_silence_waits_for_is_said_once() {
-    thread_local!(static SAID: std::cell::RefCell<Vec<String>> = const { std::cell::RefCell::new(Vec::new()) });
-    fn say(text: &str) {
-        SAID.with_borrow_mut(|said| said.push(text.to_string()));
-    }
     let run = RunDir::new();
     write_watched(&run, Some(me()), None);
     let _server = Server::start(&run.path("control.sock"), |_, _| Reply::Hold);
