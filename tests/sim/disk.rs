@@ -17,6 +17,8 @@ pub struct Disk {
     pub is_full: bool,
     /// A write failed since the journal was last whole.
     pub has_holes: bool,
+    /// The numbers of the latest records that could not be written, by their key in `latest`.
+    pub missing: BTreeMap<String, u64>,
 }
 
 impl Disk {
@@ -29,12 +31,16 @@ impl Disk {
         self.journal = Some(entries);
         self.is_torn = false;
         self.has_holes = false;
+        self.missing.clear();
         true
     }
 
     /// What was read, and these behind it: all of them, or it has holes.
     pub fn go_on(&mut self, entries: Vec<Entry>) -> bool {
+        // What who goes on does not know is lost, and its number is another one's from now on.
+        self.missing.clear();
         if self.is_full {
+            self.missing.extend(entries.iter().map(|entry| (key(entry), entry.seq)));
             self.has_holes = true;
             return false;
         }
@@ -48,6 +54,7 @@ impl Disk {
             Some(entries) if !self.is_full => {
                 // A torn end is written over.
                 newer(&mut self.saved, &entry);
+                self.missing.remove(&key(&entry));
                 entries.push(entry);
                 self.is_torn = false;
                 true
@@ -55,6 +62,7 @@ impl Disk {
             _ => {
                 self.is_torn |= tears;
                 self.has_holes = true;
+                self.missing.insert(key(&entry), entry.seq);
                 false
             }
         }
@@ -81,12 +89,17 @@ impl Disk {
     }
 }
 
-/// Keeps the entry if nothing newer is there.
-pub fn newer(latest: &mut BTreeMap<String, Entry>, entry: &Entry) {
-    let key = match &entry.record {
+/// Whose record it is.
+fn key(entry: &Entry) -> String {
+    match &entry.record {
         Record::Node(_) => String::new(),
         Record::Server(server) => server.name.clone(),
-    };
+    }
+}
+
+/// Keeps the entry if nothing newer is there.
+pub fn newer(latest: &mut BTreeMap<String, Entry>, entry: &Entry) {
+    let key = key(entry);
     if latest.get(&key).is_none_or(|old| old.seq <= entry.seq) {
         latest.insert(key, entry.clone());
     }

@@ -11,7 +11,7 @@ use nodemanager::core::plan::OnFailure;
 use nodemanager::core::{
     Action, Entry, Identity, Record, Scope, ServerId, ServerPlan, ServerRecord,
 };
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub struct Guard {
     /// Identities that were on disk, or that a standby acknowledged.
@@ -118,6 +118,9 @@ pub fn before(world: &mut World, uid: Uid, action: &Action, cause: Option<usize>
             // snapshot has what was not saved yet.
             let read = world.twins.get(&uid).and_then(|twin| twin.read.as_ref());
             let known = read.filter(|_| *goes_on).map(|[_, there]| there.clone());
+            if let Some(known) = &known {
+                lacks_nothing(world, uid, &known.clone(), entries);
+            }
             let mut all = known.unwrap_or_default();
             entries.iter().for_each(|entry| newer(&mut all, entry));
             counters_survive(world, uid, &all.into_values().collect::<Vec<_>>());
@@ -138,6 +141,19 @@ pub fn before(world: &mut World, uid: Uid, action: &Action, cause: Option<usize>
             }
         }
         _ => {}
+    }
+}
+
+/// A journal that is gone on with gets what could not be written to it, and is in the copy.
+fn lacks_nothing(world: &mut World, uid: Uid, known: &BTreeMap<String, Entry>, entries: &[Entry]) {
+    let mut added = BTreeMap::new();
+    entries.iter().for_each(|entry| newer(&mut added, entry));
+    let lacks = |(key, seq): &(&String, &u64)| {
+        known.get(*key).is_some_and(|entry| entry.seq >= **seq) && !added.contains_key(*key)
+    };
+    let missing = world.disk.missing.iter().find(lacks).map(|(key, seq)| (key.clone(), *seq));
+    if let Some((key, seq)) = missing {
+        world.fail(|| format!("4: twin {uid} goes on without record {seq} of {key:?}"));
     }
 }
 
