@@ -153,7 +153,7 @@ fn lacks_nothing(world: &mut World, uid: Uid, known: &BTreeMap<String, Entry>, e
     };
     let missing = world.disk.missing.iter().find(lacks).map(|(key, seq)| (key.clone(), *seq));
     if let Some((key, seq)) = missing {
-        world.fail(|| format!("4: twin {uid} goes on without record {seq} of {key:?}"));
+        world.fail(|| format!("9: twin {uid} goes on without record {seq} of {key:?}"));
     }
 }
 
