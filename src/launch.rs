@@ -48,8 +48,8 @@ pub fn config_in_force(file: &Path) -> Option<Config> {
     holder.map(|_| config)
 }
 
-/// Descriptors that the active needs besides those of servers.
-const OWN_DESCRIPTORS: u64 = 128;
+/// Descriptors that the active needs besides those of servers; 33 are for their children (`sys::low`).
+const OWN_DESCRIPTORS: u64 = 160;
 /// An output that goes through a FIFO: the FIFO, and the log or syslog's socket.
 const PIPED_DESCRIPTORS: u64 = 2;
 

@@ -19,6 +19,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// As many children can be on their way to their first act; more get copies.
 const PLACES: usize = 32;
+/// Of all descriptors that this process may have, one in so many is kept at most.
+const SHARE: usize = 16;
 /// The kernel's smallest table but one: what is copied for a child is never more.
 const NUMBER_MAX: RawFd = 128;
 
@@ -36,15 +38,17 @@ thread_local! {
 }
 
 /// Keeps low numbers for the children of this thread. To be called before much is open; without it, or
-/// where close_range(2) is refused, children get copies.
+/// where close_range(2) is refused, children get copies. Where few descriptors are allowed few are kept.
 pub fn reserve() {
     // From 1 to 0.
     if raw::close_range(1, 0) != Err(libc::EINVAL) {
         return;
     }
     let Ok(null) = File::open("/dev/null") else { return };
+    let allowed = super::nofile().map_or(0, |(soft, _)| usize::try_from(soft).unwrap_or(PLACES));
+    let places = PLACES.min(allowed / SHARE);
     LOW.with_borrow_mut(|low| {
-        while low.free.len() < PLACES {
+        while low.free.len() < places {
             let Ok(number) = fcntl(&null, FcntlArg::F_DUPFD_CLOEXEC(3)) else { break };
             // SAFETY: just made, and owned by nobody else.
             let kept = unsafe { OwnedFd::from_raw_fd(number) };
