@@ -61,6 +61,39 @@ fn a_child_that_dies_or_fails_on_its_way_gives_its_place_back() {
     assert_eq!(free(), places);
 }
 
+/// Waits for its turn, and tells by its exit code whether its gate is still there.
+struct Late {
+    may_look: Arc<AtomicBool>,
+    gate: RawFd,
+    file: (u64, u64),
+}
+
+impl room::Plan for Late {
+    fn run(&mut self) -> std::convert::Infallible {
+        while !self.may_look.load(Ordering::Acquire) {
+            std::hint::spin_loop();
+        }
+        raw::exit(if raw::file_of(self.gate) == Ok(self.file) { 40 } else { 41 })
+    }
+}
+
+#[test]
+fn the_end_of_its_parents_thread_takes_no_gate_from_a_child_on_its_way() {
+    let may_look = Arc::new(AtomicBool::new(false));
+    let flag = may_look.clone();
+    let started = std::thread::spawn(move || {
+        reserve();
+        let (gate, _other) = nix::unistd::pipe().unwrap();
+        let place = take(&gate)?;
+        let number = place.number();
+        let late = Late { may_look: flag, gate: number, file: raw::file_of(number).unwrap() };
+        Some(room::start(late, true, Some(place)).unwrap())
+    });
+    let Some((_, child)) = started.join().unwrap() else { return println!("skipped: no number") };
+    may_look.store(true, Ordering::Release);
+    assert_eq!(reaped(&child), Exit::Code(40));
+}
+
 #[test]
 fn a_number_is_kept_until_its_child_has_left_and_nothing_else_gets_it_meanwhile() {
     reserve();

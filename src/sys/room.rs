@@ -19,6 +19,7 @@ use std::cell::RefCell;
 use std::convert::Infallible;
 use std::ffi::{c_int, c_void};
 use std::io;
+use std::mem::ManuallyDrop;
 use std::num::NonZeroUsize;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::ptr::NonNull;
@@ -107,7 +108,7 @@ fn share<P: Plan + 'static>(
                 // SAFETY: it was made by Box::into_raw, as this type, and nobody else frees it.
                 drop(unsafe { Box::from_raw(plan.cast::<P>()) });
             };
-            let place = place.take();
+            let place = place.take().map(ManuallyDrop::new);
             let room = Room { stack, plan: plan.cast(), forget, presence, place };
             ROOMS.with_borrow_mut(|rooms| rooms.taken.push(room));
             Ok(child)
@@ -174,8 +175,9 @@ struct Room {
     forget: fn(*mut c_void),
     /// The kernel's word: 0 as soon as the child has left.
     presence: *mut AtomicI32,
-    /// `None` as soon as the child has a table of descriptors of its own.
-    place: Option<Place>,
+    /// `None` as soon as the child has a table of descriptors of its own. The end of this thread must
+    /// not close it: the child may still have to find its gate there.
+    place: Option<ManuallyDrop<Place>>,
 }
 
 impl Room {
@@ -186,6 +188,7 @@ impl Room {
 
     /// Only for one that is left.
     fn clear(self) -> Stack {
+        drop(self.place.map(ManuallyDrop::into_inner));
         (self.forget)(self.plan);
         // SAFETY: as above; the kernel wrote to it for the last time when the child left.
         drop(unsafe { Box::from_raw(self.presence) });
@@ -212,7 +215,8 @@ pub(super) fn sweep() {
             if !room.is_left() {
                 // Also the parent's copy of the gate is closed now: the end of the child's must be
                 // seen.
-                room.place.take_if(|place| place.is_left());
+                let left = room.place.take_if(|place| place.is_left());
+                drop(left.map(ManuallyDrop::into_inner));
                 at += 1;
                 continue;
             }

@@ -39,6 +39,10 @@ impl room::Plan for Plan {
         // them, so it is copied before.
         let left = self.way.as_ref().map_or(Ok(()), low::Way::leave);
         if left.is_err() || self.inherit_output().is_err() || self.keep_own().is_err() {
+            // Without a parent it has not failed: it dies as it would at its gate.
+            if raw::parent() != self.parent {
+                child::kill_self();
+            }
             child::exit_now(127);
         }
         self.env.write_pids();
