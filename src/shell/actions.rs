@@ -105,6 +105,7 @@ impl Shell {
                 }
                 self.peers.send(&Message::SnapshotEnd { seq, servers });
             }
+            Action::SpawnStandby if self.takes_over() => self.succession.put_off(),
             Action::SpawnStandby => self.spawn_standby(),
             Action::KillStandby { process } => {
                 if let Some((other, fd)) = &self.other

@@ -132,6 +132,9 @@ pub struct Bequest {
     /// Behind the last of the endpoints is the listener for metrics; for a standby.
     #[serde(default)]
     pub has_metrics: bool,
+    /// Behind these is its end of the active's lifeline; for a standby.
+    #[serde(default)]
+    pub has_lifeline: bool,
 }
 
 impl Bequest {
@@ -154,7 +157,19 @@ impl Bequest {
             mail: Vec::new(),
             mail_left_out: 0,
             has_metrics: false,
+            has_lifeline: false,
         }
+    }
+
+    /// The number of the listener for metrics.
+    pub fn metrics_number(&self) -> RawFd {
+        let kept = RawFd::try_from(self.endpoints.len()).unwrap_or(RawFd::MAX);
+        ENDPOINTS.saturating_add(kept)
+    }
+
+    /// The number of a standby's end of the active's lifeline.
+    pub fn lifeline_number(&self) -> RawFd {
+        self.metrics_number().saturating_add(RawFd::from(self.has_metrics))
     }
 
     /// Writes it into memory that a child can inherit.

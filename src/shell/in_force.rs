@@ -7,7 +7,7 @@ use super::packed::{BYTES_MAX, PackedConfig};
 use crate::config::Config;
 use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 const NAME: &str = "config.json";
@@ -30,12 +30,31 @@ pub fn write(run_dir: &Path, config: &PackedConfig) -> io::Result<()> {
     fs::rename(&new, &path)
 }
 
-/// What was in force last; `None`: nobody has written it.
+/// One writing of the file, told from another: a new one is made while the old one is still there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Writing {
+    inode: u64,
+    changed_at: (i64, i64),
+}
+
+/// The last writing; `None`: nobody has written it, or that can't be told.
+pub fn last_writing(run_dir: &Path) -> Option<Writing> {
+    let found = fs::symlink_metadata(run_dir.join(NAME)).ok()?;
+    Some(Writing { inode: found.ino(), changed_at: (found.ctime(), found.ctime_nsec()) })
+}
+
+/// What was in force last, if that is not `known` (of the pair of `own`); `None` also when nobody has
+/// written it.
 ///
 /// # Errors
 /// It can't be read, or is that of another pair.
-pub fn read(own: &Config) -> io::Result<Option<(Config, PackedConfig)>> {
-    let Some((found, bytes)) = read_bytes(&own.node.run_dir)? else { return Ok(None) };
+pub fn read_new(own: &Config, known: &PackedConfig) -> io::Result<Option<(Config, PackedConfig)>> {
+    let Some(bytes) = bytes_in(&own.node.run_dir)? else { return Ok(None) };
+    // To read a thousand servers' definitions takes milliseconds, and every active writes them.
+    if known.bytes().is_ok_and(|known| known == bytes) {
+        return Ok(None);
+    }
+    let found = config_of(&bytes, &own.node.run_dir)?;
     match found.node.name == own.node.name {
         true => Ok(Some((found, PackedConfig::from_bytes(&bytes)?))),
         false => Err(io::Error::other("it belongs to another pair")),
@@ -45,23 +64,28 @@ pub fn read(own: &Config) -> io::Result<Option<(Config, PackedConfig)>> {
 /// The same for a command whose own file can't be read.
 ///
 /// # Errors
-/// As [`read`].
+/// As [`read_new`].
 pub fn read_in(run_dir: &Path) -> io::Result<Option<Config>> {
-    Ok(read_bytes(run_dir)?.map(|(config, _)| config))
+    bytes_in(run_dir)?.map(|bytes| config_of(&bytes, run_dir)).transpose()
 }
 
-fn read_bytes(run_dir: &Path) -> io::Result<Option<(Config, Vec<u8>)>> {
+fn bytes_in(run_dir: &Path) -> io::Result<Option<Vec<u8>>> {
     let path = run_dir.join(NAME);
     let file = match OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
-    let mut bytes = Vec::new();
+    let mut bytes =
+        Vec::with_capacity(usize::try_from(file.metadata()?.len().min(BYTES_MAX)).unwrap_or(0) + 1);
     file.take(BYTES_MAX).read_to_end(&mut bytes)?;
-    let found: Config = serde_json::from_slice(&bytes)?;
+    Ok(Some(bytes))
+}
+
+fn config_of(bytes: &[u8], run_dir: &Path) -> io::Result<Config> {
+    let found: Config = serde_json::from_slice(bytes)?;
     match found.node.run_dir == run_dir {
-        true => Ok(Some((found, bytes))),
+        true => Ok(found),
         false => Err(io::Error::other("it belongs to another pair")),
     }
 }

@@ -59,6 +59,8 @@ pub struct KeeperShell {
     config: Config,
     /// The whole configuration, for the active that it starts.
     packed: PackedConfig,
+    /// The last writing of the configuration in force, and whether it could be read.
+    in_force: Option<(in_force::Writing, bool)>,
     /// The file of the program that this process was started with.
     image: PathBuf,
     core: Keeper,
@@ -183,6 +185,7 @@ impl KeeperShell {
             unheld: unheld(&config),
             config: without_servers(config),
             packed,
+            in_force: None,
             image: kept.image,
             core,
             poll,
@@ -237,7 +240,11 @@ impl KeeperShell {
                 self.reap();
             }
             let now = process::monotonic_ms();
-            if looks || self.core.wants_look(now) {
+            let is_time = self.core.wants_look(now);
+            if is_time {
+                self.take_config_in_force();
+            }
+            if looks || is_time {
                 self.look(now);
             }
             let mut actions = Vec::new();
@@ -329,15 +336,24 @@ impl KeeperShell {
     /// The pair is started again as it was, whatever the file says by now, and whatever it said when
     /// this process read it.
     pub(super) fn take_config_in_force(&mut self) {
-        match in_force::read(&self.config) {
+        // Nobody has served yet, or the run directory was emptied.
+        let Some(last) = in_force::last_writing(&self.config.node.run_dir) else { return };
+        if self.in_force == Some((last, true)) {
+            return;
+        }
+        let found = in_force::read_new(&self.config, &self.packed);
+        let seen = Some((last, found.is_ok()));
+        match found {
             Ok(Some((config, packed))) => self.take_config(config, packed),
-            // Nobody has served yet, or the run directory was emptied.
             Ok(None) => {}
+            // Tried again, and told once.
+            Err(_) if self.in_force == seen => {}
             Err(error) => {
                 let dir = self.config.node.run_dir.display();
                 warn!(target: "0030", "cannot use config.json in {dir}: {error}; the last configuration that the keeper read counts");
             }
         }
+        self.in_force = seen;
     }
 
     fn take_config(&mut self, config: Config, packed: PackedConfig) {

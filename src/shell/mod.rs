@@ -321,7 +321,7 @@ impl Shell {
         let now = self.ctx.now();
         let is_busy = self.outputs.is_busy()
             || self.servers.has_unseen()
-            || self.pair_file.is_due()
+            || self.has_put_off()
             || !self.ctx.inbox.is_empty();
         let due = [
             self.node.deadline(),
@@ -410,7 +410,7 @@ impl Shell {
             self.note_role(before);
             self.carry_out(actions);
         }
-        self.write_due_pair_file();
+        self.do_what_was_put_off();
         self.servers.look_at_unseen(&mut self.ctx);
         self.servers.ask_again(&mut self.ctx);
         self.probes.tick(&mut self.ctx);

@@ -14,7 +14,7 @@ use mio::{Interest, Registry};
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 
 /// Connections that have not proved the secret yet; for one more the oldest is dropped, because
 /// a true standby speaks at once.
@@ -59,6 +59,8 @@ pub struct Peers {
     main: Option<usize>,
     /// What the other end must prove, or this end proves.
     pub secret: Secret,
+    /// A standby's breaks when its active ends; the active's is held for its standby.
+    pub lifeline: Option<OwnedFd>,
     own: (i32, u64),
     /// The version of the standby that proved itself last.
     pub version: Option<String>,
@@ -122,6 +124,7 @@ impl Peers {
             next: 0,
             main: None,
             secret: Secret(String::new()),
+            lifeline: None,
             own,
             version: None,
             refused: 0,
@@ -129,6 +132,11 @@ impl Peers {
             accept_at: None,
             spare: Spare::new(),
         }
+    }
+
+    /// The one connection that counts.
+    pub fn main(&self) -> Option<usize> {
+        self.main
     }
 
     /// Takes connections from now on.

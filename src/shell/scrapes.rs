@@ -4,7 +4,7 @@
 //! refused. Who is slow is dropped, and a crowd keeps nobody out for long. The listener goes on to
 //! the next active as the control socket does, so that who asks meanwhile waits.
 
-use super::bequest::{Bequest, ENDPOINTS};
+use super::bequest::Bequest;
 use super::ctx::Ctx;
 use super::token::Source;
 use crate::config::Config;
@@ -76,16 +76,15 @@ impl Scrapes {
     pub fn inherit(bequest: &Bequest) -> io::Result<Scrapes> {
         let mut scrapes = Scrapes::default();
         if bequest.has_metrics {
-            let listener = std::net::TcpListener::from(sys::inherited(number(bequest)?)?);
+            let listener = std::net::TcpListener::from(sys::inherited(bequest.metrics_number())?);
             scrapes.listener = Some(TcpListener::from_std(listener));
         }
         Ok(scrapes)
     }
 
     /// Its number in the standby.
-    pub fn hand_over(&self, bequest: &Bequest) -> io::Result<Option<(RawFd, RawFd)>> {
-        let Some(listener) = &self.listener else { return Ok(None) };
-        Ok(Some((listener.as_raw_fd(), number(bequest)?)))
+    pub fn hand_over(&self, bequest: &Bequest) -> Option<(RawFd, RawFd)> {
+        Some((self.listener.as_ref()?.as_raw_fd(), bequest.metrics_number()))
     }
 
     /// There is a listener to hand over.
@@ -286,9 +285,3 @@ impl Scrapes {
 
 /// The content type of everything that is no metrics.
 pub const PLAIN: &str = "text/plain; charset=utf-8";
-
-/// Behind everything that is kept for servers.
-fn number(bequest: &Bequest) -> io::Result<RawFd> {
-    let kept = RawFd::try_from(bequest.endpoints.len()).map_err(io::Error::other)?;
-    Ok(ENDPOINTS.saturating_add(kept))
-}

@@ -21,12 +21,18 @@ const STANDBY_LIMIT_MS: u64 = 60_000;
 /// the same, and the keeper has what it began with.
 const IN_FORCE_AFTER_MS: u64 = 20;
 
+/// The fork and the start of a standby take a millisecond: whoever waited for a takeover is taken in in one
+/// turn and answered in the next.
+const TURNS_TO_STANDBY: u8 = 2;
+
 /// What is on its way.
 #[derive(Default)]
 pub struct Succession {
     pending: Option<Pending>,
     /// When what is in force is written for the keeper.
     in_force_due: Option<Ms>,
+    /// The standby of a new active is still to be started, in so many turns.
+    standby_in_turns: u8,
 }
 
 /// A successor on its way to being the active.
@@ -60,6 +66,11 @@ impl Succession {
     /// This process is the active now: clients are answered first.
     pub fn begin(&mut self, now: Ms) {
         self.in_force_due = Some(now.after(IN_FORCE_AFTER_MS));
+    }
+
+    /// A standby is started in one of the next turns.
+    pub fn put_off(&mut self) {
+        self.standby_in_turns = TURNS_TO_STANDBY;
     }
 
     /// Why nothing else can begin now.
@@ -107,6 +118,27 @@ impl Succession {
 }
 
 impl Shell {
+    /// The old active has ended, and this process serves nobody yet.
+    pub(super) fn takes_over(&self) -> bool {
+        self.other.is_some() && !self.is_serving
+    }
+
+    /// Something waits for its turn behind the first clients.
+    pub(super) fn has_put_off(&self) -> bool {
+        self.succession.standby_in_turns > 0 || self.pair_file.is_due()
+    }
+
+    /// To be called in each turn.
+    pub(super) fn do_what_was_put_off(&mut self) {
+        if self.succession.standby_in_turns > 0 {
+            self.succession.standby_in_turns -= 1;
+            if self.succession.standby_in_turns == 0 {
+                self.spawn_standby();
+            }
+        }
+        self.write_due_pair_file();
+    }
+
     /// Another configuration. From here on a keeper that has to start the pair again takes it.
     pub(super) fn begin_apply(&mut self, config: Config) -> Result<(), Refused> {
         self.move_doors(&config)

@@ -10,15 +10,19 @@ use super::peer::Peers;
 use super::token::Source;
 use super::{Shell, actions, upgrade};
 use crate::config::{Config, LogTarget};
+use crate::core::node::Role;
 use crate::core::{Event, Identity};
 use crate::sys::spawn::{TwinSpec, spawn_twin};
-use crate::sys::{self, pidfd, ports};
+use crate::sys::{self, lifeline, pidfd, ports, process};
 use log::warn;
 use mio::net::{TcpListener, UnixListener};
 use std::ffi::CString;
 use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+
+/// Descriptors that are not a server's.
+const OTHERS: usize = 256;
 
 /// What a standby inherits: the listeners, and its active.
 ///
@@ -33,10 +37,16 @@ pub fn inherit(
     let control = Control::new(Some(UnixListener::from_std(control)));
     let link = std::net::TcpListener::from(sys::inherited(bequest::LINK)?);
     let link = TcpListener::from_std(link);
-    let peers = Peers::new((own.pid, own.start_ticks), Some(link));
+    let mut peers = Peers::new((own.pid, own.start_ticks), Some(link));
     let active = bequest.active.ok_or_else(|| io::Error::other("no active in the bequest"))?;
     let fd = sys::inherited(bequest::ACTIVE)?;
     ctx.watch(&fd, Source::OtherTwin)?;
+    if bequest.has_lifeline {
+        let lifeline = sys::inherited(bequest.lifeline_number())?;
+        // Without it the pidfd tells, later.
+        let _ = ctx.watch(&lifeline, Source::OtherTwin);
+        peers.lifeline = Some(lifeline);
+    }
     Ok((control, peers, (active, fd)))
 }
 
@@ -75,12 +85,14 @@ impl Shell {
     fn try_spawn_standby(&mut self) -> Result<(Identity, OwnedFd), String> {
         let secret = actions::new_secret()?;
         let text = |error: io::Error| error.to_string();
+        let (theirs, lifeline) = lifeline::make(self.above_servers()).map_err(text)?;
         let bequest = Bequest {
             twin: self.ctx.twin.other(),
             secret: secret.clone(),
             active: Some(self.own),
             endpoints: self.endpoints.names(),
             has_metrics: self.scrapes.is_bound(),
+            has_lifeline: true,
             ..self.bequest()
         };
         let packed = bequest.pack().map_err(text)?;
@@ -100,7 +112,8 @@ impl Shell {
             fds.extend([at(out, bequest::STDOUT), at(err, bequest::STDERR)]);
         }
         fds.extend(self.endpoints.hand_over());
-        fds.extend(self.scrapes.hand_over(&bequest).map_err(text)?);
+        fds.extend(self.scrapes.hand_over(&bequest));
+        fds.push(at(&theirs, bequest.lifeline_number()));
         // Its slot says nothing any more of the one before; what the child writes there stays.
         self.ctx.pulse.write_identity(bequest.twin.slot(), 0, 0);
         let program = self.succession.image_for_standby().map(upgrade::program_path);
@@ -113,6 +126,7 @@ impl Shell {
         match started {
             Ok(process) => {
                 self.peers.secret = secret;
+                self.peers.lifeline = Some(lifeline);
                 self.succession.note_standby(process);
                 let ticks = process.start_ticks;
                 self.ctx.pulse.claim_for_child(bequest.twin.slot(), process.pid, ticks);
@@ -126,6 +140,12 @@ impl Shell {
                 Err(format!("cannot watch it: {error}"))
             }
         }
+    }
+
+    /// A number that no descriptor of a server has as a rule: a pidfd and a FIFO for each.
+    fn above_servers(&self) -> RawFd {
+        let servers = self.ctx.config.servers.len().saturating_mul(2);
+        RawFd::try_from(servers.saturating_add(OTHERS)).unwrap_or(RawFd::MAX)
     }
 
     /// `program`: its path; `None`: what this process runs.
@@ -195,24 +215,46 @@ impl Shell {
         }
     }
 
-    /// The other twin's pidfd is readable.
+    /// The other twin's pidfd is readable, or its lifeline is broken.
     pub(super) fn on_other_twin(&mut self) {
         let Some((process, fd)) = &self.other else { return };
+        let process = *process;
+        let is_active = self.node.role == Role::Active;
         match pidfd::has_died(fd) {
             Ok(true) => {}
-            Ok(false) => return,
+            Ok(false) if is_active => return,
+            // It does nothing any more. Who has got the lock then knows that nobody else writes.
+            Ok(false) => match process::exits_on(&process) {
+                Some(processor) => process::leave_processor(processor),
+                None => return,
+            },
             Err(_) => return self.ctx.look_again(Source::OtherTwin),
         }
-        let process = *process;
-        if self.node.role == crate::core::node::Role::Active {
-            if let Some((_, fd)) = self.other.take() {
-                self.servers.discard(&mut self.ctx, fd);
-            }
-            self.ctx.tell(Event::StandbyDied { process });
-            self.peers.close_main(&mut self.ctx);
-        } else {
-            self.ctx.unwatch(fd);
-            self.ctx.tell(Event::ActiveDied);
+        match is_active {
+            true => self.on_standby_death(process),
+            false => self.on_active_death(),
         }
+    }
+
+    fn on_standby_death(&mut self, process: Identity) {
+        if let Some((_, fd)) = self.other.take() {
+            self.servers.discard(&mut self.ctx, fd);
+        }
+        self.ctx.tell(Event::StandbyDied { process });
+        self.peers.close_main(&mut self.ctx);
+    }
+
+    fn on_active_death(&mut self) {
+        // What it said came before its end.
+        if let Some(link) = self.peers.main() {
+            self.on_peer(link);
+        }
+        if let Some((_, fd)) = &self.other {
+            self.ctx.unwatch(fd);
+        }
+        if let Some(lifeline) = self.peers.lifeline.take() {
+            self.ctx.close(lifeline);
+        }
+        self.ctx.tell(Event::ActiveDied);
     }
 }

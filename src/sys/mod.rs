@@ -8,6 +8,7 @@ mod child;
 pub mod fifo;
 pub mod journald;
 pub mod kernel;
+pub mod lifeline;
 pub mod listening;
 pub mod lock;
 pub mod low;

@@ -8,8 +8,9 @@ use super::mark::{Owner, mark_in};
 use super::pidfd;
 use crate::core::{Identity, Ms};
 use nix::errno::Errno;
+use nix::sched::{sched_getaffinity, sched_getcpu, sched_setaffinity};
 use nix::time::{ClockId, clock_gettime};
-use nix::unistd::{SysconfVar, sysconf};
+use nix::unistd::{Pid, SysconfVar, sysconf};
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
@@ -25,6 +26,9 @@ const THREADS_MAX: usize = 16;
 const STAT_MAX_BYTES: usize = 4096;
 /// More than a number of the kernel's has.
 const NUMBER_MAX_BYTES: usize = 32;
+/// Being taken apart by the kernel (PF_EXITING of include/linux/sched.h, which proc_pid_stat(5) names for its
+/// field 9): set before anything is given back, never taken back.
+const EXITING: u64 = 4;
 
 /// A living process that carries the mark of a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,11 +61,16 @@ pub struct Stat {
     pub parent: i32,
     pub group: i32,
     pub session: i32,
+    /// PF_* of include/linux/sched.h.
+    pub flags: u64,
     /// User and kernel mode together.
     pub cpu_ticks: u64,
+    pub threads: u64,
     /// Since the boot.
     pub start_ticks: u64,
     pub rss_pages: u64,
+    /// Where it runs, or ran last.
+    pub processor: u64,
 }
 
 /// The id of this boot, new with each one.
@@ -87,6 +96,29 @@ pub fn pid_namespace_inode() -> io::Result<u64> {
 /// NotFound or ESRCH when there is none.
 pub fn start_ticks(pid: i32) -> io::Result<u64> {
     Ok(stat(pid)?.start_ticks)
+}
+
+/// The processor on which what it still has is being given back, if it has carried out its last instruction
+/// and no other thread of it is left. `None` also for one that is reaped, and where that can't be read.
+pub fn exits_on(process: &Identity) -> Option<u64> {
+    let is_exiting = |stat: &Stat| {
+        stat.start_ticks == process.start_ticks && stat.flags & EXITING != 0 && stat.threads <= 1
+    };
+    stat(process.pid).ok().filter(is_exiting).map(|stat| stat.processor)
+}
+
+/// Moves this process to another processor, if it is on this one and may be on others. Who waits for nobody
+/// should not wait for a time slice of one that is taken apart there.
+pub fn leave_processor(processor: u64) {
+    let (Ok(here), Ok(own)) = (sched_getcpu(), sched_getaffinity(Pid::from_raw(0))) else { return };
+    let mut others = own;
+    if u64::try_from(here) != Ok(processor) || others.unset(here).is_err() {
+        return;
+    }
+    // Without others the first call fails. The second one allows them all again, and moves nobody.
+    if sched_setaffinity(Pid::from_raw(0), &others).is_ok() {
+        let _ = sched_setaffinity(Pid::from_raw(0), &own);
+    }
 }
 
 /// Whether it is the first process of its session.
@@ -400,9 +432,12 @@ pub fn parse_stat(line: &[u8]) -> Option<Stat> {
         parent: field(4)?.parse().ok()?,
         group: field(5)?.parse().ok()?,
         session: field(6)?.parse().ok()?,
+        flags: count(9)?,
         cpu_ticks: count(14)?.saturating_add(count(15)?),
+        threads: count(20)?,
         start_ticks: count(22)?,
         rss_pages: count(24)?,
+        processor: count(39)?,
     })
 }
 

@@ -83,8 +83,6 @@ impl KeeperShell {
                 let _ =
                     self.poll.registry().register(&mut SourceFd(&raw), TWINS, Interest::READABLE);
                 self.twins[index] = Some((process, fd));
-                // It may have come with another configuration.
-                self.take_config_in_force();
             }
         }
         let alive = self.twins[index].as_ref().is_some_and(|(_, fd)| !pidfd::is_dead(fd));
