@@ -87,6 +87,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
         mail: Vec::new(),
         mail_left_out: 1,
         has_metrics: true,
+        has_lifeline: true,
     };
     let whole = bequest.to_bytes().expect("a bequest");
     let config = serde_json::to_vec(&config).expect("a configuration");

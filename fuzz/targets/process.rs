@@ -38,21 +38,34 @@ pub fn run(data: &[u8]) {
 /// Whatever the name is, the numbers behind it are the kernel's.
 fn stat(data: &[u8]) {
     let mut bytes = Bytes(data);
-    let numbers: [u64; 4] = std::array::from_fn(|_| bytes.long());
+    let numbers: [u64; 7] = std::array::from_fn(|_| bytes.long());
     let (group, session) = (bytes.short() as i32, -(bytes.short() as i32));
     let parent = bytes.short() as i32;
-    let [user, system, start_ticks, rss_pages] = numbers;
+    let [user, system, start_ticks, rss_pages, flags, threads, processor] = numbers;
     let name: Vec<u8> = bytes.0.iter().copied().filter(|byte| *byte != 0).take(64).collect();
     let mut line = b"7 (".to_vec();
     line.extend_from_slice(&name);
     let fields = format!(
-        ") S {parent} {group} {session} 0 -1 0 0 0 0 0 {user} {system} 0 0 20 0 1 0 {start_ticks} 99 {rss_pages} 0\n"
+        ") S {parent} {group} {session} 0 -1 {flags} 0 0 0 0 {user} {system} 0 0 20 0 {threads} 0 {start_ticks} 99 {rss_pages} 0 \
+         1 1 0 0 0 0 0 0 0 0 0 0 17 {processor} 0\n"
     );
     line.extend_from_slice(fields.as_bytes());
     let comm = String::from_utf8_lossy(&name).replace(char::is_control, "?");
     let cpu_ticks = user.saturating_add(system);
     let state = b'S';
-    let expected = Stat { comm, state, parent, group, session, cpu_ticks, start_ticks, rss_pages };
+    let expected = Stat {
+        comm,
+        state,
+        parent,
+        group,
+        session,
+        flags,
+        cpu_ticks,
+        threads,
+        start_ticks,
+        rss_pages,
+        processor,
+    };
     assert_eq!(parse_stat(&line), Some(expected));
     // A line that was cut is no stat with other numbers.
     let cut = line.len() - fields.len() + bytes.short() % fields.len();

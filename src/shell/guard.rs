@@ -11,8 +11,9 @@ use super::{Door, Shell, control, lock_path};
 use crate::core::node::Role;
 use crate::core::{Event, Exit, Identity};
 use crate::sys::lock::{Attempt, Lock};
+use crate::sys::memory::Memory;
 use crate::sys::pulse::{self, Slot};
-use crate::sys::{memory, pidfd, process};
+use crate::sys::{self, pidfd, process};
 use crate::wire::Message;
 use log::{error, info, warn};
 use nix::sys::socket::{MsgFlags, recv};
@@ -92,6 +93,7 @@ pub struct Ground {
     /// A standby that has to go, and could not be killed.
     outdated: Option<Identity>,
     rest: Rest,
+    pub(super) memory: Memory,
 }
 
 /// One report as bytes.
@@ -131,7 +133,7 @@ impl Shell {
         self.send_beat();
         if self.ground.rest.has_come(self.ctx.told) {
             self.ctx.inbox.shrink_to_fit();
-            memory::give_back();
+            self.ground.memory.give_back();
         }
         let counter = self.ctx.pulse.read(self.ctx.twin.other().slot()).counter;
         self.ctx.tell(Event::Pulse { counter });
@@ -142,6 +144,16 @@ impl Shell {
             }
             Role::Standby if self.says_watching => self.say_watching(),
             Role::Standby | Role::Promoting | Role::Ended => {}
+        }
+    }
+
+    /// The pulse shows the role, for the keeper.
+    pub(super) fn note_role(&mut self, before: Role) {
+        if before != self.node.role && self.node.role == Role::Promoting {
+            self.ctx.pulse.set_role(self.ctx.twin.slot(), pulse::Role::Promoting);
+            let _ = sys::set_name("nm-promoting");
+            self.ground.memory.expect_work();
+            self.log.hold();
         }
     }
 

@@ -4,6 +4,7 @@
 //! orphans that land here and tells the twins how they ended, looks at the pulse, and starts the
 //! pair again when nobody serves.
 
+mod config;
 mod init;
 pub mod renew;
 mod request;
@@ -14,16 +15,18 @@ use super::bequest::{self, Bequest, Originals, Twin, at};
 use super::packed::PackedConfig;
 use super::signals::Signals;
 use super::{in_force, log_error, log_settings, notes};
-use crate::config::{Applied, Config, ServerConfig};
+use crate::config::Config;
 use crate::core::Identity;
 use crate::core::keeper::{Action, Event, Keeper, Note};
 use crate::output::logger::{self, LogHandle};
 use crate::sys::kernel::{self, Feature, Missing};
 use crate::sys::lock::Lock;
+use crate::sys::memory::Memory;
 use crate::sys::pidfd::{self, Verified};
 use crate::sys::pulse::{Pulse, Role, Seen, Slot};
 use crate::sys::spawn::{TwinSpec, spawn_twin};
 use crate::sys::{self, process};
+use config::{unheld, without_servers};
 use init::Init;
 use log::{error, info, warn};
 use mio::net::UnixStream;
@@ -85,6 +88,7 @@ pub struct KeeperShell {
     inheritance: Option<[OwnedFd; 2]>,
     /// Zombies wait because the reports are full.
     is_full: bool,
+    memory: Memory,
     has_served: bool,
     is_background: bool,
     exit: Option<u8>,
@@ -202,6 +206,7 @@ impl KeeperShell {
             inheritance: kept.inheritance,
             // There may be zombies already, of which no signal comes.
             is_full: true,
+            memory: Memory::default(),
             has_served: !is_new,
             is_background,
             exit: None,
@@ -333,38 +338,6 @@ impl KeeperShell {
         }
     }
 
-    /// The pair is started again as it was, whatever the file says by now, and whatever it said when
-    /// this process read it.
-    pub(super) fn take_config_in_force(&mut self) {
-        // Nobody has served yet, or the run directory was emptied.
-        let Some(last) = in_force::last_writing(&self.config.node.run_dir) else { return };
-        if self.in_force == Some((last, true)) {
-            return;
-        }
-        let found = in_force::read_new(&self.config, &self.packed);
-        let seen = Some((last, found.is_ok()));
-        match found {
-            Ok(Some((config, packed))) => self.take_config(config, packed),
-            Ok(None) => {}
-            // Tried again, and told once.
-            Err(_) if self.in_force == seen => {}
-            Err(error) => {
-                let dir = self.config.node.run_dir.display();
-                warn!(target: "0030", "cannot use config.json in {dir}: {error}; the last configuration that the keeper read counts");
-            }
-        }
-        self.in_force = seen;
-    }
-
-    fn take_config(&mut self, config: Config, packed: PackedConfig) {
-        self.unheld = unheld(&config);
-        self.unheld.retain(|(key, _)| !self.fifos.contains_key(key));
-        self.config = without_servers(config);
-        self.packed = packed;
-        // A thousand servers are some megabytes.
-        sys::memory::give_back();
-    }
-
     fn try_start(&mut self, revives: bool) -> io::Result<(i32, u64)> {
         if revives {
             self.take_config_in_force();
@@ -399,18 +372,6 @@ impl KeeperShell {
         })?;
         Ok((pid, identity.start_ticks))
     }
-}
-
-/// The FIFOs of all servers, each with the key of its stream.
-fn unheld(config: &Config) -> Vec<(String, PathBuf)> {
-    let piped = config.servers.iter().flat_map(ServerConfig::piped);
-    piped.map(|stream| (stream.key(), stream.fifo_path(&config.node.run_dir))).collect()
-}
-
-fn without_servers(mut config: Config) -> Config {
-    config.servers = Vec::new();
-    config.applied = Applied::default();
-    config
 }
 
 impl Kept {

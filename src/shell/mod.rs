@@ -437,15 +437,6 @@ impl Shell {
         }
     }
 
-    /// The pulse shows the role, for the keeper.
-    fn note_role(&mut self, before: Role) {
-        if before != self.node.role && self.node.role == Role::Promoting {
-            self.ctx.pulse.set_role(self.ctx.twin.slot(), pulse::Role::Promoting);
-            let _ = sys::set_name("nm-promoting");
-            self.log.hold();
-        }
-    }
-
     /// The exit status, once everything that was to be sent is sent.
     fn ended(&mut self) -> Option<u8> {
         let code = self.exit?;

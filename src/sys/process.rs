@@ -69,7 +69,7 @@ pub struct Stat {
     /// Since the boot.
     pub start_ticks: u64,
     pub rss_pages: u64,
-    /// Where it runs, or ran last.
+    /// Where it runs, or ran last; `u64::MAX` where that is not told.
     pub processor: u64,
 }
 
@@ -437,7 +437,7 @@ pub fn parse_stat(line: &[u8]) -> Option<Stat> {
         threads: count(20)?,
         start_ticks: count(22)?,
         rss_pages: count(24)?,
-        processor: count(39)?,
+        processor: count(39).unwrap_or(u64::MAX),
     })
 }
 

@@ -21,6 +21,7 @@ fn a_name_with_brackets_and_blanks_does_not_shift_the_fields() {
     assert_eq!(stat.comm, "a) R (b?");
     assert_eq!((stat.state, stat.group, stat.session, stat.cpu_ticks), (b'S', 2, 3, 15));
     assert_eq!((stat.start_ticks, stat.rss_pages), (4711, 88));
+    assert_eq!((stat.threads, stat.processor), (1, u64::MAX), "the last one is not told");
 }
 
 #[test]

@@ -3,7 +3,8 @@
 //! Must not judge (its core does). An orphan's status is reported before the zombie is reaped, so
 //! that none is lost in between.
 
-use super::{KeeperShell, TWINS, lock_path, unheld};
+use super::config::unheld;
+use super::{KeeperShell, TWINS, lock_path};
 use crate::core::keeper::{Event, TwinRole, TwinSeen};
 use crate::core::{Exit, Identity, Ms};
 use crate::shell::guard::encode_report;
@@ -29,7 +30,7 @@ impl KeeperShell {
         let twins = [self.twin(0, seen[0]), self.twin(1, seen[1])];
         if !self.has_served && twins.iter().any(|twin| twin.role == TwinRole::Serving) {
             self.has_served = true;
-            sys::memory::give_back();
+            self.memory.give_back();
         }
         self.hold_fifos();
         self.init.see(seen, self.pulse.end_asked().is_some());
