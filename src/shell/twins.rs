@@ -13,7 +13,7 @@ use crate::config::{Config, LogTarget};
 use crate::core::node::Role;
 use crate::core::{Event, Identity};
 use crate::sys::spawn::{TwinSpec, spawn_twin};
-use crate::sys::{self, lifeline, pidfd, ports, process};
+use crate::sys::{self, lifeline, pidfd, ports, process, processor};
 use log::warn;
 use mio::net::{TcpListener, UnixListener};
 use std::ffi::CString;
@@ -225,7 +225,7 @@ impl Shell {
             Ok(false) if is_active => return,
             // It does nothing any more. Who has got the lock then knows that nobody else writes.
             Ok(false) => match process::exits_on(&process) {
-                Some(processor) => process::leave_processor(processor),
+                Some(number) => drop(processor::leave(number)),
                 None => return,
             },
             Err(_) => return self.ctx.look_again(Source::OtherTwin),

@@ -20,6 +20,7 @@ pub mod pid_file;
 pub mod pidfd;
 pub mod ports;
 pub mod process;
+pub mod processor;
 mod program_pages;
 pub mod pulse;
 mod raw;

@@ -8,9 +8,8 @@ use super::mark::{Owner, mark_in};
 use super::pidfd;
 use crate::core::{Identity, Ms};
 use nix::errno::Errno;
-use nix::sched::{sched_getaffinity, sched_getcpu, sched_setaffinity};
 use nix::time::{ClockId, clock_gettime};
-use nix::unistd::{Pid, SysconfVar, sysconf};
+use nix::unistd::{SysconfVar, sysconf};
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
@@ -105,20 +104,6 @@ pub fn exits_on(process: &Identity) -> Option<u64> {
         stat.start_ticks == process.start_ticks && stat.flags & EXITING != 0 && stat.threads <= 1
     };
     stat(process.pid).ok().filter(is_exiting).map(|stat| stat.processor)
-}
-
-/// Moves this process to another processor, if it is on this one and may be on others. Who waits for nobody
-/// should not wait for a time slice of one that is taken apart there.
-pub fn leave_processor(processor: u64) {
-    let (Ok(here), Ok(own)) = (sched_getcpu(), sched_getaffinity(Pid::from_raw(0))) else { return };
-    let mut others = own;
-    if u64::try_from(here) != Ok(processor) || others.unset(here).is_err() {
-        return;
-    }
-    // Without others the first call fails. The second one allows them all again, and moves nobody.
-    if sched_setaffinity(Pid::from_raw(0), &others).is_ok() {
-        let _ = sched_setaffinity(Pid::from_raw(0), &own);
-    }
 }
 
 /// Whether it is the first process of its session.
