@@ -79,6 +79,7 @@ fn rule(call: &str) -> Result<(i64, Vec<SeccompRule>), Box<dyn Error>> {
         "pidfd_send_signal" => (libc::SYS_pidfd_send_signal, vec![]),
         "memfd_create" => (libc::SYS_memfd_create, vec![]),
         "splice" => (libc::SYS_splice, vec![]),
+        "userfaultfd" => (libc::SYS_userfaultfd, vec![]),
         "tee" => (libc::SYS_tee, vec![]),
         "statx" => (libc::SYS_statx, vec![]),
         "fstatfs" => (libc::SYS_fstatfs, vec![]),

@@ -189,6 +189,7 @@ fn without_anything_that_can_be_done_without_a_pair_lives_through_everything() {
         ("subreaper", EINVAL),
         ("getrandom", ENOSYS),
         ("fallocate", libc::EOPNOTSUPP),
+        ("userfaultfd", ENOSYS),
     ];
     lives_through_everything(&[LINUX_5_10, rest].concat(), &["splice", "PR_SET_CHILD_SUBREAPER"]);
 }
@@ -234,6 +235,12 @@ fn without_a_subreaper_a_pair_lives_through_everything() {
 #[test]
 fn without_splice_a_pair_lives_through_everything() {
     lives_through_everything(&[("splice", EPERM)], &["splice (Linux 2.6.17; EPERM)"]);
+}
+
+#[test]
+fn where_nobody_may_have_a_userfaultfd_a_pair_lives_through_everything() {
+    // Only its memory is larger.
+    lives_through_everything(&[("userfaultfd", EPERM)], &["has all"]);
 }
 
 #[test]

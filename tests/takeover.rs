@@ -50,6 +50,37 @@ fn wait_for_another(pair: &Pair, ended: &[i32]) {
     }
 }
 
+/// The pipes that a process has an end of, by their inodes, each with the number of that end.
+fn pipes(pid: i32) -> BTreeMap<String, u32> {
+    let entries = std::fs::read_dir(format!("/proc/{pid}/fd")).expect("its descriptors").flatten();
+    let named = entries.filter_map(|entry| {
+        let target = std::fs::read_link(entry.path()).ok()?.to_str()?.to_string();
+        Some((target, entry.file_name().to_str()?.parse().ok()?))
+    });
+    named.filter(|(target, _)| target.starts_with("pipe:")).collect()
+}
+
+#[test]
+fn a_standby_has_the_other_end_of_what_its_active_gives_back_first_when_it_ends() {
+    let (pair, _) = pair_with("", 20);
+    for _ in 0..3 {
+        pair.wait_whole();
+        let (active, standby) = (pair.pid_of("active"), pair.pid_of("standby"));
+        let theirs = pipes(standby);
+        let shared: Vec<u32> = pipes(active)
+            .into_iter()
+            .filter_map(|(pipe, number)| theirs.contains_key(&pipe).then_some(number))
+            .collect();
+        let [lifeline] = shared[..] else { panic!("one pipe between them, not {shared:?}") };
+        let numbers = std::fs::read_dir(format!("/proc/{active}/fd")).expect("its descriptors");
+        let numbers =
+            numbers.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        assert_eq!(Some(lifeline), numbers.max(), "the kernel begins with the highest number");
+        signal(active, SIGKILL);
+        wait_until("the standby to serve", || pair.twin("active") == Some(standby));
+    }
+}
+
 #[test]
 fn a_restart_asked_for_in_the_middle_of_a_takeover_is_done_and_not_refused() {
     let (pair, _) = pair_with("", 60);
