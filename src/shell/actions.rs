@@ -178,14 +178,14 @@ impl Shell {
     /// heartbeat would be too late for this start.
     fn prepare_output(&mut self, server: ServerId) -> Result<(), String> {
         let name = self.servers.name(server).to_string();
-        let mut made = self.outputs.ensure(&mut self.ctx, &name);
+        let mut made = self.outputs.ensure(&self.ctx, &name);
         if made.as_ref().is_err_and(|error| error.kind() == ErrorKind::NotFound) {
             make_dirs(&self.ctx.config)?;
             self.keep_run_dir();
             if self.exit.is_some() {
                 return Err("this active ends".to_string());
             }
-            made = self.outputs.ensure(&mut self.ctx, &name);
+            made = self.outputs.ensure(&self.ctx, &name);
         }
         made.map_err(|error| format!("cannot make its FIFO: {error}"))
     }
@@ -372,11 +372,14 @@ impl Shell {
             self.open_new_door(door);
         }
         self.say_serving();
-        self.outputs.begin(&mut self.ctx);
-        for number in 0..self.node.servers.len() {
-            self.set_writer(ServerId(number));
-            self.beat_in_long_turn();
+        let writers = self.node.servers.iter();
+        let writers =
+            writers.filter_map(|one| Some((&*one.rec.name, one.rec.phase.process()?.pid)));
+        match self.takes_over() {
+            true => self.outputs.begin_in_turns(&self.ctx, writers),
+            false => self.outputs.begin(&self.ctx, writers),
         }
+        self.beat_in_long_turn();
         self.look_at_keeper();
         self.is_serving = true;
         match self.stderr_is_open {

@@ -309,7 +309,7 @@ impl Shell {
         }
         self.store.open(self.node.entries());
         self.bind_control();
-        self.outputs.renew(&mut self.ctx);
+        self.outputs.renew(&self.ctx);
         self.renew_endpoints();
         self.note_serving();
         self.write_in_force();

@@ -44,10 +44,8 @@ fn start() -> io::Result<()> {
     let _ = sys::raise_nofile();
     let mut left = watch_left(&ctx, &bequest.left);
     let mut outputs = Outputs::default();
-    outputs.begin_as_mover(&mut ctx);
-    for (name, process) in &bequest.left {
-        outputs.set_writer(&ctx, name, Some(process.pid));
-    }
+    let writers = bequest.left.iter().map(|(name, process)| (name.as_str(), process.pid));
+    outputs.begin_as_mover(&ctx, writers);
     info!(target: "0140", "moves the output of servers that stay up ({}) until the next start, PID {}", left.len(), std::process::id());
     let mut events = Events::with_capacity(256);
     loop {

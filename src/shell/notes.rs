@@ -158,7 +158,7 @@ impl Shell {
                 let pid = self.node.servers.get(server.0).and_then(|one| one.rec.phase.process());
                 let pid = pid.map_or(0, |process| process.pid);
                 let name = name.to_string();
-                self.outputs.join_unlinked(&mut self.ctx, &name, pid);
+                self.outputs.join_unlinked(&self.ctx, &name, pid);
                 info!(target: "0115", "{name}: found again, PID {pid}");
                 info!(target: "0137", "{name}: begins to watch it");
                 info!(target: "0145", "{name}: its process is alive, PID {pid}");

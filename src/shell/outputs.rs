@@ -4,18 +4,19 @@
 //! A standby only holds the FIFOs open, so that what is in them outlives the active.
 
 mod bursts;
+mod join;
 mod moved;
 mod ways;
 
+use self::join::Joining;
 use self::ways::Way;
 use super::ctx::Ctx;
-use super::token::Source;
 use crate::config::OutputTo;
 use crate::core::Ms;
 use crate::output::{Drain, Lost, Now, loss};
 use crate::sys::lock::{Attempt, Lock};
 use crate::sys::{self, fifo, pidfd, process};
-use log::{error, info, warn};
+use log::{info, warn};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -44,6 +45,8 @@ pub struct Outputs {
     drains: Vec<Entry>,
     /// The latest drain of each way, by its key.
     by_name: BTreeMap<String, usize>,
+    by_fifo: BTreeMap<FileId, usize>,
+    joining: Option<Joining>,
     lock: Option<Lock>,
     lock_again: Option<Ms>,
     /// Somebody else was first seen to hold it.
@@ -106,65 +109,10 @@ impl Outputs {
         Ok(())
     }
 
-    /// As `begin`, for a mover: the active that left it behind lets the lock go by itself.
-    pub fn begin_as_mover(&mut self, ctx: &mut Ctx) {
-        self.waits_for_lock = true;
-        self.begin(ctx);
-    }
-
-    /// Joins every held FIFO with its log. A FIFO that can't be opened or watched is said and tried
-    /// again, and so is a log; the server itself runs on.
-    pub fn begin(&mut self, ctx: &mut Ctx) {
-        for way in ways::all(&ctx.config) {
-            match self.hold_way(&way) {
-                Ok(()) => {
-                    if let Some(fifo) = self.held.remove(&way.key) {
-                        self.add(ctx, way, fifo);
-                    }
-                }
-                Err(error) => {
-                    self.note_unjoined(ctx, way, &format!("cannot open its FIFO: {error}"));
-                }
-            }
-        }
-        // What a predecessor did not finish.
-        self.compress = true;
-        self.lock_again = Some(ctx.now());
-        self.take_lock(ctx);
-    }
-
-    fn add(&mut self, ctx: &mut Ctx, way: Way, fifo: OwnedFd) {
-        let Some(config) = ctx.server_or_retired(&way.server) else { return };
-        let id = match nix::sys::stat::fstat(&fifo) {
-            Ok(status) => (status.st_dev, status.st_ino),
-            Err(error) => {
-                return self.note_unjoined(ctx, way, &format!("cannot look at its FIFO: {error}"));
-            }
-        };
-        // Two drains of one FIFO would take turns, each with its own idea of the log.
-        if let Some(number) = self.drains.iter().position(|entry| entry.fifo == id) {
-            self.unjoined.remove(&way.key);
-            self.by_name.insert(way.key, number);
-            return;
-        }
-        let number = self.drains.len();
-        let drain = way.drain(&ctx.config, config, fifo);
-        let (compress, ages) = (config.output.compress, config.output.max_age_ms > 0);
-        let fd = drain.fifo_fd().as_raw_fd();
-        if let Err(error) = ctx.watch(&fd, Source::Output(number)) {
-            return self.note_unjoined(ctx, way, &format!("cannot watch its FIFO: {error}"));
-        }
-        self.unjoined.remove(&way.key);
-        self.by_name.insert(way.key.clone(), number);
-        self.ready.insert(number);
-        let (name, moved, pace, path_trouble) = (way.key, 0, bursts::Pace::default(), None);
-        let fifo = id;
-        self.drains.push(Entry { name, drain, fifo, compress, ages, moved, pace, path_trouble });
-    }
-
     /// A server that was found again may still write to a FIFO whose name was removed or moved away with
     /// the run directory: this process has never had it. It is drained beside the one that has the name.
-    pub fn join_unlinked(&mut self, ctx: &mut Ctx, name: &str, pid: i32) {
+    pub fn join_unlinked(&mut self, ctx: &Ctx, name: &str, pid: i32) {
+        self.join_first(ctx, name);
         let Some(config) = ctx.server_or_retired(name).cloned() else { return };
         for way in ways::of(&ctx.config, &config) {
             let fd = if way.is_stderr { 2 } else { 1 };
@@ -179,35 +127,9 @@ impl Outputs {
         }
     }
 
-    fn note_unjoined(&mut self, ctx: &Ctx, way: Way, text: &str) {
-        if !self.unjoined.contains_key(&way.key) {
-            let name = &way.key;
-            error!(target: "0361", "{name}: {text}; its output waits in its FIFO until that works");
-            self.unjoined.insert(way.key.clone(), way);
-        }
-        self.join_at = Some(ctx.now().after(JOIN_AGAIN_MS));
-    }
-
-    fn join_again(&mut self, ctx: &mut Ctx) {
-        if self.join_at.is_none_or(|at| at > ctx.now()) {
-            return;
-        }
-        self.join_at = None;
-        for way in self.unjoined.values().cloned().collect::<Vec<_>>() {
-            match fifo::open(&way.fifo, FIFO_MODE) {
-                Ok(fd) => self.add(ctx, way, fd),
-                Err(error) => {
-                    self.note_unjoined(ctx, way, &format!("cannot open its FIFO: {error}"));
-                }
-            }
-        }
-        if self.lock.is_some() {
-            self.keep_losses(ctx);
-        }
-    }
-
     /// The run directory was removed: the lock and the FIFOs are made anew in the new one.
-    pub fn renew(&mut self, ctx: &mut Ctx) {
+    pub fn renew(&mut self, ctx: &Ctx) {
+        self.join_rest(ctx);
         for way in ways::all(&ctx.config) {
             if let Err(error) = self.ensure_way(ctx, &way) {
                 self.note_unjoined(ctx, way, &format!("cannot make its FIFO: {error}"));
@@ -223,13 +145,14 @@ impl Outputs {
     ///
     /// # Errors
     /// It can't be made: NotFound when its directory is gone.
-    pub fn ensure(&mut self, ctx: &mut Ctx, name: &str) -> io::Result<()> {
+    pub fn ensure(&mut self, ctx: &Ctx, name: &str) -> io::Result<()> {
+        self.join_first(ctx, name);
         let Some(server) = ctx.server(name) else { return Ok(()) };
         let ways = ways::of(&ctx.config, server);
         ways.iter().try_for_each(|way| self.ensure_way(ctx, way))
     }
 
-    fn ensure_way(&mut self, ctx: &mut Ctx, way: &Way) -> io::Result<()> {
+    fn ensure_way(&mut self, ctx: &Ctx, way: &Way) -> io::Result<()> {
         let drain = self.by_name.get(&way.key).and_then(|number| self.drains.get(*number));
         let is_ours = drain.is_some_and(|entry| {
             let there = nix::sys::stat::lstat(&way.fifo);
@@ -302,7 +225,7 @@ impl Outputs {
 
     /// Is there work that needs no event?
     pub fn is_busy(&self) -> bool {
-        self.lock.is_some() && !self.ready.is_empty()
+        self.joining.is_some() || (self.lock.is_some() && !self.ready.is_empty())
     }
 
     pub fn deadline(&self) -> Option<Ms> {
@@ -312,6 +235,7 @@ impl Outputs {
 
     /// One turn: every drain that is ready moves at most its budget.
     pub fn turn(&mut self, ctx: &mut Ctx) {
+        self.join_some(ctx);
         self.join_again(ctx);
         self.take_lock(ctx);
         if self.lock.is_none() {
@@ -343,6 +267,7 @@ impl Outputs {
 
     /// Moves what waits in the FIFOs of a server.
     pub fn settle(&mut self, ctx: &Ctx, name: &str) {
+        self.join_rest(ctx);
         let Some(server) = ctx.server(name).filter(|_| self.lock.is_some()) else { return };
         for way in ways::of(&ctx.config, server) {
             if let Some(number) = self.by_name.get(&way.key).copied() {
@@ -383,6 +308,7 @@ impl Outputs {
         if server.output.to != OutputTo::Syslog {
             return;
         }
+        self.join_first(ctx, &server.name);
         for way in ways::of(&ctx.config, server) {
             let number = self.by_name.get(&way.key);
             if let Some(entry) = number.and_then(|number| self.drains.get_mut(*number)) {
@@ -425,6 +351,7 @@ impl Outputs {
 
     /// Empties what is there, as far as one turn goes, and lets the lock go for who comes next.
     pub fn end(&mut self, ctx: &mut Ctx) {
+        self.join_rest(ctx);
         self.take_lock(ctx);
         if self.lock.is_some() {
             // All of them, however long it takes: there is no next turn.
