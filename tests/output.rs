@@ -123,6 +123,43 @@ fn every_line_is_in_the_log_when_actives_hang_and_when_both_twins_are_killed() {
     assert_untouched(&pair, &pids);
 }
 
+/// More servers than a new active joins with their logs in one turn, and the first and the last of them are
+/// restarted meanwhile.
+#[test]
+fn every_line_of_a_hundred_servers_is_in_its_log_once_also_of_those_restarted_in_a_takeover() {
+    const LINES: u64 = 20_000;
+    const TAKEOVERS: usize = 4;
+    let keys = "instances = 100\noutput = { maxSize = \"1GiB\" }";
+    let teller = |name: &str| {
+        let command = "command = [\"sh\", \"-c\", \"echo started; exec sleep 1000\"]";
+        format!("[[server]]\nname = \"{name}\"\nsettleTime = \"20ms\"\n{command}\n")
+    };
+    let writers = counted("w", &format!("--numbers {LINES} --burst 4000"), keys);
+    let pair = Pair::new("", &[teller("a"), writers, teller("z")].concat());
+    pair.start();
+    let told = |name: &str, times: usize| {
+        let path = pair.home.join("logs").join(format!("{name}.out"));
+        let has = || fs::read_to_string(&path).unwrap_or_default();
+        wait_until(&format!("{name} to have told {times} starts"), || has().len() >= 8 * times);
+        assert_eq!(has(), "started\n".repeat(times));
+    };
+    for takeover in 1..=TAKEOVERS {
+        // A start counts as done at its exec, and another one would end the shell before it has told.
+        ["a", "z"].into_iter().for_each(|name| told(name, takeover));
+        pair.wait_whole();
+        signal(pair.pid_of("active"), SIGKILL);
+        pair.ok(&["restart", "a", "z"]);
+    }
+    ["a", "z"].into_iter().for_each(|name| told(name, 1 + TAKEOVERS));
+    let whole: String = (1..=LINES).map(|number| format!("line {number:>33} \n")).collect();
+    for number in 1..=100 {
+        let path = pair.home.join("logs").join(format!("w@{number}.out"));
+        let has = || fs::read_to_string(&path).unwrap_or_default();
+        wait_until("the last line", || has().len() >= whole.len());
+        assert!(has() == whole, "{} is not what was written", path.display());
+    }
+}
+
 #[test]
 fn a_shutdown_that_keeps_servers_leaves_a_mover_and_the_next_start_goes_on_behind_it() {
     const LINES: u64 = 3_000_000;
