@@ -72,7 +72,7 @@ pub fn look(kind: Kind, victim: Victim, root: &Root) -> Seen {
 }
 
 fn seen(kind: Kind, victim: Victim, root: &Root) -> io::Result<Vec<String>> {
-    let wanted = Wanted { servers: SERVERS, lines: true, short_heartbeat: false };
+    let wanted = Wanted { servers: SERVERS, lines: true, piped: true, short_heartbeat: false };
     let mut running = Running::start(kind, root, wanted)?;
     // Older than every throttle.
     std::thread::sleep(WAIT / 2);

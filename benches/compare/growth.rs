@@ -6,7 +6,7 @@ use super::marks::quantile;
 use super::measure::{Figures, Time};
 use super::peers::{self, Kind};
 use super::plot::{Line, Plot, svg};
-use super::takeover::Takeovers;
+use super::takeover::{Case, Takeovers};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -58,7 +58,7 @@ fn lines(all: &[Figures], of: fn(&Figures) -> f64) -> Vec<Line> {
 /// Median and p99 of the takeovers after a death; hangs only show the heartbeatTimeout.
 fn answers(all: &[Takeovers]) -> Vec<Line> {
     let line = |(look, name, percent, is_thick): (usize, &str, usize, bool)| {
-        let rows = all.iter().filter(|row| !row.is_hang && !row.answered.is_empty());
+        let rows = all.iter().filter(|row| row.case == Case::Kill && !row.answered.is_empty());
         let mut points: Vec<_> =
             rows.map(|row| (row.servers as f64, quantile(&row.answered, percent))).collect();
         points.sort_by(|a, b| a.0.total_cmp(&b.0));

@@ -39,6 +39,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
+use takeover::Case;
 
 /// What the command line asks for.
 struct Asked {
@@ -109,7 +110,7 @@ impl Asked {
     fn be_quick(&mut self) {
         self.servers = vec![1, 100];
         self.limit = Duration::from_secs(10);
-        (self.takeovers, self.hangs) = (5, 2);
+        (self.takeovers, self.hangs) = (20, 2);
         self.output_bytes = Some(output::QUICK_BYTES);
         self.effort.crashes = 30;
         self.effort.rest = Duration::from_secs(2);
@@ -221,9 +222,10 @@ fn measure_figures(asked: &Asked, root: &Root) -> io::Result<Vec<measure::Figure
 fn measure_takeovers(asked: &Asked, root: &Root) -> io::Result<Vec<takeover::Takeovers>> {
     let mut all = Vec::new();
     for servers in &asked.servers {
-        for (is_hang, rounds) in [(false, asked.takeovers), (true, asked.hangs)] {
-            progress(&format!("takeovers with {servers}, hang: {is_hang}"));
-            match takeover::takeovers(root, *servers, is_hang, rounds) {
+        let (kills, hangs) = (asked.takeovers, asked.hangs);
+        for (case, rounds) in [(Case::Kill, kills), (Case::KillPiped, kills), (Case::Hang, hangs)] {
+            progress(&format!("takeovers with {servers}, {}", case.name()));
+            match takeover::takeovers(root, *servers, case, rounds) {
                 Ok(found) => all.push(found),
                 Err(error) => say(&format!("takeover with {servers} servers: {error}"))?,
             }

@@ -73,7 +73,7 @@ pub fn measure(kind: Kind, root: &Root, servers: usize, effort: Effort) -> Figur
     if kind.path(root).is_none() {
         return Figures::none(kind, servers, "not installed (`-- --install`)");
     }
-    let wanted = Wanted { servers, lines: false, short_heartbeat: false };
+    let wanted = Wanted { servers, lines: false, piped: false, short_heartbeat: false };
     let mut running = match Running::start(kind, root, wanted) {
         Ok(running) => running,
         Err(error) => return Figures::none(kind, servers, &error.to_string()),

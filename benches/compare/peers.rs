@@ -32,6 +32,8 @@ pub struct Wanted {
     pub servers: usize,
     /// The servers write lines, and the supervisor puts them into files below `out`.
     pub lines: bool,
+    /// Only for this project: output takes the way through FIFOs, also where nobody writes any.
+    pub piped: bool,
     /// Only for this project: 500 ms of silence count as a hang.
     pub short_heartbeat: bool,
 }
@@ -216,7 +218,7 @@ impl Setup<'_> {
         if self.wanted.short_heartbeat {
             text += "heartbeatInterval = \"100ms\"\nheartbeatTimeout = \"500ms\"\n";
         }
-        let output = if self.wanted.lines { "pipe" } else { "null" };
+        let output = if self.wanted.lines || self.wanted.piped { "pipe" } else { "null" };
         let mut left = self.wanted.servers;
         // A table holds at most 1,000.
         for table in 1.. {

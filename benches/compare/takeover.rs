@@ -15,11 +15,31 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
+/// What is done to the active.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Case {
+    /// SIGKILL, with servers whose output goes nowhere, as in all other measurements.
+    Kill,
+    /// SIGKILL, with servers whose output goes to log files, as it does by default.
+    KillPiped,
+    /// SIGSTOP, with a heartbeatTimeout of 500 ms.
+    Hang,
+}
+
+impl Case {
+    pub fn name(self) -> &'static str {
+        match self {
+            Case::Kill => "SIGKILL",
+            Case::KillPiped => "SIGKILL, `output.to = \"pipe\"`",
+            Case::Hang => "SIGSTOP, with heartbeatTimeout = 500 ms",
+        }
+    }
+}
+
 /// Times in milliseconds, from the signal to the active.
 pub struct Takeovers {
     pub servers: usize,
-    /// SIGSTOP instead of SIGKILL, with a heartbeatTimeout of 500 ms.
-    pub is_hang: bool,
+    pub case: Case,
     /// Until a request was answered.
     pub answered: Vec<f64>,
     /// Until the first act of the successor of a server that was killed at the same time.
@@ -30,13 +50,9 @@ pub struct Takeovers {
 
 /// # Errors
 /// The pair does not start, or one of the conditions did not come true within the limit.
-pub fn takeovers(
-    root: &Root,
-    servers: usize,
-    is_hang: bool,
-    rounds: usize,
-) -> io::Result<Takeovers> {
-    let wanted = Wanted { servers, lines: false, short_heartbeat: is_hang };
+pub fn takeovers(root: &Root, servers: usize, case: Case, rounds: usize) -> io::Result<Takeovers> {
+    let (piped, is_hang) = (case == Case::KillPiped, case == Case::Hang);
+    let wanted = Wanted { servers, lines: false, piped, short_heartbeat: is_hang };
     let mut running = Running::start(Kind::Own, root, wanted)?;
     let socket = running.dir.join("run/control.sock");
     let (mut answered, mut restarted) = (Vec::new(), Vec::new());
@@ -61,7 +77,7 @@ pub fn takeovers(
     active_of_a_whole_pair(&socket)?;
     let alive = running.servers();
     let harmed = running.up.iter().filter(|mark| !alive.contains(&mark.pid)).count();
-    Ok(Takeovers { servers, is_hang, answered, restarted, harmed })
+    Ok(Takeovers { servers, case, answered, restarted, harmed })
 }
 
 /// Waits until active, WATCHING standby and keeper are there.
