@@ -52,7 +52,7 @@ pub fn read(config: &Config) -> Result<Records, String> {
     let found = Recovered { entries, same_boot: true, ..Recovered::default() };
     let mut known = know(found, BTreeMap::new());
     records.node = known.node.take();
-    records.servers = known.rest().map(|server| (server.name.clone(), *server)).collect();
+    records.servers = known.rest().map(|server| (server.name.to_string(), *server)).collect();
     Ok(records)
 }
 
@@ -63,8 +63,9 @@ impl Records {
         let version = env!("CARGO_PKG_VERSION").to_string();
         let mut servers: Vec<api::ServerStatus> = Vec::new();
         for server in &config.servers {
-            let record = self.servers.get(&server.name).cloned();
-            let record = record.unwrap_or_else(|| ServerRecord::new(&server.name, Wanted::Down));
+            let record = self.servers.get(server.name.as_str()).cloned();
+            let record =
+                record.unwrap_or_else(|| ServerRecord::new(server.name.clone(), Wanted::Down));
             servers.push(self.server(&record, &clock, server.restart.tries));
         }
         let is_configured = |name: &str| config.servers.iter().any(|server| server.name == name);
@@ -174,7 +175,7 @@ struct Left<'a> {
 /// all when the time for all of them is over.
 fn signal(left: &mut [Left<'_>], is_over: bool) {
     let needs = left.iter().filter_map(|one| one.server).flat_map(|server| &server.depends_on);
-    let needed: BTreeSet<String> = needs.map(|need| need.name.clone()).collect();
+    let needed: BTreeSet<&str> = needs.map(|need| need.name.as_str()).collect();
     for one in left {
         let (number, grace_ms) =
             one.server.map_or(OTHERWISE, |server| (server.stop.signal, server.stop.timeout_ms));

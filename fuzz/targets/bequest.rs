@@ -77,7 +77,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
         originals: Originals { nofile: (1024, u64::MAX), umask: 0o22, oom_score_adj: Some(-7) },
         has_reports: true,
         active: Some(process),
-        left: vec![("a".to_string(), process)],
+        left: vec![("a".into(), process)],
         endpoints: vec![Endpoint { server: "a".to_string(), listen: None }],
         wishes: "up a\n".to_string(),
         enabling: Vec::new(),

@@ -179,7 +179,7 @@ fn accepted(input: &Input, config: &Config) {
         assert!(!server.command.is_empty() && server.cwd.is_absolute());
         assert!(!server.name.contains(['/', '\0']) && server.name != "." && server.name != "..");
         assert_eq!(server.name.split('@').next(), Some(server.program.name.as_str()));
-        assert_eq!(server.name.contains('@'), server.program.instance.is_some());
+        assert_eq!(server.name.contains('@'), server.instance.is_some());
         let words = server.command.iter().chain(server.env.keys()).chain(server.env.values());
         assert!(words.clone().all(|word| !word.contains('\0')), "{words:?}");
         assert!(server.env.keys().all(|key| !key.is_empty() && !key.contains('=')));
@@ -225,7 +225,7 @@ fn needs(config: &Config) {
 /// it is the same configuration.
 fn comes_to_itself(input: &Input, config: &Config) {
     let shown = effective(input).expect("what is accepted can be shown").to_toml();
-    let has_instances = config.servers.iter().any(|server| server.program.instance.is_some());
+    let has_instances = config.servers.iter().any(|server| server.instance.is_some());
     if has_instances || shown.contains('$') {
         return;
     }
@@ -233,8 +233,8 @@ fn comes_to_itself(input: &Input, config: &Config) {
     let again = again.unwrap_or_else(|errors| panic!("{errors}\n{shown}"));
     let plain = |servers: &[ServerConfig]| {
         let without_place = |server: &ServerConfig| {
-            let mut server =
-                ServerConfig { file: std::path::PathBuf::new().into(), line: 0, ..server.clone() };
+            let mut server = server.clone();
+            (server.file, server.line) = (std::path::PathBuf::new().into(), 0);
             let mut identity = (*server.identity).clone();
             identity.user.iter_mut().chain(&mut identity.groups).for_each(|one| one.line = None);
             server.identity = identity.into();

@@ -84,7 +84,7 @@ fn without_pair(
     let chosen: Vec<String> = chosen
         .into_iter()
         .filter_map(|at| config.servers.get(at))
-        .map(|one| one.name.clone())
+        .map(|one| one.name.to_string())
         .collect();
     let changes: Vec<disabled::Change> =
         chosen.iter().map(|name| (name.clone(), !change.is_enabled)).collect();

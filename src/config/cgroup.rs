@@ -185,7 +185,7 @@ mod tests {
         );
         let config = parse(&text, Path::new("/c.toml"), Path::new("/h"));
         let mut config = config.map_err(|errors| errors.to_string())?;
-        Ok((config.node.cgroup_root, config.servers.remove(0).cgroup))
+        Ok((config.node.cgroup_root, config.servers.remove(0).cgroup.clone()))
     }
 
     #[test]

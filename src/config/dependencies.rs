@@ -8,6 +8,7 @@ use super::reader::{Reader, shown};
 use super::sections::DEPENDENCY_KEYS;
 use super::units::quoted;
 use super::{Dependency, OnFailure, ServerConfig};
+use crate::core::Name;
 use crate::names::{self, Known};
 use std::collections::BTreeMap;
 use toml::de::DeValue;
@@ -51,13 +52,13 @@ pub fn read(keys: &Reader<'_>) -> Vec<Dependency> {
     for item in list.iter() {
         match item.get_ref() {
             DeValue::String(name) => {
-                names.push(Dependency { name: name.to_string(), on_failure: OnFailure::Keep });
+                names.push(Dependency { name: Name::from(&**name), on_failure: OnFailure::Keep });
             }
             DeValue::Table(table) => {
                 let title = format!("dependsOn of {}", keys.title);
                 let inner = Reader::new(keys.document, Some(table), DEPENDENCY_KEYS, title);
                 let name = inner.get("name", "a string", |value| {
-                    value.as_str().map(str::to_owned).ok_or(super::reader::Refused::NotWanted)
+                    value.as_str().map(Name::from).ok_or(super::reader::Refused::NotWanted)
                 });
                 let on_failure = inner.choice("onFailure", ON_FAILURE, OnFailure::Keep);
                 match name {
@@ -78,8 +79,8 @@ pub fn read(keys: &Reader<'_>) -> Vec<Dependency> {
 
 /// Whom a name means.
 struct Index {
-    servers: BTreeMap<String, usize>,
-    programs: BTreeMap<String, Vec<usize>>,
+    servers: BTreeMap<Name, usize>,
+    programs: BTreeMap<Name, Vec<usize>>,
     tags: BTreeMap<String, Vec<usize>>,
 }
 
@@ -143,7 +144,7 @@ pub fn resolve(servers: &mut [ServerConfig], origins: &[Origin<'_>]) {
     for circle in circles(&needs) {
         refuse(&circle, servers, origins);
     }
-    let names: Vec<String> = servers.iter().map(|server| server.name.clone()).collect();
+    let names: Vec<Name> = servers.iter().map(|server| server.name.clone()).collect();
     for (server, needed) in servers.iter_mut().zip(all) {
         let concrete = needed.into_iter().filter_map(|(at, on_failure)| {
             Some(Dependency { name: names.get(at)?.clone(), on_failure })

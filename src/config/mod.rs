@@ -26,6 +26,7 @@ mod output;
 mod policy;
 mod reader;
 mod sections;
+mod server;
 mod servers;
 mod shared;
 mod sockets;
@@ -47,14 +48,12 @@ pub use file::{find_file, home_of, likely_run_dir, load, load_for_command, read_
 pub use input::{Include, Input, Source, Unset, includes};
 pub use metrics::Metrics;
 pub use output::{Output, OutputTo, Stderr, Stream};
+pub use server::{Definition, Dependency, Program, ServerConfig};
 pub use shared::Shared;
 pub use sockets::{Listen, Socket};
 
 pub use crate::core::plan::OnFailure;
 
-use crate::core::plan::Kind;
-use crate::core::restart::Policy;
-use crate::names::Known;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -172,80 +171,6 @@ impl NodeConfig {
     pub fn control_socket(&self) -> PathBuf {
         self.run_dir.join("control.sock")
     }
-}
-
-/// A `[[server]]` table.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ServerConfig {
-    /// `web`, or `web@2` of a program with instances.
-    pub name: String,
-    /// The file that it is in.
-    pub file: Shared<PathBuf>,
-    /// Of its header.
-    pub line: u32,
-    pub program: Program,
-    /// The program and its arguments, never empty. A program with a `/` in it is an absolute path
-    /// here; a bare name is to be looked up in the server's PATH.
-    pub command: Shared<Vec<String>>,
-    /// Absolute.
-    pub cwd: Shared<PathBuf>,
-    pub env: Shared<BTreeMap<String, String>>,
-    /// Names, or patterns of names with `*`, of variables that the server gets from its manager.
-    pub pass_env: Shared<Vec<String>>,
-    pub kind: Kind,
-    pub auto_start: AutoStart,
-    /// Servers that it needs, each once, in the order of the configuration and without circles.
-    pub depends_on: Vec<Dependency>,
-    /// When it is FAILED the pair ends.
-    pub essential: bool,
-    /// Up for so long, a server without a readiness check counts as started.
-    pub settle_ms: u64,
-    pub ready: Shared<Option<Readiness>>,
-    /// Not ready after that, it failed to start.
-    pub start_timeout_ms: u64,
-    pub health: Shared<Vec<HealthCheck>>,
-    pub restart: Shared<Policy>,
-    pub stop: Shared<Stop>,
-    /// How it is told to read its own configuration again.
-    pub reload: Option<Reload>,
-    /// Where a forking one says which of its processes stays.
-    pub pid_file: Option<PathBuf>,
-    pub hooks: Shared<Hooks>,
-    pub drain: Shared<Option<Drain>>,
-    pub output: Output,
-    pub identity: Shared<identity::Identity>,
-    /// What its cgroup is limited to.
-    pub cgroup: Vec<cgroup::CgroupLimit>,
-    /// What the node manager listens at for it, in the order of its descriptors.
-    pub sockets: Vec<sockets::Socket>,
-}
-
-impl ServerConfig {
-    /// What names of commands are compared with.
-    pub fn known(&self) -> Known<'_> {
-        Known { name: &self.name, program: &self.program.name, tags: &self.program.tags }
-    }
-}
-
-/// What names a server beside its own name.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Program {
-    /// The name in its table: that of the server, or of all its instances.
-    pub name: String,
-    /// From 1; `None` when it has no `instances`.
-    pub instance: Option<u32>,
-    /// Commands take `tag:` and one of these.
-    pub tags: Vec<String>,
-}
-
-/// A server that another one needs.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Dependency {
-    pub name: String,
-    pub on_failure: OnFailure,
 }
 
 /// What SIGTERM to the keeper or the active does with the servers.

@@ -65,7 +65,7 @@ impl Stream<'_> {
     /// The name of its FIFO and of its counts; differs from every other one's.
     pub fn key(&self) -> String {
         let name = &self.server.name;
-        if self.is_stderr { format!("{name}.err") } else { name.clone() }
+        if self.is_stderr { format!("{name}.err") } else { name.to_string() }
     }
 
     /// Its FIFO, where it has one.
@@ -150,7 +150,7 @@ pub fn refuse_same_fifos(servers: &[ServerConfig], origins: &[Origin<'_>]) {
     let keys: std::collections::BTreeMap<String, &str> =
         errs.map(|stream| (stream.key(), stream.server.name.as_str())).collect();
     for (server, origin) in servers.iter().zip(origins) {
-        if let Some(other) = keys.get(&server.name) {
+        if let Some(other) = keys.get(server.name.as_str()) {
             let text = format!(
                 "[[server]] {} has the name that the standard error of {other} has (stderr = \
                  \"separate\"); choose another name",

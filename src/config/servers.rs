@@ -13,7 +13,8 @@ use super::reader::{self, Reader, Refused};
 use super::sections::{OUTPUT_KEYS, RESTART_KEYS, SERVER_KEYS, is_name, name};
 use super::units::{is_signal, parse_signal, quoted};
 use super::{
-    AutoStart, OutputTo, Program, Readiness, ServerConfig, Shared, commands, output, sockets,
+    AutoStart, Definition, OutputTo, Program, Readiness, ServerConfig, Shared, commands, output,
+    sockets,
 };
 use crate::core::plan::Kind;
 use crate::core::restart::Policy;
@@ -163,15 +164,10 @@ fn server(
     default: &Policy,
 ) -> ServerConfig {
     let every = || vec!["*".to_owned()];
-    let mut server = ServerConfig {
-        name: instance.name.clone(),
+    let mut definition = Definition {
         file: keys.document.file.to_owned().into(),
         line: written.line,
-        program: Program {
-            name: written.program.clone(),
-            instance: instance.number,
-            tags: tags(keys),
-        },
+        program: Program { name: written.program.as_str().into(), tags: tags(keys).into() },
         command: reader::command(keys, "command").unwrap_or_default().into(),
         kind: keys.choice("type", KINDS, Kind::Simple),
         cwd: keys.path("cwd", ".").into(),
@@ -200,8 +196,8 @@ fn server(
         cgroup: cgroup::limits(keys),
         sockets: sockets::sockets(keys, &instance.name),
     };
-    server.hooks = commands::hooks(keys, server.kind).into();
-    match (server.kind, &server.pid_file) {
+    definition.hooks = commands::hooks(keys, definition.kind).into();
+    match (definition.kind, &definition.pid_file) {
         (Kind::Forking, None) => {
             let text =
                 "is \"forking\", which needs pidFile: the file that says which process stays";
@@ -212,15 +208,15 @@ fn server(
         }
         _ => {}
     }
-    let is_logged = matches!(server.output.to, OutputTo::Pipe | OutputTo::Direct);
-    if matches!(*server.ready, Some(Readiness::Log(_))) && !is_logged {
+    let is_logged = matches!(definition.output.to, OutputTo::Pipe | OutputTo::Direct);
+    if matches!(*definition.ready, Some(Readiness::Log(_))) && !is_logged {
         let text = "can't be log: only with output.to = \"pipe\" or \"direct\" there is one";
         keys.error("ready", text.to_owned());
     }
-    if server.pass_env.iter().any(|name| name.is_empty() || name.contains('=')) {
+    if definition.pass_env.iter().any(|name| name.is_empty() || name.contains('=')) {
         keys.error("passEnv", "must hold names, not empty and without \"=\"".to_owned());
     }
-    server
+    ServerConfig::new(instance.name.as_str().into(), instance.number, definition)
 }
 
 /// Each once.

@@ -59,28 +59,17 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Shared<T> {
 }
 
 impl<T: PartialEq> Shared<T> {
-    fn share_with(&mut self, other: &Shared<T>) {
-        if self == other {
+    pub(super) fn share_with(&mut self, other: &Shared<T>) {
+        if !Arc::ptr_eq(&self.0, &other.0) && self == other {
             *self = Shared(Arc::clone(&other.0));
         }
     }
 }
 
-impl ServerConfig {
-    /// Keeps what this one has like the other one only once.
-    fn share_with(&mut self, other: &ServerConfig) {
-        self.file.share_with(&other.file);
-        self.command.share_with(&other.command);
-        self.cwd.share_with(&other.cwd);
-        self.env.share_with(&other.env);
-        self.pass_env.share_with(&other.pass_env);
-        self.ready.share_with(&other.ready);
-        self.health.share_with(&other.health);
-        self.restart.share_with(&other.restart);
-        self.stop.share_with(&other.stop);
-        self.hooks.share_with(&other.hooks);
-        self.drain.share_with(&other.drain);
-        self.identity.share_with(&other.identity);
+impl<T: Clone> Shared<T> {
+    /// The part, to be changed: no other has it afterwards.
+    pub(super) fn make_mut(&mut self) -> &mut T {
+        Arc::make_mut(&mut self.0)
     }
 }
 
@@ -117,7 +106,7 @@ pub fn servers<'de, D: Deserializer<'de>>(reader: D) -> Result<Vec<ServerConfig>
 
 #[cfg(test)]
 mod tests {
-    use crate::config::{Config, parse};
+    use crate::config::{Config, Definition, parse};
     use std::path::Path;
     use std::sync::Arc;
 
@@ -130,7 +119,7 @@ mod tests {
         let read: Config = serde_json::from_slice(&bytes).unwrap();
         assert_eq!(read, config);
         let [one, two, b] = &read.servers[..] else { panic!("three servers") };
-        assert!(Arc::ptr_eq(&one.command.0, &two.command.0) && Arc::ptr_eq(&one.env.0, &two.env.0));
+        assert!(std::ptr::eq::<Definition>(&**one, &**two) && one.name != two.name);
         assert!(Arc::ptr_eq(&two.stop.0, &b.stop.0) && !Arc::ptr_eq(&two.env.0, &b.env.0));
     }
 }

@@ -5,7 +5,8 @@ use super::sections::{
     DEPENDENCY_KEYS, NODE_KEYS, OUTPUT_KEYS, RESTART_KEYS, SERVER_KEYS, STOP_KEYS,
 };
 use super::*;
-use crate::core::restart::{Then, When};
+use crate::core::plan::Kind;
+use crate::core::restart::{Policy, Then, When};
 use std::path::Path;
 
 pub const SAMPLE: &str = include_str!("../../conf/nodemanager.toml");
@@ -114,15 +115,10 @@ output = { to = "pipe", stderr = "separate", maxSize = "64K", maxFiles = 3, maxA
     let others = "[[server]]\nname = \"db\"\ncommand = \"x\"\n\
                   [[server]]\nname = \"web2\"\ncommand = \"x\"\n";
     let server = parsed(&(text + others)).unwrap().servers.remove(0);
-    let expected = ServerConfig {
-        name: "web@1".into(),
+    let expected = Definition {
         file: PathBuf::from(FILE).into(),
         line: 1,
-        program: Program {
-            name: "web".into(),
-            instance: Some(1),
-            tags: vec!["shop".into(), "eu".into()],
-        },
+        program: Program { name: "web".into(), tags: vec!["shop".into(), "eu".into()].into() },
         command: vec!["web".into()].into(),
         cwd: PathBuf::from("/srv/nm/data").into(),
         env: BTreeMap::from([("MODE".into(), "live".into())]).into(),
@@ -168,7 +164,7 @@ output = { to = "pipe", stderr = "separate", maxSize = "64K", maxFiles = 3, maxA
         cgroup: Vec::new(),
         sockets: Vec::new(),
     };
-    assert_eq!(server, expected);
+    assert_eq!(server, ServerConfig::new("web@1".into(), Some(1), expected));
 }
 
 #[test]
@@ -240,7 +236,7 @@ fn the_jeus_names_give_the_defaults_of_every_restart_table() {
 fn a_program_with_a_slash_is_relative_to_the_home_and_a_bare_name_stays() {
     let program = |command: &str| {
         let text = format!("[[server]]\nname = \"a\"\ncwd = \"/x\"\ncommand = {command}");
-        parsed(&text).unwrap().servers.remove(0).command
+        parsed(&text).unwrap().servers.remove(0).command.clone()
     };
     assert_eq!(*program(r#""./bin/a 'b c' d""#), ["/srv/nm/bin/a", "b c", "d"]);
     assert_eq!(*program(r#"["/bin/a", "b c", ""]"#), ["/bin/a", "b c", ""]);

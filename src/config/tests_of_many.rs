@@ -58,7 +58,7 @@ fn instances_are_numbered_servers_with_their_own_values() {
     let servers = servers(&text);
     assert_eq!(names(&servers), ["web@1", "web@2"]);
     let second = &servers[1];
-    assert_eq!((second.program.name.as_str(), second.program.instance), ("web", Some(2)));
+    assert_eq!((second.program.name.as_str(), second.instance), ("web", Some(2)));
     assert_eq!(**second.cwd, *Path::new("/nm/d/2"));
     assert_eq!(second.stop.timeout_ms, 2_000);
     let env: Vec<_> = second.env.iter().map(|(name, value)| format!("{name}={value}")).collect();
@@ -70,7 +70,7 @@ fn instances_are_numbered_servers_with_their_own_values() {
 fn a_server_without_instances_has_its_plain_name_and_no_number() {
     let one = servers(&web("vars.port = [7]\nenv.PORT = \"${port}\"")).remove(0);
     assert_eq!((one.name.as_str(), one.program.name.as_str()), ("web", "web"));
-    assert_eq!(one.program.instance, None);
+    assert_eq!(one.instance, None);
     assert!(!one.env.contains_key("NM_INSTANCE") && one.env["PORT"] == "7");
     assert_refused(&web("env.A = \"${instance}\""), 4, "${instance} needs the key instances");
 }
@@ -158,7 +158,7 @@ fn what_cannot_be_replaced_is_refused_with_its_line_and_what_to_write() {
 fn a_command_in_one_string_is_split_before_it_is_expanded() {
     let command = |text: &str| {
         let text = format!("[[server]]\nname = \"a\"\ncommand = {text:?}\n");
-        servers(&text).remove(0).command
+        servers(&text).remove(0).command.clone()
     };
     assert_eq!(
         *command("x ${PLACE} '${PLACE}' \"${NO:-c d}\" $$"),
@@ -167,7 +167,7 @@ fn a_command_in_one_string_is_split_before_it_is_expanded() {
     assert_eq!(*command("${home}/x -y"), ["/nm/x", "-y"]);
     let text = "[[server]]\nname = \"a\"\ncommand = \"x ${X:-a b}\"\n";
     assert_refused(text, 3, "command of [[server]] a: a \"${\" is not closed");
-    let env = servers(&web("env = { command = \"a  b\" }")).remove(0).env;
+    let env = servers(&web("env = { command = \"a  b\" }")).remove(0).env.clone();
     assert_eq!(env["command"], "a  b", "a variable of that name is no command");
 }
 
@@ -251,7 +251,7 @@ fn what_is_included_is_known_with_its_lines_before_all_is_parsed() {
 
 fn needs(servers: &[ServerConfig], name: &str) -> Vec<(String, OnFailure)> {
     let server = servers.iter().find(|server| server.name == name).expect(name);
-    server.depends_on.iter().map(|one| (one.name.clone(), one.on_failure)).collect()
+    server.depends_on.iter().map(|one| (one.name.to_string(), one.on_failure)).collect()
 }
 
 #[test]
@@ -334,7 +334,11 @@ command = ["y"]
 fn what_effective_shows_is_the_same_configuration() {
     let shown = effective(&input(MIXED)).unwrap().to_toml();
     let (again, config) = (servers(&shown), servers(MIXED));
-    let without_line = |server: &ServerConfig| ServerConfig { line: 0, ..server.clone() };
+    let without_line = |server: &ServerConfig| {
+        let mut server = server.clone();
+        server.line = 0;
+        server
+    };
     assert_eq!(
         again.iter().map(without_line).collect::<Vec<_>>(),
         config.iter().map(without_line).collect::<Vec<_>>()

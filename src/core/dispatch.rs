@@ -383,7 +383,7 @@ impl Node {
                     new_life(*old, plan.auto_start || incomplete && was_started)
                 }
                 Some(old) => *old,
-                None => ServerRecord::new(&plan.name, wanted_in_new_life(plan.auto_start)),
+                None => ServerRecord::new(plan.name.clone(), wanted_in_new_life(plan.auto_start)),
             };
             let record = under(record, &plan, goes_on);
             changed.push(self.add_server(plan, record.into()));
@@ -416,7 +416,7 @@ impl Node {
     /// Before anything is started: the list may have changed while nobody was active.
     fn disable_adopted(&mut self, now: Ms, id: ServerId, disabled: Option<&BTreeSet<String>>) {
         let rec = &self.servers[id.0].rec;
-        match disabled.map_or(rec.disabled, |names| names.contains(&rec.name)) {
+        match disabled.map_or(rec.disabled, |names| names.contains(rec.name.as_str())) {
             true => self.with_server(id, |server, steps| server.disable(now, steps)),
             false => self.with_server(id, |server, steps| server.enable(steps)),
         }
@@ -426,7 +426,7 @@ impl Node {
     fn on_disabled(&mut self, now: Ms, names: &BTreeSet<String>) {
         for id in self.ids() {
             let rec = &self.servers[id.0].rec;
-            let is_enabled = !names.contains(&rec.name);
+            let is_enabled = !names.contains(rec.name.as_str());
             if rec.disabled != is_enabled {
                 continue;
             }

@@ -17,6 +17,7 @@ pub mod ending;
 pub mod forking;
 pub mod keeper;
 pub mod maintenance;
+pub mod name;
 pub mod node;
 pub mod note;
 pub mod order;
@@ -37,6 +38,7 @@ mod tests;
 pub mod time;
 pub mod watch;
 
+pub use name::Name;
 pub use node::Node;
 pub use note::Note;
 pub use plan::{PairPlan, ServerPlan};
@@ -424,7 +426,7 @@ pub enum Action {
     /// Hold what a takeover needs of this server: its FIFO, and pidfds of its process and of
     /// the command that runs beside it.
     Hold {
-        name: String,
+        name: Name,
         process: Option<Identity>,
         task: Option<Identity>,
     },

@@ -2,7 +2,7 @@
 //!
 //! Plain values; must hold no behaviour.
 
-use super::{Cause, Identity, ServerId, record};
+use super::{Cause, Identity, Name, ServerId, record};
 
 /// What people are told.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -60,7 +60,7 @@ pub enum Note {
     NewLife,
     SameLife,
     LeftOver {
-        name: String,
+        name: Name,
     },
     /// It was stopped, or is restarted, because a server that it needs ended.
     NeedLost {

@@ -391,7 +391,7 @@ impl Node {
         let server = &self.servers[id.0];
         let is_over = server.plan.essential && server.rec.phase == Phase::Failed;
         if is_over && self.record.ending.is_none() && !self.record.maintenance {
-            let name = server.rec.name.clone();
+            let name = server.rec.name.to_string();
             self.out.push(Action::Note(Note::EssentialFailed(id)));
             self.end_for_failure(now, name);
         }

@@ -3,17 +3,32 @@
 //! Plain values; must hold no behaviour beyond their defaults.
 
 use super::ServerId;
+use super::name::Name;
 use super::record::TaskKind;
 use super::restart::Policy;
 use serde::{Deserialize, Serialize};
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
 
 /// What the core needs to know of a server's configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ServerPlan {
-    pub name: String,
-    pub kind: Kind,
+    pub name: Name,
+    /// Rises when the definition changes in a way that needs a restart.
+    pub revision: u64,
     /// Wanted up in a new life.
     pub auto_start: bool,
+    /// It is on record and alive, but the configuration does not name it any more.
+    pub left_over: bool,
+    /// Shared with servers that have the same.
+    pub rules: Arc<Rules>,
+}
+
+/// How a server is run: what all instances of a program have alike, and mostly all servers, so that it
+/// is kept once.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Rules {
+    pub kind: Kind,
     /// Without a readiness check: up for so long, it counts as RUNNING.
     pub settle_ms: u64,
     /// How it shows that it is ready.
@@ -35,10 +50,6 @@ pub struct ServerPlan {
     pub needs: Vec<Need>,
     /// When it is FAILED the pair ends.
     pub essential: bool,
-    /// It is on record and alive, but the configuration does not name it any more.
-    pub left_over: bool,
-    /// Rises when the definition changes in a way that needs a restart.
-    pub revision: u64,
 }
 
 /// What kind of program a server is.
@@ -129,12 +140,37 @@ pub struct PairPlan {
 
 impl ServerPlan {
     /// A server of which only the name is known: it is started when asked for, and never by itself.
-    pub fn new(name: &str) -> ServerPlan {
+    pub fn new(name: impl Into<Name>) -> ServerPlan {
+        ServerPlan::of(name, Rules::default())
+    }
+
+    /// A server that is run so, and starts when it is asked for.
+    pub fn of(name: impl Into<Name>, rules: Rules) -> ServerPlan {
+        let (revision, auto_start, left_over) = (0, false, false);
+        ServerPlan { name: name.into(), revision, auto_start, left_over, rules: rules.into() }
+    }
+
+    /// The same plan but for what is done to it here.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut ServerPlan)) -> ServerPlan {
+        change(&mut self);
+        self
+    }
+
+    /// Keeps what this one has like the other one only once.
+    pub fn share_with(&mut self, other: &ServerPlan) {
+        if self.rules == other.rules {
+            self.rules = Arc::clone(&other.rules);
+        }
+    }
+}
+
+impl Default for Rules {
+    /// Nothing is done by itself, and a stop is SIGTERM.
+    fn default() -> Rules {
         const SIGTERM: i32 = 15;
-        ServerPlan {
-            name: name.to_string(),
+        Rules {
             kind: Kind::Simple,
-            auto_start: false,
             settle_ms: 0,
             ready: None,
             start_timeout_ms: 60_000,
@@ -147,11 +183,27 @@ impl ServerPlan {
             drain: None,
             needs: Vec::new(),
             essential: false,
-            left_over: false,
-            revision: 0,
         }
     }
+}
 
+/// The rules are what most of the core asks a plan for.
+impl Deref for ServerPlan {
+    type Target = Rules;
+
+    fn deref(&self) -> &Rules {
+        &self.rules
+    }
+}
+
+/// Who changes the rules of a server has them alone from then on.
+impl DerefMut for ServerPlan {
+    fn deref_mut(&mut self) -> &mut Rules {
+        Arc::make_mut(&mut self.rules)
+    }
+}
+
+impl Rules {
     /// How long a task of this kind may take; `None`: the server has none.
     pub fn task_timeout_ms(&self, kind: TaskKind) -> Option<u64> {
         match (kind, self.reload, self.drain) {

@@ -7,7 +7,7 @@
 use super::record::{Cause, Entry, Identity, Record, ServerRecord, Wanted, Why};
 use super::time::Ms;
 use super::watch::Watch;
-use super::{Action, NodeRecord, Note, Phase, Recovered, Survivor};
+use super::{Action, Name, NodeRecord, Note, Phase, Recovered, Survivor};
 use std::collections::BTreeMap;
 
 /// SIGKILL is sent again so often to an active that does not die.
@@ -119,12 +119,12 @@ impl Promotion {
 }
 
 /// Disk and copy together: of each record the one with the highest number counts. `latest` is the copy.
-fn merge(disk: Vec<Entry>, latest: &mut BTreeMap<String, Entry>) -> u64 {
+fn merge(disk: Vec<Entry>, latest: &mut BTreeMap<Name, Entry>) -> u64 {
     let mut seq_max = latest.values().map(|entry| entry.seq).max().unwrap_or(0);
     for entry in disk {
         seq_max = seq_max.max(entry.seq);
         let key = match &entry.record {
-            Record::Node(_) => String::new(),
+            Record::Node(_) => Name::default(),
             Record::Server(server) => server.name.clone(),
         };
         if latest.get(&key).is_none_or(|old| old.seq <= entry.seq) {
@@ -137,7 +137,7 @@ fn merge(disk: Vec<Entry>, latest: &mut BTreeMap<String, Entry>) -> u64 {
 /// What is known when the journal has been read.
 pub struct Known {
     pub node: Option<NodeRecord>,
-    pub servers: BTreeMap<String, Entry>,
+    pub servers: BTreeMap<Name, Entry>,
     pub seq: u64,
 }
 
@@ -162,7 +162,7 @@ fn of_server(entry: Entry) -> Option<Box<ServerRecord>> {
 
 /// Turns what was found into what is known. Processes of another boot are gone; survivors take
 /// the place of records that were lost.
-pub fn know(recovered: Recovered, copy: BTreeMap<String, Entry>) -> Known {
+pub fn know(recovered: Recovered, copy: BTreeMap<Name, Entry>) -> Known {
     let mut servers = copy;
     let seq = merge(recovered.entries, &mut servers);
     let node = servers.remove("").and_then(|entry| match entry.record {
@@ -177,7 +177,7 @@ pub fn know(recovered: Recovered, copy: BTreeMap<String, Entry>) -> Known {
         by_name.entry(&survivor.name).or_default().push(survivor);
     }
     for (name, survivors) in by_name {
-        let entry = servers.entry(name.to_string()).or_insert_with(|| {
+        let entry = servers.entry(Name::from(name)).or_insert_with(|| {
             let record = Record::Server(ServerRecord::new(name, Wanted::Up).into());
             Entry { seq, record }
         });
@@ -311,6 +311,6 @@ pub fn new_life(old: ServerRecord, auto_start: bool) -> ServerRecord {
         ready_at: old.ready_at.filter(|_| keeps_process),
         last_exit: old.last_exit,
         disabled: old.disabled,
-        ..ServerRecord::new(&old.name, wanted)
+        ..ServerRecord::new(old.name, wanted)
     }
 }

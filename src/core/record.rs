@@ -4,6 +4,7 @@
 //! for the same server, so replaying means keeping the one with the highest sequence number.
 
 use super::counts::{Durations, ExitCounts};
+use super::name::Name;
 use super::time::Ms;
 use serde::{Deserialize, Serialize};
 
@@ -169,7 +170,7 @@ pub struct Task {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ServerRecord {
-    pub name: String,
+    pub name: Name,
     pub wanted: Wanted,
     pub phase: Phase,
     /// Rises with every child that was asked for; part of the mark in its environment.

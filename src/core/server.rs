@@ -25,7 +25,7 @@ use super::counts::ExitCounts;
 use super::record::{Exit, Identity, Phase, ServerRecord, TaskKind, Wanted};
 use super::task::TaskRun;
 use super::time::Ms;
-use super::{Action, Note, Scope, ServerId, ServerPlan};
+use super::{Action, Name, Note, Scope, ServerId, ServerPlan};
 
 /// A fork that gave no answer for so long is asked for again; a late child is discarded.
 pub const SPAWN_TIMEOUT_MS: u64 = 10_000;
@@ -135,9 +135,9 @@ impl Phase {
 
 impl ServerRecord {
     /// A server of which nothing is known.
-    pub fn new(name: &str, wanted: Wanted) -> ServerRecord {
+    pub fn new(name: impl Into<Name>, wanted: Wanted) -> ServerRecord {
         ServerRecord {
-            name: name.to_string(),
+            name: name.into(),
             wanted,
             phase: Phase::Down,
             start_number: 0,

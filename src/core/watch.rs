@@ -7,7 +7,7 @@
 use super::record::{Cause, Entry, Record};
 use super::silence::{Silence, Verdict};
 use super::time::Ms;
-use super::{Action, Note, PairPlan};
+use super::{Action, Name, Note, PairPlan};
 use std::collections::BTreeMap;
 
 /// A broken link is connected again after this.
@@ -38,7 +38,7 @@ pub struct Watch {
     pub known_seq: u64,
     silence: Silence,
     /// The copy: the latest record of each server (by its name), and of the node (by "").
-    pub copy: BTreeMap<String, Entry>,
+    pub copy: BTreeMap<Name, Entry>,
 }
 
 impl Watch {
@@ -86,7 +86,7 @@ impl Watch {
         self.silence.heard = now;
         let seq = entry.seq;
         let key = match &entry.record {
-            Record::Node(_) => String::new(),
+            Record::Node(_) => Name::default(),
             Record::Server(server) => {
                 let process = server.phase.process();
                 let task = server.task.and_then(|task| task.process);

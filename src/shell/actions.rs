@@ -9,7 +9,7 @@ use super::{Door, Shell, cgroups, control, lock_path, log_path, log_watch, notes
 use crate::config::{LogTarget, Readiness};
 use crate::core::node::Role;
 use crate::core::plan::Kind;
-use crate::core::{Action, Event, Phase, Record, Recovered, ServerId};
+use crate::core::{Action, Event, Name, Phase, Record, Recovered, ServerId};
 use crate::sys::lock::{Attempt, Lock};
 use crate::sys::{self, pidfd, pulse};
 use crate::wire::Message;
@@ -216,7 +216,7 @@ impl Shell {
 
     /// A standby that can't hold an output would lose bytes at the takeover: it does not watch yet.
     pub(super) fn say_watching(&mut self) {
-        let names: Vec<String> =
+        let names: Vec<Name> =
             self.ctx.config.all_servers().map(|server| server.name.clone()).collect();
         for name in names {
             let held = self.outputs.hold(&self.ctx, &name);
@@ -373,8 +373,7 @@ impl Shell {
         }
         self.say_serving();
         let writers = self.node.servers.iter();
-        let writers =
-            writers.filter_map(|one| Some((&*one.rec.name, one.rec.phase.process()?.pid)));
+        let writers = writers.filter_map(|one| Some((&one.rec.name, one.rec.phase.process()?.pid)));
         match self.takes_over() {
             true => self.outputs.begin_in_turns(&self.ctx, writers),
             false => self.outputs.begin(&self.ctx, writers),

@@ -82,7 +82,7 @@ impl Shell {
         let is_gone = |name: &str| {
             !known.iter().any(|server| server.rec.name == name && !server.is_removed())
         };
-        let retired = self.ctx.config.applied.retired.iter().map(|one| one.name.clone());
+        let retired = self.ctx.config.applied.retired.iter().map(|one| one.name.to_string());
         let gone = retired.filter(|name| is_gone(name)).collect();
         let bequest = Bequest { names, gone, ..self.bequest() };
         let more = vec![at(&result, bequest::RESULT)];

@@ -5,7 +5,7 @@
 
 use super::packed::PackedConfig;
 use crate::config::{Config, Listen, OutputTo};
-use crate::core::Identity;
+use crate::core::{Identity, Name};
 use crate::events::Record;
 use crate::state::disabled::Change;
 use crate::sys;
@@ -107,7 +107,7 @@ pub struct Bequest {
     /// The active, for a standby.
     pub active: Option<Identity>,
     /// For a mover: the servers that stay up.
-    pub left: Vec<(String, Identity)>,
+    pub left: Vec<(Name, Identity)>,
     /// Whose the descriptors from `ENDPOINTS` on are; for a standby.
     pub endpoints: Vec<Endpoint>,
     /// For a saver: the text of the remembered wishes.

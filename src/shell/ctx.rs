@@ -7,7 +7,7 @@ use super::cgroups;
 use super::packed::PackedConfig;
 use super::token::Source;
 use crate::config::{Config, ServerConfig};
-use crate::core::{Event, Ms};
+use crate::core::{Event, Ms, Name};
 use crate::output::tail::last_lines;
 use crate::sys::mark::Owner;
 use crate::sys::{self, process, pulse::Pulse};
@@ -32,7 +32,7 @@ pub struct Ctx {
     /// The same, to be handed on.
     pub packed: PackedConfig,
     /// Each server's place in `config.servers`.
-    by_name: BTreeMap<String, usize>,
+    by_name: BTreeMap<Name, usize>,
     pub twin: Twin,
     pub originals: Originals,
     /// What marks the servers' processes.
@@ -147,7 +147,7 @@ impl Ctx {
     pub fn fifos(&self) -> Vec<(String, PathBuf)> {
         let run_dir = &self.config.node.run_dir;
         let piped = self.config.all_servers().flat_map(ServerConfig::piped);
-        piped.map(|one| (one.server.name.clone(), one.fifo_path(run_dir))).collect()
+        piped.map(|one| (one.server.name.to_string(), one.fifo_path(run_dir))).collect()
     }
 
     /// The last lines that a server wrote: of standard error where that has a log of its own and

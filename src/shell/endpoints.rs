@@ -14,7 +14,7 @@ use super::spec::c_string;
 use super::token::Source;
 use crate::config::{Config, ServerConfig};
 use crate::core::record::Wanted;
-use crate::core::{Ms, ServerId};
+use crate::core::{Ms, Name, ServerId};
 use crate::sys::{self, fifo, notify};
 use log::error;
 use std::collections::BTreeMap;
@@ -33,9 +33,9 @@ const FIFO_MODE: u32 = 0o600;
 pub struct Endpoints {
     kept: BTreeMap<Endpoint, OwnedFd>,
     /// The file that a notify socket was when it was bound, or inherited.
-    files: BTreeMap<String, (u64, u64)>,
+    files: BTreeMap<Name, (u64, u64)>,
     /// The FIFOs of readiness, by server.
-    ready: BTreeMap<String, OwnedFd>,
+    ready: BTreeMap<Name, OwnedFd>,
     /// Something was made that the standby does not have.
     is_unshared: bool,
     /// What a server says in vain is logged once in a while.
@@ -80,7 +80,7 @@ impl Endpoints {
         };
         let path = server.ready_path(&ctx.config.node.run_dir);
         if self.ready.get(name).is_none_or(|fd| !is_at(fd, &path)) {
-            self.ready.insert(name.to_owned(), fifo::open(&path, FIFO_MODE)?);
+            self.ready.insert(server.name.clone(), fifo::open(&path, FIFO_MODE)?);
         }
         Ok(())
     }
@@ -157,7 +157,7 @@ impl Shell {
         }
     }
 
-    fn with_endpoints(&self) -> Vec<(usize, String)> {
+    fn with_endpoints(&self) -> Vec<(usize, Name)> {
         let names = self.node.servers.iter().map(|one| one.rec.name.clone()).enumerate();
         names
             .filter(|(_, name)| {

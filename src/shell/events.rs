@@ -9,7 +9,7 @@ mod seen;
 
 use super::Shell;
 use crate::api::{ApplyAnswer, SCHEMA};
-use crate::core::{ClientId, Ms, Note, ServerId};
+use crate::core::{ClientId, Ms, Name, Note, ServerId};
 use crate::events::file::{self, EventFile};
 use crate::events::{Answer, Draft, Kind, Record, path_in, records};
 use crate::http::Request;
@@ -60,7 +60,7 @@ pub struct Events {
     waiting: Vec<(u64, Draft)>,
     /// Their records are to be compared with what was told.
     changed: BTreeSet<ServerId>,
-    seen: BTreeMap<String, Seen>,
+    seen: BTreeMap<Name, Seen>,
     /// When the first of them may have recovered.
     recovers_at: Option<Ms>,
     is_new_life: bool,
@@ -221,14 +221,14 @@ impl Shell {
         self.open_history();
         let path = path_in(&self.ctx.config.node.state_dir);
         let text = file::read(&path, RECALL_BYTES).unwrap_or_default();
-        let mut seen: BTreeMap<String, Seen> = BTreeMap::new();
+        let mut seen: BTreeMap<Name, Seen> = BTreeMap::new();
         for one in &self.node.servers {
             seen.insert(one.rec.name.clone(), Seen::of(&one.rec));
         }
         let mut keeper_is_lost = false;
         // One after the other: all of them as records would take megabytes.
         for record in records(&text) {
-            if let Some(one) = record.server.as_ref().and_then(|name| seen.get_mut(name)) {
+            if let Some(one) = record.server.as_ref().and_then(|name| seen.get_mut(name.as_str())) {
                 one.learn(&record);
             }
             if !record.is(Kind::ConfigurationApplying) && !record.is(Kind::ConfigurationNotApplied)

@@ -10,7 +10,7 @@ use super::packed::PackedConfig;
 use super::signals::Signals;
 use super::token::Source;
 use super::{lock_path, log_settings};
-use crate::core::Identity;
+use crate::core::{Identity, Name};
 use crate::output::logger::{self, Settings};
 use crate::sys;
 use crate::sys::pidfd::{self, Verified};
@@ -44,7 +44,7 @@ fn start() -> io::Result<()> {
     let _ = sys::raise_nofile();
     let mut left = watch_left(&ctx, &bequest.left);
     let mut outputs = Outputs::default();
-    let writers = bequest.left.iter().map(|(name, process)| (name.as_str(), process.pid));
+    let writers = bequest.left.iter().map(|(name, process)| (name, process.pid));
     outputs.begin_as_mover(&ctx, writers);
     info!(target: "0140", "moves the output of servers that stay up ({}) until the next start, PID {}", left.len(), std::process::id());
     let mut events = Events::with_capacity(256);
@@ -93,7 +93,7 @@ fn is_active_again(ctx: &Ctx, bequest: &Bequest) -> bool {
     holder.is_some() && holder != bequest.active.map(|active| active.pid)
 }
 
-fn watch_left(ctx: &Ctx, left: &[(String, Identity)]) -> Vec<(String, OwnedFd)> {
+fn watch_left(ctx: &Ctx, left: &[(Name, Identity)]) -> Vec<(Name, OwnedFd)> {
     let mut watched = Vec::new();
     for (name, process) in left {
         if let Ok(Verified::Alive(fd)) = pidfd::open_verified(process) {

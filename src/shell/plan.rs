@@ -5,7 +5,7 @@
 use crate::config::{
     self, AutoStart, Config, Dependency, HealthCheck, Hook, Readiness, ServerConfig,
 };
-use crate::core::plan::{Drain, Health, Need, Ready, Reload};
+use crate::core::plan::{Drain, Health, Need, Ready, Reload, Rules};
 use crate::core::record::TaskKind;
 use crate::core::{PairPlan, ServerId, ServerPlan};
 use std::collections::BTreeMap;
@@ -21,25 +21,39 @@ pub fn plans(config: &Config, remembered: &dyn Fn(&str) -> bool) -> (PairPlan, V
     };
     let places: BTreeMap<&str, usize> =
         config.servers.iter().enumerate().map(|(at, one)| (one.name.as_str(), at)).collect();
-    let plan = |server: &ServerConfig| ServerPlan {
-        needs: needs(server, &places),
-        revision: config.revision(&server.name),
-        ..server_plan(server, remembered)
+    let mut plans: Vec<ServerPlan> =
+        Vec::with_capacity(config.servers.len() + config.applied.retired.len());
+    let mut add = |mut plan: ServerPlan| {
+        if let Some(before) = plans.last() {
+            plan.share_with(before);
+        }
+        plans.push(plan);
     };
-    let retired = config.applied.retired.iter().map(retired_plan);
-    (pair, config.servers.iter().map(plan).chain(retired).collect())
+    for server in &config.servers {
+        add(ServerPlan {
+            revision: config.revision(&server.name),
+            auto_start: match server.auto_start {
+                AutoStart::Yes => true,
+                AutoStart::No => false,
+                AutoStart::Remember => remembered(&server.name),
+            },
+            ..ServerPlan::of(server.name.clone(), rules(server, needs(server, &places)))
+        });
+    }
+    config.applied.retired.iter().for_each(|server| add(retired_plan(server)));
+    (pair, plans)
 }
 
 /// A server that was taken out while it ran: all that is needed to stop it.
 fn retired_plan(server: &ServerConfig) -> ServerPlan {
-    ServerPlan {
-        left_over: true,
+    let rules = Rules {
         stop_signal: server.stop.signal,
         stop_timeout_ms: server.stop.timeout_ms,
         tasks: tasks(server),
         drain: server.drain.as_ref().map(drain),
-        ..ServerPlan::new(&server.name)
-    }
+        ..Rules::default()
+    };
+    ServerPlan { left_over: true, ..ServerPlan::of(server.name.clone(), rules) }
 }
 
 fn reload(reload: &config::Reload) -> Reload {
@@ -77,13 +91,9 @@ fn drain(drain: &config::Drain) -> Drain {
     }
 }
 
-fn server_plan(server: &ServerConfig, remembered: &dyn Fn(&str) -> bool) -> ServerPlan {
-    ServerPlan {
-        auto_start: match server.auto_start {
-            AutoStart::Yes => true,
-            AutoStart::No => false,
-            AutoStart::Remember => remembered(&server.name),
-        },
+fn rules(server: &ServerConfig, needs: Vec<Need>) -> Rules {
+    Rules {
+        needs,
         kind: server.kind,
         settle_ms: match &*server.ready {
             Some(Readiness::Delay(ms)) => *ms,
@@ -99,7 +109,6 @@ fn server_plan(server: &ServerConfig, remembered: &dyn Fn(&str) -> bool) -> Serv
         tasks: tasks(server),
         drain: server.drain.as_ref().map(drain),
         essential: server.essential,
-        ..ServerPlan::new(&server.name)
     }
 }
 

@@ -115,7 +115,7 @@ impl Shell {
             // Who does not wait is answered while they are being stopped.
             let left = self.node.servers.iter().filter(|_| !stop_servers).filter_map(|one| {
                 let pid = one.rec.phase.process()?.pid;
-                Some(Left { name: one.rec.name.clone(), pid })
+                Some(Left { name: one.rec.name.to_string(), pid })
             });
             let answer = ShutdownAnswer { left: left.collect(), mover: self.mover };
             return self.control.answer(&mut self.ctx, client, 200, &answer);

@@ -16,7 +16,7 @@ use super::ctx::Ctx;
 use super::spec;
 use super::token::Source;
 use crate::core::server::Server;
-use crate::core::{Event, Exit, Identity, Ms, ServerId};
+use crate::core::{Event, Exit, Identity, Ms, Name, ServerId};
 use crate::sys::mark::Owner;
 use crate::sys::pidfd::{self, Verified};
 use crate::sys::spawn::{self, News};
@@ -69,7 +69,7 @@ struct Ask {
 pub struct Servers {
     /// The node's name, which is a part of marks.
     owner: Owner,
-    names: Vec<String>,
+    names: Vec<Name>,
     children: Vec<Child>,
     /// When what is left of a server is looked at again.
     looks: BTreeMap<(usize, groups::Awaited), groups::Look>,
@@ -92,7 +92,7 @@ impl Servers {
     /// What is held of processes that are not on record any more is of no use: nobody would close it.
     pub fn begin(&mut self, owner: &Owner, servers: &[Server]) {
         self.owner = owner.clone();
-        let names: Vec<String> = servers.iter().map(|one| one.rec.name.clone()).collect();
+        let names: Vec<Name> = servers.iter().map(|one| one.rec.name.clone()).collect();
         let on_record: BTreeMap<&str, Option<Identity>> =
             servers.iter().map(|one| (one.rec.name.as_str(), one.rec.phase.process())).collect();
         self.held.retain(|name, (held, _)| on_record.get(name.as_str()) == Some(&Some(*held)));
@@ -103,7 +103,7 @@ impl Servers {
     }
 
     pub fn name(&self, server: ServerId) -> &str {
-        self.names.get(server.0).map_or("?", String::as_str)
+        self.names.get(server.0).map_or("?", Name::as_str)
     }
 
     /// The process that is watched now.

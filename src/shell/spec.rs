@@ -226,7 +226,7 @@ fn environment(
     for (name, value) in &server.env {
         env.insert(name.into(), value.into());
     }
-    if let Some(number) = server.program.instance {
+    if let Some(number) = server.instance {
         env.insert(INSTANCE.into(), number.to_string().into());
     }
     endpoints::set_variables(&ctx.config.node.run_dir, server, &mut env);

@@ -6,7 +6,7 @@
 mod beside;
 
 use crate::api::{self, ExitKind, Pair, ServerStatus, StandbyState, State, Status};
-use crate::config::{Config, Program, ServerConfig, units};
+use crate::config::{Config, ServerConfig, units};
 use crate::core::node::Node;
 use crate::core::record::{Cause, LastExit, Task};
 use crate::core::server::exit_text;
@@ -113,13 +113,13 @@ pub fn status(
 
 /// Adds what only the configuration knows of a server.
 pub fn with_programs(mut servers: Vec<ServerStatus>, config: &Config) -> Vec<ServerStatus> {
-    let programs: BTreeMap<&str, &Program> =
-        config.servers.iter().map(|server| (server.name.as_str(), &server.program)).collect();
+    let known: BTreeMap<&str, &ServerConfig> =
+        config.servers.iter().map(|server| (server.name.as_str(), server)).collect();
     for server in &mut servers {
-        if let Some(program) = programs.get(server.name.as_str()) {
-            server.program = program.name.clone();
-            server.instance = program.instance;
-            server.tags = program.tags.clone();
+        if let Some(config) = known.get(server.name.as_str()) {
+            server.program = config.program.name.to_string();
+            server.instance = config.instance;
+            server.tags = config.program.tags.to_vec();
         }
     }
     servers
@@ -155,7 +155,7 @@ pub fn server_status(rec: &ServerRecord, clock: &Clock, tries: u32) -> ServerSta
         _ => None,
     };
     ServerStatus {
-        name: rec.name.clone(),
+        name: rec.name.to_string(),
         program: names::program(&rec.name).to_owned(),
         instance: None,
         tags: Vec::new(),

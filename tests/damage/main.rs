@@ -7,7 +7,7 @@ mod endings;
 mod world;
 
 use nodemanager::core::record::{Entry, Identity, NodeRecord, Phase, Record, ServerRecord, Wanted};
-use nodemanager::core::{Ms, Recovered};
+use nodemanager::core::{Ms, Name, Recovered};
 use nodemanager::journal::{Contents, Journal, MIN_FILE, Origin, ReadError, read_once};
 use std::collections::HashMap;
 use std::fs;
@@ -187,7 +187,7 @@ impl Life {
         let mut latest = HashMap::new();
         for entry in self.generations.iter().flatten() {
             let key = match &entry.record {
-                Record::Node(_) => String::new(),
+                Record::Node(_) => Name::default(),
                 Record::Server(server) => server.name.clone(),
             };
             latest.insert(key, entry.clone());

@@ -69,11 +69,12 @@ fn plans(names: &[String]) -> Vec<ServerPlan> {
     };
     let plan = |name: &String| ServerPlan {
         auto_start: true,
-        settle_ms: 100,
-        policy: policy.clone(),
-        stop_signal: 15,
-        stop_timeout_ms: 1_000,
-        ..ServerPlan::new(name)
+        ..ServerPlan::new(name).with(|plan| {
+            plan.settle_ms = 100;
+            plan.policy = policy.clone();
+            plan.stop_signal = 15;
+            plan.stop_timeout_ms = 1_000;
+        })
     };
     names.iter().map(plan).collect()
 }

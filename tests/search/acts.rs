@@ -250,7 +250,7 @@ fn save(pair: &mut Pair, entry: Entry) {
     }
     let key = match &entry.record {
         Record::Node(_) => String::new(),
-        Record::Server(server) => server.name.clone(),
+        Record::Server(server) => server.name.to_string(),
     };
     Rc::make_mut(&mut pair.disk).insert(key, entry);
 }

@@ -7,7 +7,7 @@ use crate::budget::Budget;
 use crate::explore::hash;
 use nodemanager::core::ask::Verb;
 use nodemanager::core::node::{Node, Role};
-use nodemanager::core::plan::{Health, Ready};
+use nodemanager::core::plan::{Health, Ready, Rules};
 use nodemanager::core::record::TaskKind;
 use nodemanager::core::restart::{Policy, Then, When};
 use nodemanager::core::{
@@ -176,10 +176,9 @@ fn server_plan(setting: &Setting) -> ServerPlan {
     let commands = vec![(TaskKind::PreStart, 1), (TaskKind::Stop, 1)];
     let (interval_ms, timeout_ms) = (1, 1);
     let health = Health::Asked { interval_ms, timeout_ms, failures: 1, for_ms: 0 };
-    ServerPlan {
+    let rules = Rules {
         ready: is_checked.then_some(Ready::Asked { interval_ms, timeout_ms }),
         health: if is_checked { vec![health] } else { Vec::new() },
-        auto_start: true,
         settle_ms: 1,
         policy: Policy {
             when: When::OnFailure,
@@ -194,8 +193,9 @@ fn server_plan(setting: &Setting) -> ServerPlan {
         stop_signal: 15,
         stop_timeout_ms: 1,
         tasks: if setting.has_commands { commands } else { Vec::new() },
-        ..ServerPlan::new("web")
-    }
+        ..Rules::default()
+    };
+    ServerPlan { auto_start: true, ..ServerPlan::of("web", rules) }
 }
 
 impl Pair {

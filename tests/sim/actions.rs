@@ -356,7 +356,7 @@ impl World {
                 What::Member { server, number, .. } => (server, number, false),
                 _ => continue,
             };
-            let name = self.plan.servers[server].name.clone();
+            let name = self.plan.servers[server].name.to_string();
             found.push(Survivor { name, start_number, process: one.id, leads });
         }
         found

@@ -147,7 +147,7 @@ impl World {
         let alive: Vec<_> = self.os.running(server).collect();
         let has_losses = self.guard.disk_troubles > 0;
         let leader = phase.process().and_then(|process| self.os.by_identity(process));
-        if record.disabled != self.disabled.contains(&record.name) {
+        if record.disabled != self.disabled.contains(record.name.as_str()) {
             return Some(format!("server {server}: the list says {:?}", self.disabled));
         }
         let why = |text: &str| Some(format!("server {server} {text}: {phase:?}, {alive:?}"));

@@ -93,7 +93,7 @@ impl Disk {
 fn key(entry: &Entry) -> String {
     match &entry.record {
         Record::Node(_) => String::new(),
-        Record::Server(server) => server.name.clone(),
+        Record::Server(server) => server.name.to_string(),
     }
 }
 

@@ -21,7 +21,7 @@ impl World {
 
     /// Nobody starts it any more, or somebody may again.
     pub fn toggle(&mut self, server: usize) {
-        let name = self.plan.servers[server].name.clone();
+        let name = self.plan.servers[server].name.to_string();
         self.note(|| format!("{name} is disabled or enabled"));
         if !self.disabled.remove(&name) {
             self.disabled.insert(name);
@@ -38,7 +38,7 @@ impl World {
         let Some(active) = self.active() else { return };
         let servers = active.node.iter().flat_map(|node| &node.servers);
         let mut known =
-            servers.map(|one| (one.rec.disabled, self.disabled.contains(&one.rec.name)));
+            servers.map(|one| (one.rec.disabled, self.disabled.contains(one.rec.name.as_str())));
         if known.any(|(known, is_so)| known != is_so) {
             let (uid, names) = (active.uid, self.disabled.clone());
             self.at(0, Due::Event(uid, Box::new(Event::Disabled { names }), None));

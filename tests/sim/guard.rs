@@ -202,10 +202,11 @@ fn counters_survive(world: &mut World, uid: Uid, entries: &[Entry]) {
     let is_takeover = world.twins.get(&uid).is_some_and(|twin| twin.watches.is_some());
     for entry in entries {
         let Record::Server(new) = &entry.record else { continue };
-        let [saved, there] = read.each_ref().map(|read| match read.get(&new.name)?.record {
-            Record::Server(ref old) => Some(old),
-            Record::Node(_) => None,
-        });
+        let [saved, there] =
+            read.each_ref().map(|read| match read.get(new.name.as_str())?.record {
+                Record::Server(ref old) => Some(old),
+                Record::Node(_) => None,
+            });
         let Some(old) = saved.or(there) else { continue };
         // A new generation of the journal may have had what was not saved yet. It need not count.
         let is_there = there.is_some_and(|there| is_same(there, new));

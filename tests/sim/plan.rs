@@ -4,7 +4,7 @@
 
 use crate::rng::Rng;
 use crate::tasks::add_tasks;
-use nodemanager::core::plan::{Health, Need, OnFailure, Ready};
+use nodemanager::core::plan::{Health, Need, OnFailure, Ready, Rules};
 use nodemanager::core::restart::{Policy, Then, When};
 use nodemanager::core::{PairPlan, ServerId, ServerPlan};
 
@@ -219,8 +219,7 @@ fn add_checks_and_needs(rng: &mut Rng, n: usize, server: &mut ServerPlan) {
 }
 
 fn server(rng: &mut Rng, n: usize) -> ServerPlan {
-    ServerPlan {
-        auto_start: true,
+    let rules = Rules {
         settle_ms: rng.pick(&[0, 100, 1_000]),
         policy: Policy {
             when: rng.pick(&[When::Always, When::OnFailure, When::OnFailure, When::Never]),
@@ -234,6 +233,7 @@ fn server(rng: &mut Rng, n: usize) -> ServerPlan {
         },
         stop_signal: 15,
         stop_timeout_ms: rng.pick(&[200, 2_000]),
-        ..ServerPlan::new(&format!("s{n}"))
-    }
+        ..Rules::default()
+    };
+    ServerPlan { auto_start: true, ..ServerPlan::of(format!("s{n}"), rules) }
 }

@@ -36,7 +36,7 @@ pub fn of_servers(
             label: stream.key(),
             path: stream.log_path(log_dir),
             of: Origin::Server {
-                name: server.name.clone(),
+                name: server.name.to_string(),
                 is_stderr: stream.is_stderr,
                 is_stamped: server.output.timestamps,
             },

@@ -56,7 +56,8 @@ fn each_kind_of_health_check_is_read_with_its_times() {
         "health = [{ tcp = \"[::1]:80\", failures = 1 }, { rss = \"900MiB\", for = \"1m\" }, \
          { watchdog = \"30s\" }]",
     )
-    .health;
+    .health
+    .clone();
     let target = Target::Tcp("[::1]:80".parse().unwrap());
     let asked = |probe, failures, for_ms| HealthCheck::Asked {
         probe,

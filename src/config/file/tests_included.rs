@@ -27,7 +27,7 @@ fn server_of(file: &str) -> String {
 
 fn names(dir: &TempDir) -> Vec<String> {
     let config = load(&dir.0.join("conf/nm.toml")).unwrap_or_else(|errors| panic!("{errors}"));
-    config.servers.into_iter().map(|server| server.name).collect()
+    config.servers.into_iter().map(|server| server.name.into()).collect()
 }
 
 /// The one error; it is about the third line of the main file.

@@ -160,9 +160,9 @@ fn a_new_active_believes_the_list_and_without_one_its_records() {
 
 #[test]
 fn a_server_that_needs_a_disabled_one_waits_and_its_start_says_for_whom() {
-    let named = |name: &str| ServerPlan { name: name.to_string(), ..plan() };
+    let named = |name: &str| ServerPlan { name: name.into(), ..plan() };
     let need = Need { server: ServerId(0), on_failure: OnFailure::Restart };
-    let plans = vec![named("db"), ServerPlan { needs: vec![need], ..named("web") }];
+    let plans = vec![named("db"), named("web").with(|web| web.needs = vec![need])];
     let mut node = Node::first(NOW, pair_plan(), plans, false);
     tell(&mut node, Event::Locked);
     let disabled_set = Some(BTreeSet::from(["db".to_string()]));

@@ -21,6 +21,7 @@ mod tasks;
 mod watch;
 
 use super::node::Role;
+use super::plan::Rules;
 use super::record::LastExit;
 use super::restart::{Policy, Then, When};
 use super::server::{Server, Step, Steps};
@@ -46,14 +47,14 @@ pub fn policy() -> Policy {
 }
 
 pub fn plan() -> ServerPlan {
-    ServerPlan {
-        auto_start: true,
+    let rules = Rules {
         settle_ms: 50,
         policy: policy(),
         stop_signal: 15,
         stop_timeout_ms: 5_000,
-        ..ServerPlan::new("web")
-    }
+        ..Rules::default()
+    };
+    ServerPlan { auto_start: true, ..ServerPlan::of("web", rules) }
 }
 
 /// All hooks, a stop and a reload command, and a drain with both of its commands.
@@ -70,12 +71,11 @@ pub fn plan_with_tasks() -> ServerPlan {
         on_restart: false,
     };
     let kinds = [PreStart, PostStart, PreStop, PostStop, OnFailure, Stop];
-    ServerPlan {
-        tasks: kinds.map(|kind| (kind, 3_000)).to_vec(),
-        reload: Some(Reload::Command { timeout_ms: 3_000 }),
-        drain: Some(drain),
-        ..plan()
-    }
+    plan().with(|plan| {
+        plan.tasks = kinds.map(|kind| (kind, 3_000)).to_vec();
+        plan.reload = Some(Reload::Command { timeout_ms: 3_000 });
+        plan.drain = Some(drain);
+    })
 }
 
 pub fn pair_plan() -> PairPlan {

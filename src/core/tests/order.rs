@@ -11,13 +11,13 @@ const DB: usize = 0;
 const WEB: usize = 1;
 
 fn named(name: &str) -> ServerPlan {
-    ServerPlan { name: name.to_string(), ..plan() }
+    ServerPlan { name: name.into(), ..plan() }
 }
 
 /// `web` needs `db`.
 fn plans(on_failure: OnFailure) -> Vec<ServerPlan> {
     let need = Need { server: ServerId(DB), on_failure };
-    vec![named("db"), ServerPlan { needs: vec![need], ..named("web") }]
+    vec![named("db"), named("web").with(|web| web.needs = vec![need])]
 }
 
 fn both_up(on_failure: OnFailure) -> Node {
@@ -90,7 +90,7 @@ fn only_so_many_servers_start_at_the_same_time() {
 
 #[test]
 fn a_server_that_is_not_ready_yet_keeps_its_place() {
-    let slow = |name| ServerPlan { ready: Some(Ready::Told), ..named(name) };
+    let slow = |name| named(name).with(|slow| slow.ready = Some(Ready::Told));
     let plan = PairPlan { starts_max: 1, ..pair_plan() };
     let mut node = Node::first(NOW, plan, vec![slow("a"), slow("b")], false);
     tell(&mut node, Event::Locked);
@@ -241,7 +241,8 @@ fn a_start_that_waits_in_vain_is_told_so() {
 #[test]
 fn an_essential_server_that_was_given_up_ends_the_pair_whoever_is_active() {
     let essential = || {
-        let mut plan = ServerPlan { essential: true, ..named("db") };
+        let mut plan = named("db");
+        plan.essential = true;
         plan.policy.when = When::Never;
         plan
     };
@@ -261,7 +262,7 @@ fn an_essential_server_that_was_given_up_ends_the_pair_whoever_is_active() {
 #[test]
 fn an_order_that_waited_while_its_server_was_told_apart_is_carried_out_after_that() {
     let mut held = server_in(up(10)).rec;
-    (held.name, held.held) = ("db".to_string(), Some(crate::core::record::Held::Restart));
+    (held.name, held.held) = ("db".into(), Some(crate::core::record::Held::Restart));
     let entries = vec![Entry { seq: 1, record: Record::Server(held) }];
     let mut plans = plans(OnFailure::Keep);
     // Nothing else happens that would have the order looked at again.

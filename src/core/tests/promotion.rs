@@ -143,7 +143,7 @@ fn a_hang_is_remembered_so_that_the_next_timeout_is_longer() {
 #[test]
 fn of_disk_and_copy_the_newer_record_counts() {
     let disk = vec![entry(5, Phase::Failed)];
-    let copy = |seq, phase| BTreeMap::from([("web".to_string(), entry(seq, phase))]);
+    let copy = |seq, phase| BTreeMap::from([(Name::from("web"), entry(seq, phase))]);
     let entries = disk.clone();
     let known =
         know(Recovered { entries, same_boot: true, ..Recovered::default() }, copy(6, up(9)));
@@ -267,9 +267,9 @@ fn a_stray_found_after_the_journal_was_lost_is_waited_for() {
 #[test]
 fn a_server_that_is_on_record_alone_is_kept_and_never_started_again() {
     let mut gone = plan();
-    gone.name = "api".to_string();
+    gone.name = "api".into();
     let (node, out) = active_after(vec![gone], vec![entry(2, up(9))]);
-    assert!(out.contains(&Action::Note(Note::LeftOver { name: "web".to_string() })));
+    assert!(out.contains(&Action::Note(Note::LeftOver { name: "web".into() })));
     assert!(node.servers[1].plan.left_over);
     assert_eq!(node.servers[1].plan.policy.when, When::Never);
 }

@@ -183,7 +183,7 @@ fn a_wait_changes_nothing_and_leaves_no_mark() {
 #[test]
 fn a_request_for_several_servers_is_answered_once_when_the_last_is_through() {
     let mut second = plan();
-    second.name = "api".to_string();
+    second.name = "api".into();
     let (mut node, _) = active_after(vec![plan(), second], Vec::new());
     bring_up(&mut node, 0, 9);
     bring_up(&mut node, 1, 10);

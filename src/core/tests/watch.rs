@@ -30,7 +30,7 @@ fn a_single_record_is_held_before_it_is_acknowledged() {
     let (mut watch, mut out) = (linked(), Vec::new());
     watch.on_copy_complete(5, &mut Vec::new());
     watch.on_copied(NOW, entry(6, Phase::Up { process: process(9) }), &mut out);
-    let hold = Action::Hold { name: "web".to_string(), process: Some(process(9)), task: None };
+    let hold = Action::Hold { name: "web".into(), process: Some(process(9)), task: None };
     assert_eq!(out, [hold, Action::Ack { seq: 6 }]);
 }
 
@@ -44,7 +44,7 @@ fn the_command_beside_a_server_is_held_too_and_let_go_when_it_has_ended() {
     server.task = Some(task);
     watch.on_copied(NOW, begun, &mut out);
     watch.on_copied(NOW, entry(7, Phase::Down), &mut out);
-    let hold = |task| Action::Hold { name: "web".to_string(), process: None, task };
+    let hold = |task| Action::Hold { name: "web".into(), process: None, task };
     assert_eq!(out, [hold(running), hold(None)]);
 }
 
@@ -112,7 +112,7 @@ fn the_timeout_doubles_with_each_hang_up_to_a_cap() {
     let mut watch = linked();
     let mut timeout = |hangs: usize| {
         let record = NodeRecord { hangs: vec![NOW; hangs], ..NodeRecord::default() };
-        watch.copy.insert(String::new(), Entry { seq: 1, record: Record::Node(record.into()) });
+        watch.copy.insert(Name::default(), Entry { seq: 1, record: Record::Node(record.into()) });
         watch.timeout_ms(NOW.after(1), &pair_plan())
     };
     assert_eq!([0, 1, 2].map(&mut timeout), [1_000, 2_000, 4_000]);
@@ -123,6 +123,6 @@ fn the_timeout_doubles_with_each_hang_up_to_a_cap() {
 fn hangs_of_long_ago_do_not_count() {
     let mut watch = linked();
     let record = NodeRecord { hangs: vec![Ms(0)], ..NodeRecord::default() };
-    watch.copy.insert(String::new(), Entry { seq: 1, record: Record::Node(record.into()) });
+    watch.copy.insert(Name::default(), Entry { seq: 1, record: Record::Node(record.into()) });
     assert_eq!(watch.timeout_ms(NOW, &pair_plan()), 1_000);
 }

@@ -6,9 +6,10 @@
 use crate::api::{ApplyAnswer, Change, What};
 use crate::config::identity::{Identity, Named};
 use crate::config::{
-    Alerts, Applied, AutoStart, Config, ControlGroup, HealthCheck, NodeConfig, Output, Readiness,
-    ServerConfig,
+    Alerts, Applied, AutoStart, Config, ControlGroup, Definition, HealthCheck, NodeConfig, Output,
+    Readiness, ServerConfig,
 };
+use crate::core::Name;
 use crate::names;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -64,17 +65,17 @@ pub fn merge(
             None => (Some(added(server)), next),
         };
         answer.servers.extend(change);
-        applied.revisions.insert(server.name.clone(), revision);
+        applied.revisions.insert(server.name.to_string(), revision);
     }
     let named: BTreeSet<&str> = new.servers.iter().map(|one| one.name.as_str()).collect();
     applied.retired.retain(|one| !named.contains(one.name.as_str()));
     for server in old.servers.iter().filter(|one| !named.contains(one.name.as_str())) {
-        let (name, what, keys) = (server.name.clone(), What::Stop, Vec::new());
+        let (name, what, keys) = (server.name.to_string(), What::Stop, Vec::new());
         answer.servers.push(Change { name, what, keys });
         applied.retired.retain(|one| one.name != server.name);
         applied.retired.push(server.clone());
         // So that it never gets a revision again that a process of it had.
-        applied.revisions.insert(server.name.clone(), old.revision(&server.name));
+        applied.revisions.insert(server.name.to_string(), old.revision(&server.name));
     }
     for (name, revision) in &old.applied.revisions {
         applied.revisions.entry(name.clone()).or_insert(*revision);
@@ -111,7 +112,7 @@ fn only(old: &Config, new: Config, wanted: &[String]) -> Result<Config, String> 
         new.servers.iter().chain(old.servers.iter().filter(gone)).collect();
     let known: Vec<_> = all.iter().map(|one| one.known()).collect();
     let chosen = names::select(wanted, &known)?;
-    let chosen: BTreeSet<String> = chosen.iter().map(|at| all[*at].name.clone()).collect();
+    let chosen: BTreeSet<Name> = chosen.iter().map(|at| all[*at].name.clone()).collect();
     let is_chosen = |one: &&ServerConfig| chosen.contains(&one.name);
     let mut servers: Vec<ServerConfig> =
         old.servers.iter().filter(|one| !is_chosen(one)).cloned().collect();
@@ -164,7 +165,7 @@ fn check_needs(servers: &[ServerConfig]) -> Result<(), String> {
 
 fn added(server: &ServerConfig) -> Change {
     let what = if server.auto_start == AutoStart::Yes { What::Start } else { What::Add };
-    Change { name: server.name.clone(), what, keys: Vec::new() }
+    Change { name: server.name.to_string(), what, keys: Vec::new() }
 }
 
 fn change(server: &ServerConfig, differing: Differing) -> Option<Change> {
@@ -175,13 +176,12 @@ fn change(server: &ServerConfig, differing: Differing) -> Option<Change> {
         (false, _) => What::Restart,
     };
     let keys = restart.into_iter().chain(in_place).map(str::to_owned).collect();
-    Some(Change { name: server.name.clone(), what, keys })
+    Some(Change { name: server.name.to_string(), what, keys })
 }
 
 /// What differs between two definitions of a server.
 pub fn differing(old: &ServerConfig, new: &ServerConfig) -> Differing {
-    let ServerConfig {
-        name: _,
+    let Definition {
         file: _,
         line: _,
         program,
@@ -207,7 +207,7 @@ pub fn differing(old: &ServerConfig, new: &ServerConfig) -> Differing {
         identity,
         cgroup,
         sockets,
-    } = old;
+    } = &**old;
     let mut keys = Differing::default();
     keys_that_differ! { keys.restart,
         "command": *command, new.command;

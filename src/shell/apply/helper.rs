@@ -35,7 +35,7 @@ fn look(load: fn(&Path) -> Result<Config, String>) -> io::Result<()> {
     let bequest = Bequest::unpack()?;
     let mut result = File::from(sys::inherited(bequest::RESULT)?);
     let mut old = bequest::config()?;
-    old.applied.retired.retain(|one| !bequest.gone.contains(&one.name));
+    old.applied.retired.retain(|one| !bequest.gone.iter().any(|gone| one.name == *gone));
     let old = &old;
     let merged = load(&old.file).and_then(|new| changes::merge(old, new, &bequest.names)).and_then(
         |(config, answer)| match is_new_inheritance(old, &config) {

@@ -6,6 +6,7 @@
 use super::ways::{self, Way};
 use super::{Entry, FIFO_MODE, JOIN_AGAIN_MS, Outputs, bursts};
 use crate::config::OutputTo;
+use crate::core::Name;
 use crate::shell::ctx::Ctx;
 use crate::shell::token::Source;
 use crate::sys::fifo;
@@ -22,30 +23,38 @@ const TURNS_TO_JOIN: u8 = 3;
 /// What is still to be joined.
 pub(super) struct Joining {
     /// By the name of their server.
-    ways: BTreeMap<String, Vec<Way>>,
+    ways: BTreeMap<Name, Vec<Way>>,
     /// Who writes, by the name of the server; of those whose output says so.
-    writers: BTreeMap<String, i32>,
+    writers: BTreeMap<Name, i32>,
     /// Turns until the first is joined.
     turns: u8,
 }
 
 impl Outputs {
     /// As `begin`, for a mover: the active that left it behind lets the lock go by itself.
-    pub fn begin_as_mover<'a>(&mut self, ctx: &Ctx, writers: impl Iterator<Item = (&'a str, i32)>) {
+    pub fn begin_as_mover<'a>(
+        &mut self,
+        ctx: &Ctx,
+        writers: impl Iterator<Item = (&'a Name, i32)>,
+    ) {
         self.waits_for_lock = true;
         self.begin(ctx, writers);
     }
 
     /// Joins every held FIFO with its log. A FIFO that can't be opened or watched is said and tried
     /// again: the others must not wait for it. `writers`: the servers' processes.
-    pub fn begin<'a>(&mut self, ctx: &Ctx, writers: impl Iterator<Item = (&'a str, i32)>) {
+    pub fn begin<'a>(&mut self, ctx: &Ctx, writers: impl Iterator<Item = (&'a Name, i32)>) {
         self.begin_in_turns(ctx, writers);
         self.join_rest(ctx);
     }
 
     /// As `begin`, in the next turns.
-    pub fn begin_in_turns<'a>(&mut self, ctx: &Ctx, writers: impl Iterator<Item = (&'a str, i32)>) {
-        let mut ways: BTreeMap<String, Vec<Way>> = BTreeMap::new();
+    pub fn begin_in_turns<'a>(
+        &mut self,
+        ctx: &Ctx,
+        writers: impl Iterator<Item = (&'a Name, i32)>,
+    ) {
+        let mut ways: BTreeMap<Name, Vec<Way>> = BTreeMap::new();
         for way in ways::all(&ctx.config) {
             ways.entry(way.server.clone()).or_default().push(way);
         }
@@ -54,7 +63,7 @@ impl Outputs {
         };
         let tells_any = ctx.config.all_servers().any(|one| one.output.to == OutputTo::Syslog);
         let writers = writers.filter(|(name, _)| tells_any && tells(name));
-        let writers = writers.map(|(name, pid)| (name.to_string(), pid)).collect();
+        let writers = writers.map(|(name, pid)| (name.clone(), pid)).collect();
         self.joining = Some(Joining { ways, writers, turns: TURNS_TO_JOIN });
     }
 

@@ -4,12 +4,13 @@
 
 use super::Outputs;
 use crate::config::ServerConfig;
+use crate::core::Name;
 use crate::shell::ctx::Ctx;
 use std::collections::BTreeMap;
 
 impl Outputs {
     /// Bytes by the name of the server, since this process began; of those whose output is moved.
-    pub fn moved(&self, ctx: &Ctx) -> BTreeMap<String, u64> {
+    pub fn moved(&self, ctx: &Ctx) -> BTreeMap<Name, u64> {
         let mut by_key: BTreeMap<&str, u64> = BTreeMap::new();
         for entry in &self.drains {
             let sum = by_key.entry(&entry.name).or_default();

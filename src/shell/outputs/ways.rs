@@ -3,6 +3,7 @@
 //! Must not open or move anything: it makes drains of what is open.
 
 use crate::config::{Config, OutputTo, ServerConfig, Stream};
+use crate::core::Name;
 use crate::output::{Drain, Limits, Syslog};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -12,7 +13,7 @@ use std::path::PathBuf;
 pub struct Way {
     /// Of its FIFO and of its counts.
     pub key: String,
-    pub server: String,
+    pub server: Name,
     pub is_stderr: bool,
     pub fifo: PathBuf,
 }

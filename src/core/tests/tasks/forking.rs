@@ -4,7 +4,7 @@ use super::*;
 use crate::core::plan::Kind;
 
 fn forking() -> ServerPlan {
-    ServerPlan { kind: Kind::Forking, start_timeout_ms: 60_000, ..plan() }
+    plan().with(|plan| (plan.kind, plan.start_timeout_ms) = (Kind::Forking, 60_000))
 }
 
 /// Its starter (PID 9) has ended.

@@ -25,11 +25,11 @@ struct World {
 
 fn only(kinds: &[TaskKind]) -> ServerPlan {
     let tasks = kinds.iter().map(|kind| (*kind, 3_000)).collect();
-    ServerPlan { tasks, ..plan() }
+    plan().with(|plan| plan.tasks = tasks)
 }
 
 fn draining() -> ServerPlan {
-    ServerPlan { drain: plan_with_tasks().drain, ..plan() }
+    plan().with(|plan| plan.drain = plan_with_tasks().drain)
 }
 
 fn drain_of(plan: &mut ServerPlan) -> &mut Drain {

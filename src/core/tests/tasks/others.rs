@@ -125,7 +125,7 @@ fn a_drain_that_is_asked_for_before_the_process_was_told_apart_is_no_plain_stop(
 // ---- reload
 
 fn reloading() -> ServerPlan {
-    ServerPlan { reload: Some(Reload::Command { timeout_ms: 3_000 }), ..plan() }
+    plan().with(|plan| plan.reload = Some(Reload::Command { timeout_ms: 3_000 }))
 }
 
 #[test]
