@@ -35,7 +35,7 @@ impl Server {
             Phase::Spawning { .. } if self.rec.wanted == Wanted::Up => self.begin_start(),
             Phase::Spawning { .. } => self.enter(Phase::Down, steps),
             Phase::Reaping { .. } => {}
-            Phase::Seeking { starter, .. } => self.seek(starter, steps),
+            Phase::Seeking { starter, .. } => self.seek(*starter, steps),
             Phase::Stopping { process, leader_dead: true, killed, why, .. } => {
                 if !killed && why != Why::Ended {
                     self.signal_who_left(process, steps);
@@ -93,7 +93,8 @@ impl Server {
             // Left alone, reported, and above all not started a second time.
             Found::Unclear(error) => {
                 let pid = process.pid;
-                self.rec.reason = Some(format!("cannot tell whether PID {pid} is ours: {error}"));
+                self.rec.reason =
+                    Some(format!("cannot tell whether PID {pid} is ours: {error}").into());
                 self.rec.phase = Phase::Verifying { was, until };
             }
         }
@@ -114,7 +115,7 @@ impl Server {
                 self.rec.phase = was;
                 // Its stop command has told it, or will.
                 let is_told = matches!(
-                    self.rec.task,
+                    self.rec.task.as_deref(),
                     Some(Task { kind: TaskKind::PreStop | TaskKind::Stop, .. })
                 );
                 if is_told && !killed {

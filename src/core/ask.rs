@@ -255,7 +255,7 @@ impl Server {
 
     fn failed_text(&self) -> String {
         let ran = self.rec.last_exit.as_ref().map(|last| format!(" after {} ms", last.ran_ms));
-        let reason = self.rec.reason.clone().unwrap_or_else(|| "no reason on record".to_string());
+        let reason = self.rec.reason.as_deref().unwrap_or("no reason on record");
         format!("{reason}{}", ran.unwrap_or_default())
     }
 

@@ -4,6 +4,7 @@
 //! over counts anew, so a takeover can delay a restart by a check's patience, and never cause one.
 
 use super::plan::{Drain, Health, Kind, Ready};
+use super::rare::Blank;
 use super::record::{LogPlace, Phase, TaskKind, Why};
 use super::server::{Server, Step, Steps};
 use super::time::Ms;
@@ -67,10 +68,31 @@ pub struct Checks {
     watchdog_ms: Option<u64>,
 }
 
+impl Progress {
+    const NONE: Progress = Progress {
+        due: None,
+        is_asked: false,
+        failures: 0,
+        failing_since: None,
+        last: None,
+        last_at: None,
+    };
+}
+
+impl Blank for Checks {
+    const BLANK: &'static Checks = &Checks {
+        ready: Progress::NONE,
+        health: Vec::new(),
+        drain: Progress::NONE,
+        status_at: None,
+        watchdog_ms: None,
+    };
+}
+
 impl Server {
     /// It runs: from now on it has to show that it is ready.
     pub(super) fn begin_readiness(&mut self, now: Ms) {
-        self.checks = Checks::default();
+        self.checks.clear();
         if let Some(Ready::Asked { .. }) = self.plan.ready
             && !self.awaits_main()
         {
@@ -80,6 +102,9 @@ impl Server {
 
     /// It is RUNNING: from now on its health is looked at.
     pub(super) fn begin_health(&mut self, now: Ms) {
+        if self.plan.health.is_empty() && self.checks.health.is_empty() {
+            return;
+        }
         let due = |check: &Health| match *check {
             Health::Watchdog { timeout_ms } => {
                 now.after(self.checks.watchdog_ms.unwrap_or(timeout_ms))
@@ -87,7 +112,8 @@ impl Server {
             Health::Asked { interval_ms, .. } => now.after(interval_ms),
         };
         let progress = |check| Progress { due: Some(due(check)), ..Progress::default() };
-        self.checks.health = self.plan.health.iter().map(progress).collect();
+        let health = self.plan.health.iter().map(progress).collect();
+        self.checks.health = health;
     }
 
     /// After a takeover the looks begin anew.
@@ -107,6 +133,14 @@ impl Server {
             Check::Ready => Some(&mut self.checks.ready),
             Check::Drain => Some(&mut self.checks.drain),
             Check::Health(at) => self.checks.health.get_mut(at),
+        }
+    }
+
+    fn is_asked(&self, check: Check) -> bool {
+        match check {
+            Check::Ready => self.checks.ready.is_asked,
+            Check::Drain => self.checks.drain.is_asked,
+            Check::Health(at) => self.checks.health.get(at).is_some_and(|one| one.is_asked),
         }
     }
 
@@ -164,8 +198,7 @@ impl Server {
             Check::Health(_) => matches!(self.rec.phase, Phase::Up { .. }),
             Check::Drain => matches!(self.rec.phase, Phase::Draining { quiesced: true, .. }),
         };
-        let is_asked = self.progress(check).is_some_and(|progress| progress.is_asked);
-        if !is_due || !is_asked || self.rec.start_number != start_number {
+        if !is_due || !self.is_asked(check) || self.rec.start_number != start_number {
             return;
         }
         match (answer, check, self.rec.phase.process()) {
@@ -195,8 +228,8 @@ impl Server {
         let failures = progress.failures;
         let at = match check {
             Check::Health(at) => at,
-            Check::Ready => return self.rec.reason = Some(format!("not ready yet: {text}")),
-            Check::Drain => return self.rec.reason = Some(format!("work is left: {text}")),
+            Check::Ready => return self.rec.reason = Some(format!("not ready yet: {text}").into()),
+            Check::Drain => return self.rec.reason = Some(format!("work is left: {text}").into()),
         };
         let Timing::Asked { failures: allowed, for_ms, .. } = timing else {
             if !self.maintenance {
@@ -216,7 +249,7 @@ impl Server {
         self.rec.lost = true;
         self.bring_to_stop(now, process, Why::Failing, steps);
         // Saved with what is entered there: a record is written when the steps are through.
-        self.rec.reason = Some(reason);
+        self.rec.reason = Some(reason.into());
     }
 
     /// The time in which it had to become ready is over.
@@ -238,7 +271,7 @@ impl Server {
     pub fn on_output_at(&mut self, start_number: u64, place: LogPlace) {
         let is_owed = matches!(self.rec.phase, Phase::Spawning { .. });
         if is_owed && self.rec.start_number == start_number {
-            self.rec.output_at = Some(place);
+            self.rec.output_at = Some(place.into());
         }
     }
 
@@ -248,15 +281,17 @@ impl Server {
             return;
         }
         if let Some(text) = told.status
-            && self.rec.status_text.as_ref() != Some(&text)
+            && self.rec.status_text.as_deref() != Some(&*text)
         {
-            self.rec.status_text = Some(text);
+            self.rec.status_text = Some(text.into());
             if self.checks.status_at.is_none_or(|at| now.since(at) >= STATUS_EVERY_MS) {
                 self.checks.status_at = Some(now);
                 steps.push(Step::Save);
             }
         }
-        self.checks.watchdog_ms = told.watchdog_ms.or(self.checks.watchdog_ms);
+        if told.watchdog_ms.is_some() {
+            self.checks.watchdog_ms = told.watchdog_ms;
+        }
         if let Some(more_ms) = told.extend_ms {
             self.extend(now.after(more_ms), steps);
         }
@@ -272,7 +307,7 @@ impl Server {
             return;
         }
         if told.stopping {
-            self.rec.reason = Some("it says that it is stopping".to_string());
+            self.rec.reason = Some("it says that it is stopping".into());
             steps.push(Step::Do(Action::Note(Note::Server(self.id))));
         }
         let watchdogs = (0..self.plan.health.len()).map(Check::Health);

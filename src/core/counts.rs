@@ -2,6 +2,7 @@
 //!
 //! Must decide nothing, and nothing may be decided by them.
 
+use super::rare::Blank;
 use super::record::Exit;
 use serde::{Deserialize, Serialize};
 use std::hash::{Hash, Hasher};
@@ -21,6 +22,11 @@ pub struct ExitCounts {
     pub unknown: u64,
     /// How the last one ended may still become known: until the next end it is in none of these.
     pub is_open: bool,
+}
+
+impl Blank for ExitCounts {
+    const BLANK: &'static ExitCounts =
+        &ExitCounts { success: 0, code: 0, signal: 0, unknown: 0, is_open: false };
 }
 
 impl ExitCounts {

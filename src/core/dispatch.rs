@@ -4,15 +4,14 @@
 //! where it is read, by name, so that a new kind can't be forgotten.
 
 use super::apply::{is_under, under, unnamed};
-use super::checks::Checks;
 use super::ending::{Resume, believed, resume, wanted_in_new_life};
 use super::node::{Gate, Node, Role, Timer};
 use super::promotion::{Known, Promotion, know, new_life};
+use super::rare::Rare;
 use super::record::{Cause, Identity, NodeRecord, Phase, Planned, ServerRecord, Takeover};
 use super::server::{Server, Step};
 use super::standby::State;
-use super::task::TaskRun;
-use super::time::Ms;
+use super::time::{Moment, Ms};
 use super::watch::HANGS_WINDOW_MS;
 use super::{Action, Event, Exit, Note, Recovered, ServerId, ServerPlan, Wanted};
 use std::collections::BTreeSet;
@@ -405,9 +404,9 @@ impl Node {
 
     fn add_server(&mut self, plan: ServerPlan, rec: Box<ServerRecord>) -> ServerId {
         let id = ServerId(self.servers.len());
-        let (checks, task_run) = (Checks::default(), TaskRun::default());
+        let (checks, task_run, status_due) = (Rare::NONE, Rare::NONE, Moment::NONE);
         let maintenance = self.record.maintenance;
-        let server = Server { id, plan, rec, checks, status_due: None, task_run, maintenance };
+        let server = Server { id, plan, rec, checks, status_due, task_run, maintenance };
         self.timers.set(Timer::Server(id), server.deadline());
         self.servers.push(server);
         id

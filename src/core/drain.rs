@@ -108,13 +108,13 @@ impl Server {
         steps.push(Step::Do(Action::Note(note)));
         if keeps {
             self.rec.wanted = Wanted::Up;
-            self.rec.reason = Some(reason);
-            self.rec.ready_at.get_or_insert(now);
+            self.rec.reason = Some(reason.into());
+            self.rec.ready_at = self.rec.ready_at.get().unwrap_or(now).into();
             self.begin_health(now);
             self.enter(Phase::Up { process }, steps);
         } else {
             self.bring_to_stop(now, process, why, steps);
-            self.rec.reason = Some(reason);
+            self.rec.reason = Some(reason.into());
         }
     }
 

@@ -10,7 +10,7 @@ use super::restart::{Verdict, When};
 use super::server::{
     KILL_AGAIN_MS, STATUS_WAIT_MS, STOP_STATUS_WAIT_MS, Server, Step, Steps, exit_text,
 };
-use super::time::Ms;
+use super::time::{Moment, Ms};
 use super::{Action, Note, Scope};
 
 const SIGKILL: i32 = 9;
@@ -37,7 +37,7 @@ impl Server {
                 if own == process =>
             {
                 if why != Why::NeverRan {
-                    self.status_due = exit.is_none().then(|| now.after(STOP_STATUS_WAIT_MS));
+                    self.status_due = exit.is_none().then(|| now.after(STOP_STATUS_WAIT_MS)).into();
                     self.note_exit(now, process, exit.unwrap_or(Exit::Unknown));
                 }
                 let phase = Phase::Stopping { process, why, leader_dead: true, killed, until };
@@ -50,7 +50,7 @@ impl Server {
             // It is stopped already, and what is left of its group is told now.
             Phase::Draining { process: own, why, .. } if own == process => {
                 self.cancel_task(steps);
-                self.status_due = exit.is_none().then(|| now.after(STOP_STATUS_WAIT_MS));
+                self.status_due = exit.is_none().then(|| now.after(STOP_STATUS_WAIT_MS)).into();
                 self.note_exit(now, process, exit.unwrap_or(Exit::Unknown));
                 self.rec.reason = None;
                 let (leader_dead, killed) = (true, false);
@@ -159,7 +159,7 @@ impl Server {
 
     fn forbid_restart(&mut self, exit: Exit, steps: &mut Steps) {
         let text = exit_text(exit);
-        self.rec.reason = Some(format!("{text}; not restarted: restart.noRestartCodes"));
+        self.rec.reason = Some(format!("{text}; not restarted: restart.noRestartCodes").into());
         self.enter(Phase::Failed, steps);
     }
 
@@ -178,7 +178,7 @@ impl Server {
         let never_ran = at_gate && matches!(exit, Exit::Unknown | Exit::Signal(SIGKILL));
         if !never_ran {
             self.note_exit(now, process, exit);
-            self.rec.reason = Some(exit_text(exit));
+            self.rec.reason = Some(exit_text(exit).into());
             let is_done = self.plan.kind == Kind::Oneshot && self.plan.policy.is_success(exit);
             self.rec.lost = self.rec.wanted == Wanted::Up && !is_done;
         }
@@ -190,13 +190,13 @@ impl Server {
     }
 
     pub(super) fn note_exit(&mut self, now: Ms, process: Identity, exit: Exit) {
-        let ran_ms = self.rec.started_at.map_or(0, |at| now.since(at));
+        let ran_ms = self.rec.started_at.get().map_or(0, |at| now.since(at));
         match self.rec.last_exit.as_ref().is_some_and(|last| last.process == process) {
             // The same end, told again by somebody who knows more.
             true => self.rec.exits.learn(exit),
             false => self.rec.exits.note(exit),
         }
-        self.rec.last_exit = Some(LastExit { process, exit, at: now, ran_ms });
+        self.rec.last_exit = Some(LastExit { process, exit, at: now, ran_ms }.into());
     }
 
     /// After the save: once reaped, the kernel has forgotten the status.
@@ -223,7 +223,7 @@ impl Server {
             // The leader went by itself and left others behind: they get the same grace as in a
             // stop. `Restart` and `Asked` had their signal already.
             let reason = self.rec.reason.take().unwrap_or_default();
-            self.rec.reason = Some(format!("{reason}; PID {pid} of its group still lives"));
+            self.rec.reason = Some(format!("{reason}; PID {pid} of its group still lives").into());
             let until = now.after(self.stop_timeout_ms());
             let why = Why::Clearing;
             self.enter(
@@ -243,8 +243,8 @@ impl Server {
         let exit = self.rec.last_exit.as_ref().map_or(Exit::Unknown, |last| last.exit);
         if process == of && matches!(exit, Exit::Unknown | Exit::Signal(SIGKILL)) {
             let text = exit_text(exit);
-            self.rec.reason =
-                Some(format!("{text}; its cgroup ran out of memory (processes killed: {kills})"));
+            let text = format!("{text}; its cgroup ran out of memory (processes killed: {kills})");
+            self.rec.reason = Some(text.into());
         }
     }
 
@@ -273,7 +273,7 @@ impl Server {
 
     /// How it ended is known, or was asked for long enough.
     pub(super) fn on_status_settled(&mut self, now: Ms, steps: &mut Steps) {
-        self.status_due = None;
+        self.status_due = Moment::NONE;
         if let (Phase::Closing { why }, None) = (&self.rec.phase, self.running_task()) {
             self.gone(now, *why, steps);
         }
@@ -308,10 +308,10 @@ impl Server {
         let ended_early = self.plan.ready.is_some() && self.rec.ready_at.is_none();
         if why == Why::Clearing {
             // What was left of its group is gone; only its own end still matters.
-            self.rec.reason = Some(exit_text(exit));
+            self.rec.reason = Some(exit_text(exit).into());
         }
         if self.plan.policy.is_success(exit) && ended_early && why != Why::Failing {
-            self.rec.reason = Some(format!("{} before it was ready", exit_text(exit)));
+            self.rec.reason = Some(format!("{} before it was ready", exit_text(exit)).into());
         }
     }
 
@@ -322,8 +322,8 @@ impl Server {
             self.explain(why);
         }
         let is_well = self.is_well(why);
-        self.rec.started_at = None;
-        self.rec.ready_at = None;
+        self.rec.started_at = Moment::NONE;
+        self.rec.ready_at = Moment::NONE;
         self.rec.status_text = None;
         let held = self.rec.held.take();
         match (self.rec.wanted, why) {
@@ -380,8 +380,8 @@ impl Server {
                 let reason = self.rec.reason.take().unwrap_or_default();
                 let (tries, window_s) = (self.plan.policy.tries, self.plan.policy.window_ms / 1000);
                 let restarts = if tries == 1 { "restart" } else { "restarts" };
-                self.rec.reason =
-                    Some(format!("{reason}; gave up after {tries} {restarts} in {window_s} s"));
+                let text = format!("{reason}; gave up after {tries} {restarts} in {window_s} s");
+                self.rec.reason = Some(text.into());
                 self.enter(Phase::Failed, steps);
             }
         }

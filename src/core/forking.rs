@@ -26,9 +26,10 @@ impl Server {
     }
 
     pub(super) fn begin_seek(&mut self, now: Ms, starter: Identity, steps: &mut Steps) {
-        let began = self.rec.started_at.unwrap_or(now);
+        let began = self.rec.started_at.get().unwrap_or(now);
         let until = began.after(self.plan.start_timeout_ms).max(now.after(SEEK_AGAIN_MS));
-        self.enter(Phase::Seeking { starter, again: now.after(SEEK_AGAIN_MS), until }, steps);
+        let again = now.after(SEEK_AGAIN_MS);
+        self.enter(Phase::Seeking { starter: starter.into(), again, until }, steps);
         // After the save: once reaped, the kernel has forgotten it.
         steps.push(Step::Do(Action::Reap { server: self.id, process: starter }));
         self.seek(starter, steps);
@@ -41,14 +42,16 @@ impl Server {
 
     /// Not found yet.
     pub(super) fn seek_again(&mut self, now: Ms, steps: &mut Steps) {
-        let Phase::Seeking { starter, until, .. } = self.rec.phase else { return };
+        let Phase::Seeking { starter, until, .. } = &self.rec.phase else { return };
+        let (starter, until) = (**starter, *until);
         if until > now {
             let again = now.after(SEEK_AGAIN_MS).min(until);
-            self.rec.phase = Phase::Seeking { starter, again, until };
+            self.rec.phase = Phase::Seeking { starter: starter.into(), again, until };
             return self.seek(starter, steps);
         }
-        let what = self.rec.reason.take().unwrap_or_else(|| "no answer".to_string());
-        self.rec.reason = Some(format!("its starter has ended, and pidFile names nobody: {what}"));
+        let what = self.rec.reason.take().unwrap_or_else(|| "no answer".into());
+        self.rec.reason =
+            Some(format!("its starter has ended, and pidFile names nobody: {what}").into());
         let (why, leader_dead, killed) = (Why::Failing, true, false);
         let until = now.after(self.stop_timeout_ms());
         self.enter(Phase::Stopping { process: starter, why, leader_dead, killed, until }, steps);
@@ -62,7 +65,7 @@ impl Server {
     pub fn on_main_missing(&mut self, start_number: u64, text: String) {
         if self.rec.start_number == start_number && matches!(self.rec.phase, Phase::Seeking { .. })
         {
-            self.rec.reason = Some(text);
+            self.rec.reason = Some(text.into());
         }
     }
 

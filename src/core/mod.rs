@@ -24,6 +24,7 @@ pub mod order;
 pub mod orders;
 pub mod plan;
 pub mod promotion;
+pub mod rare;
 pub mod record;
 pub mod restart;
 pub mod server;

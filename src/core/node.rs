@@ -314,7 +314,7 @@ impl Node {
         let before = server.standing();
         work(server, &mut steps);
         let (deadline, check_deadline) = (server.deadline(), server.check_deadline());
-        let (status_due, task_deadline) = (server.status_due, server.task_deadline());
+        let (status_due, task_deadline) = (server.status_due.get(), server.task_deadline());
         let start_number = server.rec.start_number;
         for step in steps {
             match step {

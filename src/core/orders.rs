@@ -160,7 +160,7 @@ impl Server {
         );
         if is_running && self.rec.wanted == Wanted::Up && !self.maintenance {
             self.bring_down(now, Why::Need, false, steps);
-            self.rec.reason = Some(reason);
+            self.rec.reason = Some(reason.into());
             steps.push(Step::Save);
         }
     }

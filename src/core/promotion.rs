@@ -5,7 +5,7 @@
 //! then is all there is.
 
 use super::record::{Cause, Entry, Identity, Record, ServerRecord, Wanted, Why};
-use super::time::Ms;
+use super::time::{Moment, Ms};
 use super::watch::Watch;
 use super::{Action, Name, NodeRecord, Note, Phase, Recovered, Survivor};
 use std::collections::BTreeMap;
@@ -199,8 +199,8 @@ fn server_of(entry: &mut Entry) -> Option<&mut ServerRecord> {
 fn forget_process(server: &mut ServerRecord) {
     server.phase = Phase::Down;
     server.task = None;
-    server.started_at = None;
-    server.ready_at = None;
+    server.started_at = Moment::NONE;
+    server.ready_at = Moment::NONE;
     server.reason = None;
     server.failures.clear();
     server.failures_in_row = 0;
@@ -307,8 +307,8 @@ pub fn new_life(old: ServerRecord, auto_start: bool) -> ServerRecord {
         main_group: old.main_group.filter(|_| keeps_process),
         phase,
         start_number: old.start_number,
-        started_at: old.started_at.filter(|_| keeps_process),
-        ready_at: old.ready_at.filter(|_| keeps_process),
+        started_at: old.started_at.get().filter(|_| keeps_process).into(),
+        ready_at: old.ready_at.get().filter(|_| keeps_process).into(),
         last_exit: old.last_exit,
         disabled: old.disabled,
         ..ServerRecord::new(old.name, wanted)

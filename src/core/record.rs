@@ -5,7 +5,8 @@
 
 use super::counts::{Durations, ExitCounts};
 use super::name::Name;
-use super::time::Ms;
+use super::rare::{Rare, Text};
+use super::time::{Moment, Ms};
 use serde::{Deserialize, Serialize};
 
 /// What makes a process itself and not a later one with its number (within one boot).
@@ -85,7 +86,8 @@ pub enum Phase {
     /// It runs, and has to show until then that it is ready; a oneshot has to end well until then.
     Unready { process: Identity, until: Ms },
     /// Its first process has ended well; the one that stays is looked for, again then.
-    Seeking { starter: Identity, again: Ms, until: Ms },
+    /// In a box, so that it makes no other phase larger.
+    Seeking { starter: Box<Identity>, again: Ms, until: Ms },
     /// It runs and is ready.
     Up { process: Identity },
     /// The leader is dead; its exit status is still asked for.
@@ -177,31 +179,31 @@ pub struct ServerRecord {
     pub start_number: u64,
     /// When the present process was started.
     #[serde(default, skip_serializing_if = "is_default")]
-    pub started_at: Option<Ms>,
+    pub started_at: Moment,
     /// When it became RUNNING.
     #[serde(default, skip_serializing_if = "is_default")]
-    pub ready_at: Option<Ms>,
+    pub ready_at: Moment,
     /// The present process was started by an earlier active.
     pub adopted: bool,
     /// All restarts since the life began.
     pub restarts: u64,
     /// When it failed, within the window of its policy; at most `tries` + 1 of them.
-    pub failures: Vec<Ms>,
+    pub failures: Rare<Vec<Ms>>,
     /// Failures in a row, for the growing delay.
     pub failures_in_row: u32,
     #[serde(default, skip_serializing_if = "is_default")]
-    pub last_exit: Option<LastExit>,
+    pub last_exit: Option<Box<LastExit>>,
     /// Why it is in the phase it is in, for people.
     #[serde(default, skip_serializing_if = "is_default")]
-    pub reason: Option<String>,
+    pub reason: Option<Text>,
     /// The latest requests, newest last; at most `MARKS_MAX`.
-    pub marks: Vec<Mark>,
+    pub marks: Rare<Vec<Mark>>,
     /// What the present process says of itself.
     #[serde(default, skip_serializing_if = "is_default")]
-    pub status_text: Option<String>,
+    pub status_text: Option<Text>,
     /// Where its output begins, for a readiness check that reads it.
     #[serde(default, skip_serializing_if = "is_default")]
-    pub output_at: Option<LogPlace>,
+    pub output_at: Option<Box<LogPlace>>,
     /// It ended by itself since it was last ready: who needs it may have to be stopped or restarted.
     #[serde(default, skip_serializing_if = "is_default")]
     pub lost: bool,
@@ -218,7 +220,7 @@ pub struct ServerRecord {
     pub revision: Option<u64>,
     /// The directory of its cgroup, where it has one.
     #[serde(default, skip_serializing_if = "is_default")]
-    pub cgroup: Option<String>,
+    pub cgroup: Option<Text>,
     /// How the present process is stopped, when that is not what the configuration says.
     #[serde(default, skip_serializing_if = "is_default")]
     pub stop_with: Option<StopWith>,
@@ -227,7 +229,7 @@ pub struct ServerRecord {
     pub removed: bool,
     /// The command that runs beside it.
     #[serde(default, skip_serializing_if = "is_default")]
-    pub task: Option<Task>,
+    pub task: Option<Box<Task>>,
     /// The process group of its main process, where that is not the child that was forked for it.
     #[serde(default, skip_serializing_if = "is_default")]
     pub main_group: Option<i32>,
@@ -236,7 +238,7 @@ pub struct ServerRecord {
     pub prepared: bool,
     /// How its processes ended since the life began.
     #[serde(default, skip_serializing_if = "is_default")]
-    pub exits: ExitCounts,
+    pub exits: Rare<ExitCounts>,
 }
 
 /// The last of these numbers of records, in the order in which they are in a journal, if none is missing

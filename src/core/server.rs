@@ -21,10 +21,10 @@
 //! * Verifying: a new active looks at the process on record before anything else is done to it.
 
 use super::checks::Checks;
-use super::counts::ExitCounts;
+use super::rare::Rare;
 use super::record::{Exit, Identity, Phase, ServerRecord, TaskKind, Wanted};
 use super::task::TaskRun;
-use super::time::Ms;
+use super::time::{Moment, Ms};
 use super::{Action, Name, Note, Scope, ServerId, ServerPlan};
 
 /// A fork that gave no answer for so long is asked for again; a late child is discarded.
@@ -55,11 +55,11 @@ pub struct Server {
     pub plan: ServerPlan,
     pub rec: Box<ServerRecord>,
     /// Not on record.
-    pub checks: Checks,
+    pub checks: Rare<Checks>,
     /// How it ended is still asked for; a stop is answered without it then. Not on record.
-    pub status_due: Option<Ms>,
+    pub status_due: Moment,
     /// Not on record.
-    pub task_run: TaskRun,
+    pub task_run: Rare<TaskRun>,
     /// Nothing is done by itself; the pair's record says so.
     pub maintenance: bool,
 }
@@ -141,15 +141,15 @@ impl ServerRecord {
             wanted,
             phase: Phase::Down,
             start_number: 0,
-            started_at: None,
-            ready_at: None,
+            started_at: Moment::NONE,
+            ready_at: Moment::NONE,
             adopted: false,
             restarts: 0,
-            failures: Vec::new(),
+            failures: Rare::NONE,
             failures_in_row: 0,
             last_exit: None,
             reason: None,
-            marks: Vec::new(),
+            marks: Rare::NONE,
             status_text: None,
             output_at: None,
             lost: false,
@@ -162,8 +162,15 @@ impl ServerRecord {
             task: None,
             main_group: None,
             prepared: false,
-            exits: ExitCounts::default(),
+            exits: Rare::NONE,
         }
+    }
+}
+
+impl ServerRecord {
+    /// Why it is in the phase it is in; empty when there is nothing to say.
+    pub fn reason_text(&self) -> String {
+        self.reason.as_deref().unwrap_or_default().to_string()
     }
 }
 
@@ -185,7 +192,7 @@ impl Server {
             | Phase::Verifying { until, .. } => Some(*until),
             Phase::Backoff { until } => (!self.maintenance).then_some(*until),
             Phase::Up { .. } if self.rec.failures_in_row > 0 => {
-                self.rec.ready_at.map(|at| at.after(self.plan.policy.reset_after_ms))
+                self.rec.ready_at.get().map(|at| at.after(self.plan.policy.reset_after_ms))
             }
             Phase::Up { .. } | Phase::Down | Phase::Queued | Phase::Failed | Phase::Exited => None,
             // Their task has one.
@@ -203,7 +210,7 @@ impl Server {
                 steps.push(Step::SaveForGate);
             }
             Phase::Execing { process, .. } => {
-                self.rec.reason = Some("exec takes long".to_string());
+                self.rec.reason = Some("exec takes long".into());
                 self.enter(Phase::Execing { process, until: now.after(EXEC_SLOW_MS) }, steps);
             }
             Phase::Locking { process, .. } => self.lock_was_not_free(now, process, steps),
@@ -265,7 +272,7 @@ impl Server {
     pub fn on_cgroup_at(&mut self, start_number: u64, dir: Option<String>) {
         let is_owed = matches!(self.rec.phase, Phase::Spawning { .. } | Phase::Verifying { .. });
         if is_owed && self.rec.start_number == start_number {
-            self.rec.cgroup = dir;
+            self.rec.cgroup = dir.map(Into::into);
         }
     }
 

@@ -3,13 +3,12 @@
 //! Must not decide whether it is to be started: `orders.rs` and `end.rs` queue it, the node admits it.
 //! Only a record that is safe opens a gate.
 
-use super::checks::Checks;
 use super::record::{Held, Identity, Phase, TaskKind, Wanted, Why};
 use super::server::{
     EXEC_SLOW_MS, FORK_RETRY_MS, GATE_RETRY_MS, KILL_AGAIN_MS, SPAWN_TIMEOUT_MS, Server, Step,
     Steps,
 };
-use super::time::Ms;
+use super::time::{Moment, Ms};
 use super::{Action, Note, Scope};
 
 const SIGKILL: i32 = 9;
@@ -20,7 +19,7 @@ impl Server {
         let is_expected = matches!(self.rec.phase, Phase::Spawning { .. })
             && self.rec.start_number == start_number;
         if is_expected && self.rec.wanted == Wanted::Up {
-            self.rec.started_at = Some(now);
+            self.rec.started_at = now.into();
             self.rec.prepared = false;
             self.rec.phase = Phase::AtGate { process, until: now.after(GATE_RETRY_MS) };
             steps.push(Step::SaveForGate);
@@ -39,7 +38,7 @@ impl Server {
         if self.rec.start_number != number || !matches!(self.rec.phase, Phase::Spawning { .. }) {
             return;
         }
-        self.rec.reason = Some(error);
+        self.rec.reason = Some(error.into());
         match self.rec.wanted {
             Wanted::Up => self.enter(Phase::Backoff { until: now.after(FORK_RETRY_MS) }, steps),
             Wanted::Down => self.enter(Phase::Down, steps),
@@ -52,7 +51,7 @@ impl Server {
             return;
         }
         if let Some(process) = self.child_before_exec() {
-            self.rec.reason = Some(error);
+            self.rec.reason = Some(error.into());
             let until = now.after(KILL_AGAIN_MS);
             let why = Why::Ended;
             let phase = Phase::Stopping { process, why, leader_dead: false, killed: true, until };
@@ -67,7 +66,7 @@ impl Server {
             return;
         }
         if let Some(process) = self.child_before_exec() {
-            self.rec.reason = Some(error);
+            self.rec.reason = Some(error.into());
             let until = now.after(KILL_AGAIN_MS);
             let why = Why::NeverRan;
             let phase = Phase::Stopping { process, why, leader_dead: false, killed: true, until };
@@ -98,7 +97,7 @@ impl Server {
             return;
         }
         if let Phase::Execing { process, .. } = self.rec.phase {
-            self.rec.reason = Some(text);
+            self.rec.reason = Some(text.into());
             self.enter(Phase::Locking { process, until: now.after(timeout_ms) }, steps);
         }
     }
@@ -106,9 +105,9 @@ impl Server {
     /// Then its policy decides. Without grace: one that gets its lock at this very moment must not
     /// end well by a stop signal, and count as EXITED.
     pub(super) fn lock_was_not_free(&mut self, now: Ms, process: Identity, steps: &mut Steps) {
-        let waited_s = self.rec.started_at.map_or(0, |at| now.since(at) / 1000);
+        let waited_s = self.rec.started_at.get().map_or(0, |at| now.since(at) / 1000);
         let what = self.rec.reason.take().unwrap_or_default();
-        self.rec.reason = Some(format!("waited {waited_s} s in vain for {what}"));
+        self.rec.reason = Some(format!("waited {waited_s} s in vain for {what}").into());
         let (why, until) = (Why::Ended, now.after(KILL_AGAIN_MS));
         let phase = Phase::Stopping { process, why, leader_dead: false, killed: true, until };
         self.enter(phase, steps);
@@ -129,7 +128,7 @@ impl Server {
     /// Neither the disk nor the standby took the record: the gate stays shut.
     pub fn on_not_recorded(&mut self, start_number: u64, error: &str) {
         if self.rec.start_number == start_number && matches!(self.rec.phase, Phase::AtGate { .. }) {
-            self.rec.reason = Some(format!("cannot record its start, so it waits: {error}"));
+            self.rec.reason = Some(format!("cannot record its start, so it waits: {error}").into());
         }
     }
 
@@ -164,15 +163,15 @@ impl Server {
         if !self.begin_task(now, TaskKind::PostStart, steps) {
             return self.is_up(now, process, steps);
         }
-        self.checks = Checks::default();
+        self.checks.clear();
         self.rec.reason = None;
-        let task_until = self.rec.task.map_or(now, |task| task.until);
+        let task_until = self.rec.task.as_ref().map_or(now, |task| task.until);
         let until = task_until.after(SPAWN_TIMEOUT_MS);
         self.enter(Phase::Unready { process, until }, steps);
     }
 
     pub(super) fn is_up(&mut self, now: Ms, process: Identity, steps: &mut Steps) {
-        self.rec.ready_at = Some(now);
+        self.rec.ready_at = now.into();
         self.rec.reason = None;
         self.rec.lost = false;
         self.begin_health(now);
@@ -206,8 +205,8 @@ impl Server {
     pub(super) fn ask_for_child(&mut self, now: Ms, steps: &mut Steps) {
         self.rec.start_number += 1;
         self.rec.adopted = false;
-        self.rec.started_at = None;
-        self.rec.ready_at = None;
+        self.rec.started_at = Moment::NONE;
+        self.rec.ready_at = Moment::NONE;
         self.rec.status_text = None;
         self.rec.output_at = None;
         self.rec.main_group = None;

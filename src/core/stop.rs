@@ -50,7 +50,8 @@ impl Server {
                 self.rec.phase = Phase::Seeking { starter, again: again.min(until), until };
                 steps.push(Step::Save);
             }
-            Phase::Seeking { starter: process, .. } => {
+            Phase::Seeking { starter, .. } => {
+                let process = *starter;
                 let (why, until) = (new_why, now.after(KILL_AGAIN_MS));
                 let (leader_dead, killed) = (true, true);
                 self.enter(Phase::Stopping { process, why, leader_dead, killed, until }, steps);
@@ -146,7 +147,7 @@ impl Server {
             return self.send_stop(now, process, why, steps);
         }
         let (leader_dead, killed) = (false, false);
-        let task_until = self.rec.task.map_or(now, |task| task.until);
+        let task_until = self.rec.task.as_ref().map_or(now, |task| task.until);
         let until = task_until.after(SPAWN_TIMEOUT_MS);
         self.enter(Phase::Stopping { process, why, leader_dead, killed, until }, steps);
     }

@@ -6,6 +6,7 @@
 //! task that takes too long, or that nobody waits for any more, gets SIGKILL and is forgotten: the
 //! signal is sent before the record says so, and no command does anything after it.
 
+use super::rare::{Blank, Text};
 use super::record::{Exit, Identity, Phase, Task, TaskKind, Wanted, Why};
 use super::server::{SPAWN_TIMEOUT_MS, Server, Step, Steps, exit_text};
 use super::time::Ms;
@@ -31,6 +32,10 @@ pub struct TaskRun {
     stage: Stage,
 }
 
+impl Blank for TaskRun {
+    const BLANK: &'static TaskRun = &TaskRun { number: 0, stage: Stage::None };
+}
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 enum Stage {
     #[default]
@@ -52,7 +57,7 @@ impl Server {
         self.task_run.number += 1;
         self.task_run.stage = Stage::Forking { until: now.after(SPAWN_TIMEOUT_MS) };
         let until = now.after(timeout_ms);
-        self.rec.task = Some(Task { kind, process: None, until, is_over: false });
+        self.rec.task = Some(Task { kind, process: None, until, is_over: false }.into());
         let number = self.task_run.number;
         steps.push(Step::Do(Action::SpawnTask { server: self.id, number, kind }));
         true
@@ -69,12 +74,19 @@ impl Server {
                 ));
             }
         }
-        self.task_run.stage = Stage::None;
+        self.rest();
+    }
+
+    /// No task is on its way.
+    fn rest(&mut self) {
+        if self.task_run.stage != Stage::None {
+            self.task_run.stage = Stage::None;
+        }
     }
 
     /// The task that runs, or is about to.
     pub fn running_task(&self) -> Option<&Task> {
-        self.rec.task.as_ref().filter(|task| !task.is_over)
+        self.rec.task.as_deref().filter(|task| !task.is_over)
     }
 
     /// What its task with this number is, as long as it is waited for.
@@ -178,7 +190,7 @@ impl Server {
 
     /// A new active has this record. What runs is waited for; what never passed its gate is run.
     pub(super) fn adopt_task(&mut self, now: Ms, steps: &mut Steps) {
-        let Some(task) = self.rec.task else { return };
+        let Some(task) = self.rec.task.as_deref().copied() else { return };
         let is_stale = task.is_over && task.kind == TaskKind::PreStart;
         if task.is_over && !is_stale {
             return;
@@ -199,13 +211,14 @@ impl Server {
             }
             steps.push(Step::Do(Action::KillTask { server: self.id, number }));
         }
-        (self.rec.task, self.task_run.stage) = (None, Stage::None);
+        self.rec.task = None;
+        self.rest();
         if !fits {
             return steps.push(Step::Save);
         }
         if !self.begin_task(now, task.kind, steps) {
             // It is not configured any more: as if it were done, in the next step.
-            self.rec.task = Some(Task { process: None, is_over: false, ..task });
+            self.rec.task = Some(Task { process: None, is_over: false, ..task }.into());
             self.task_run.stage = Stage::Forking { until: now };
         }
     }
@@ -234,7 +247,7 @@ impl Server {
         steps: &mut Steps,
     ) {
         self.rec.task = None;
-        self.task_run.stage = Stage::None;
+        self.rest();
         let failed = result.clone().err();
         steps.push(Step::Do(Action::Note(Note::Task { server: self.id, kind, failed })));
         let reason = result.err().map(|text| format!("{}: {text}", kind.title()));
@@ -257,7 +270,7 @@ impl Server {
                 TaskKind::PreStop,
                 Phase::Stopping { process, why, killed: false, leader_dead: false, .. },
             ) => {
-                self.rec.reason = reason.or(self.rec.reason.take());
+                self.rec.reason = reason.map(Text::from).or(self.rec.reason.take());
                 self.send_stop(now, process, why, steps);
             }
             (
@@ -299,7 +312,7 @@ impl Server {
                 self.ask_for_child(now, steps);
             }
             (Some(reason), Wanted::Up) => {
-                self.rec.reason = Some(reason);
+                self.rec.reason = Some(reason.into());
                 self.conclude(now, Why::Failing, steps);
             }
         }
@@ -314,13 +327,13 @@ impl Server {
         steps: &mut Steps,
     ) {
         if let Some(reason) = reason {
-            self.rec.reason = Some(reason);
+            self.rec.reason = Some(reason.into());
             steps.push(Step::Save);
             let signal = self.stop_signal();
             return self.signal(process, signal, super::Scope::Group, steps);
         }
         let (kind, is_over) = (TaskKind::Stop, true);
-        self.rec.task = Some(Task { kind, process: None, until: now, is_over });
+        self.rec.task = Some(Task { kind, process: None, until: now, is_over }.into());
         steps.push(Step::Save);
     }
 

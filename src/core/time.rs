@@ -3,7 +3,7 @@
 //! Must not read a clock. `Ms` counts from the boot of the machine (CLOCK_MONOTONIC), so that a
 //! deadline on record means the same to the process that takes over.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::collections::BTreeSet;
 
 /// Milliseconds since the machine was booted, without the time it was suspended.
@@ -24,6 +24,72 @@ impl Ms {
     }
 }
 
+/// Perhaps a moment, in the room of one: the end of all time, which never comes, stands for none.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Moment(u64);
+
+impl Moment {
+    /// None.
+    pub const NONE: Moment = Moment(u64::MAX);
+
+    /// There is one.
+    pub fn is_some(self) -> bool {
+        self != Moment::NONE
+    }
+
+    /// There is none.
+    pub fn is_none(self) -> bool {
+        self == Moment::NONE
+    }
+
+    /// The moment, if there is one.
+    pub fn get(self) -> Option<Ms> {
+        self.is_some().then_some(Ms(self.0))
+    }
+}
+
+impl Default for Moment {
+    fn default() -> Moment {
+        Moment::NONE
+    }
+}
+
+impl From<Option<Ms>> for Moment {
+    fn from(at: Option<Ms>) -> Moment {
+        at.map_or(Moment::NONE, |at| Moment(at.0))
+    }
+}
+
+impl From<Ms> for Moment {
+    fn from(at: Ms) -> Moment {
+        Moment(at.0)
+    }
+}
+
+impl From<Moment> for Option<Ms> {
+    fn from(at: Moment) -> Option<Ms> {
+        at.get()
+    }
+}
+
+impl std::fmt::Debug for Moment {
+    fn fmt(&self, to: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.get().fmt(to)
+    }
+}
+
+impl Serialize for Moment {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.get().serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Moment {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Moment, D::Error> {
+        Option::deserialize(deserializer).map(Moment::from)
+    }
+}
+
 /// What a deadline is of.
 pub trait Key: Ord + Copy {
     /// Its place in the table: each key has its own, and none is far behind the others.
@@ -35,7 +101,7 @@ pub trait Key: Ord + Copy {
 pub struct Timers<K: Key> {
     /// By place, up to the last that is armed. A takeover asks for thousands, most of them unchanged:
     /// in a tree that was a fifth of its instructions.
-    by_place: Vec<Option<Ms>>,
+    by_place: Vec<Moment>,
     by_time: BTreeSet<(Ms, K)>,
 }
 
@@ -48,35 +114,35 @@ impl<K: Key> Default for Timers<K> {
 impl<K: Key> Timers<K> {
     /// Arms `key` for `at`, or disarms it with `None`.
     pub fn set(&mut self, key: K, at: Option<Ms>) {
-        let old = self.get(key);
+        let (at, old) = (Moment::from(at).get(), self.get(key));
         if old == at {
             return;
         }
         if let Some(old) = old {
             self.by_time.remove(&(old, key));
         }
-        self.put(key.place(), at);
+        self.put(key.place(), at.into());
         if let Some(at) = at {
             self.by_time.insert((at, key));
         }
     }
 
     /// The same deadlines make the same table, whatever was armed before.
-    fn put(&mut self, place: usize, at: Option<Ms>) {
+    fn put(&mut self, place: usize, at: Moment) {
         if place >= self.by_place.len() {
-            self.by_place.resize(place + 1, None);
+            self.by_place.resize(place + 1, Moment::NONE);
         }
         if let Some(slot) = self.by_place.get_mut(place) {
             *slot = at;
         }
-        while let Some(None) = self.by_place.last() {
+        while let Some(&Moment::NONE) = self.by_place.last() {
             self.by_place.pop();
         }
     }
 
     /// When `key` is due, if it is armed.
     pub fn get(&self, key: K) -> Option<Ms> {
-        self.by_place.get(key.place()).copied().flatten()
+        self.by_place.get(key.place())?.get()
     }
 
     /// The next deadline of all.
@@ -108,6 +174,16 @@ mod tests {
         fn place(self) -> usize {
             usize::from(self)
         }
+    }
+
+    #[test]
+    fn a_moment_is_written_as_what_it_stands_for() {
+        let written = [None, Some(Ms(0)), Some(Ms(7))].map(|at| {
+            let text = serde_json::to_string(&Moment::from(at)).unwrap();
+            assert_eq!(serde_json::from_str::<Moment>(&text).unwrap().get(), at);
+            text
+        });
+        assert_eq!(written, ["null", "0", "7"]);
     }
 
     #[test]

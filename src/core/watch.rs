@@ -89,7 +89,7 @@ impl Watch {
             Record::Node(_) => Name::default(),
             Record::Server(server) => {
                 let process = server.phase.process();
-                let task = server.task.and_then(|task| task.process);
+                let task = server.task.as_ref().and_then(|task| task.process);
                 out.push(Action::Hold { name: server.name.clone(), process, task });
                 server.name.clone()
             }

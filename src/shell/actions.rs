@@ -437,7 +437,7 @@ fn forked(node: &crate::core::Node, server: ServerId, pid: i32) -> Option<i32> {
 
 /// The directory of a server's cgroup, by its record.
 fn cgroup_of(node: &crate::core::Node, server: ServerId) -> Option<PathBuf> {
-    node.servers.get(server.0)?.rec.cgroup.as_ref().map(PathBuf::from)
+    node.servers.get(server.0)?.rec.cgroup.as_deref().map(PathBuf::from)
 }
 
 /// The directories that the pair writes.

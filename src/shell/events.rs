@@ -107,7 +107,7 @@ impl Shell {
             other_pid: self.other.as_ref().map_or(0, |(process, _)| process.pid),
             generation: self.ctx.config.applied.generation,
             name: &|server| self.servers.name(server).to_owned(),
-            last_exit: &|server| self.node.servers.get(server.0)?.rec.last_exit.clone(),
+            last_exit: &|server| self.node.servers.get(server.0)?.rec.last_exit.as_deref().cloned(),
         };
         let draft = derive::of_note(note, &facts);
         draft.into_iter().for_each(|draft| self.happen(draft));

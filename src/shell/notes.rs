@@ -350,7 +350,7 @@ impl Shell {
         let Some(config) = self.ctx.server(&rec.name) else { return };
         match rec.phase {
             Phase::Unready { .. } => {
-                let (number, place) = (rec.start_number, rec.output_at);
+                let (number, place) = (rec.start_number, rec.output_at.as_deref().copied());
                 self.log_watch.begin(&self.ctx, server, config, number, place);
             }
             _ => self.log_watch.end(server),

@@ -64,7 +64,7 @@ impl Tasks {
     pub fn begin(&mut self, servers: &[Server]) {
         let on_record: BTreeMap<&str, Option<Identity>> = servers
             .iter()
-            .map(|one| (one.rec.name.as_str(), one.rec.task.and_then(|task| task.process)))
+            .map(|one| (one.rec.name.as_str(), one.rec.task.as_ref().and_then(|task| task.process)))
             .collect();
         self.held.retain(|name, (held, _)| on_record.get(name.as_str()) == Some(&Some(*held)));
     }
@@ -318,7 +318,7 @@ fn variables(kind: TaskKind, rec: &ServerRecord) -> Vec<(&'static str, String)> 
         variables.push(("NM_MAIN_PID", process.pid.to_string()));
     }
     if let Some(reason) = &rec.reason {
-        variables.push(("NM_REASON", reason.clone()));
+        variables.push(("NM_REASON", reason.to_string()));
     }
     if let (TaskKind::PostStop | TaskKind::OnFailure, Some(last)) = (kind, &rec.last_exit) {
         match last.exit {

@@ -70,7 +70,7 @@ impl Shell {
             let moved = self.outputs.moved(&self.ctx);
             let counts = self.node.servers.iter().map(|one| {
                 let output_bytes = moved.get(&one.rec.name).copied();
-                (one.rec.name.to_string(), ServerCounts { exits: one.rec.exits, output_bytes })
+                (one.rec.name.to_string(), ServerCounts { exits: *one.rec.exits, output_bytes })
             });
             let servers: BTreeMap<String, ServerCounts> = counts.collect();
             let takeover_times = &self.node.record.takeover_times;

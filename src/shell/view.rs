@@ -163,22 +163,22 @@ pub fn server_status(rec: &ServerRecord, clock: &Clock, tries: u32) -> ServerSta
         wanted: rec.wanted,
         enabled: !rec.disabled,
         pid,
-        started_at: rec.started_at.map(|at| clock.time(at)),
-        ready_at: rec.ready_at.map(|at| clock.time(at)),
+        started_at: rec.started_at.get().map(|at| clock.time(at)),
+        ready_at: rec.ready_at.get().map(|at| clock.time(at)),
         adopted: rec.adopted,
         restarts: rec.restarts,
         fail_count: rec.failures.len() as u64,
         last_exit: rec.last_exit.as_ref().map(|last| exit_status(last, clock)),
-        reason: rec.reason.clone(),
+        reason: rec.reason.as_deref().map(str::to_owned),
         next_try_at,
         waits_for: match rec.phase {
             Phase::Waiting { pid, .. } => {
                 Some(format!("the end of PID {pid}, which carries its mark"))
             }
-            Phase::Locking { .. } => rec.reason.clone(),
+            Phase::Locking { .. } => rec.reason.as_deref().map(str::to_owned),
             _ => None,
         },
-        status_text: rec.status_text.clone(),
+        status_text: rec.status_text.as_deref().map(str::to_owned),
         checks: Vec::new(),
         cpu_seconds: usage.as_ref().map(|usage| usage.cpu_ms as f64 / 1000.0),
         rss_bytes: usage.as_ref().map(|usage| usage.rss_bytes),
@@ -232,8 +232,8 @@ fn detail_of(rec: &ServerRecord, now: Ms, tries: u32) -> String {
 
 /// The last column: why it is as it is.
 fn detail(rec: &ServerRecord, now: Ms, tries: u32) -> String {
-    let reason = rec.reason.clone().unwrap_or_default();
-    if let Some(Task { kind, is_over: false, .. }) = rec.task {
+    let reason = rec.reason_text();
+    if let Some(Task { kind, is_over: false, .. }) = rec.task.as_deref() {
         let more = if reason.is_empty() { reason } else { format!("; {reason}") };
         return format!("its {} runs{more}", kind.title());
     }
@@ -248,7 +248,7 @@ fn detail(rec: &ServerRecord, now: Ms, tries: u32) -> String {
             format!("{reason}; {count} in {seconds}s")
         }
         Phase::Stopping { leader_dead: false, killed, .. } if reason.is_empty() => {
-            match (killed, rec.task) {
+            match (killed, &rec.task) {
                 (true, _) => "SIGKILL sent".to_string(),
                 (false, Some(_)) => "its stop command has ended".to_string(),
                 (false, None) => "stop signal sent".to_string(),

@@ -266,7 +266,7 @@ pub fn note_end(pair: &mut Pair, entry: &Entry) {
 /// The process that this record is about is known to somebody who may outlive the active.
 pub fn note_record<'a>(pair: &'a mut Pair, entry: &Entry) -> Option<&'a mut Process> {
     let Record::Server(server) = &entry.record else { return None };
-    let command = server.task.and_then(|task| task.process).map(|process| process.pid);
+    let command = server.task.as_ref().and_then(|task| task.process).map(|process| process.pid);
     for known in pair.commands.iter_mut().filter(|known| Some(known.pid) == command) {
         known.was_recorded = true;
     }

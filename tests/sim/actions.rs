@@ -229,7 +229,7 @@ impl World {
         if let Record::Server(server) = &entry.record
             && let Some(at) = self.plan.servers.iter().position(|plan| plan.name == server.name)
         {
-            let task = server.task.and_then(|task| task.process);
+            let task = server.task.as_ref().and_then(|task| task.process);
             self.task_is_saved(uid, at, task, is_saved);
         }
         if answer {
@@ -393,7 +393,7 @@ impl World {
 pub fn saved_processes(entry: &Entry) -> Vec<Identity> {
     match &entry.record {
         Record::Server(server) => {
-            let task = server.task.and_then(|task| task.process);
+            let task = server.task.as_ref().and_then(|task| task.process);
             server.phase.process().into_iter().chain(task).collect()
         }
         Record::Node(_) => Vec::new(),

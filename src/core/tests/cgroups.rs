@@ -9,7 +9,7 @@ const SIGKILL: i32 = 9;
 
 fn with_cgroup(phase: Phase) -> Server {
     let mut server = server_in(phase);
-    server.rec.cgroup = Some("/sys/fs/cgroup/node:a".to_string());
+    server.rec.cgroup = Some("/sys/fs/cgroup/node:a".into());
     server
 }
 
@@ -60,7 +60,7 @@ fn the_cgroup_of_a_start_is_on_record_with_the_child() {
     server.on_cgroup_at(number + 1, dir.clone());
     assert_eq!(server.rec.cgroup, None, "of another start");
     server.on_cgroup_at(number, dir.clone());
-    assert_eq!(server.rec.cgroup, dir);
+    assert_eq!(server.rec.cgroup.as_deref(), dir.as_deref());
     let mut server = server_in(up(9));
     server.on_cgroup_at(server.rec.start_number, dir);
     assert_eq!(server.rec.cgroup, None, "too late");

@@ -58,7 +58,7 @@ fn a_server_with_a_readiness_check_is_running_when_the_check_says_so_and_not_bef
     assert_eq!(server.check_deadline(), Some(NOW.after(200)));
     answer(&mut server, NOW.after(200), Check::Ready, Ok(()));
     assert_eq!((server.rec.phase.clone(), server.rec.reason), (up(9), None));
-    assert_eq!(server.rec.ready_at, Some(NOW.after(200)));
+    assert_eq!(server.rec.ready_at.get(), Some(NOW.after(200)));
 }
 
 #[test]

@@ -25,6 +25,7 @@ use super::plan::Rules;
 use super::record::LastExit;
 use super::restart::{Policy, Then, When};
 use super::server::{Server, Step, Steps};
+use super::time::Moment;
 use super::*;
 
 pub const NOW: Ms = Ms(1_000_000);
@@ -100,14 +101,14 @@ pub fn server_in(phase: Phase) -> Server {
     let mut rec = ServerRecord::new("web", Wanted::Up);
     rec.phase = phase;
     rec.start_number = 4;
-    rec.started_at = Some(Ms(NOW.0 - 500));
+    rec.started_at = Ms(NOW.0 - 500).into();
     let (checks, task_run) = Default::default();
     Server {
         id: ServerId(0),
         plan: plan(),
         rec: rec.into(),
         checks,
-        status_due: None,
+        status_due: Moment::NONE,
         task_run,
         maintenance: false,
     }
@@ -135,8 +136,8 @@ pub fn signal(pid: i32, signal: i32, scope: Scope) -> Step {
     Step::Do(Action::Signal { server, process, signal, scope })
 }
 
-pub fn ended(pid: i32, exit: Exit) -> Option<LastExit> {
-    Some(LastExit { process: process(pid), exit, at: NOW, ran_ms: 500 })
+pub fn ended(pid: i32, exit: Exit) -> Option<Box<LastExit>> {
+    Some(LastExit { process: process(pid), exit, at: NOW, ran_ms: 500 }.into())
 }
 
 pub fn up(pid: i32) -> Phase {

@@ -40,7 +40,7 @@ fn the_record_opens_the_gate_and_exec_settles_the_server() {
     assert_eq!(server.rec.phase, Phase::Settling { process: process(9), until: NOW.after(50) });
     steps_of(&mut server, |s, steps| s.on_deadline(NOW, steps));
     assert_eq!(server.rec.phase, up(9));
-    assert_eq!(server.rec.ready_at, Some(NOW));
+    assert_eq!(server.rec.ready_at.get(), Some(NOW));
 }
 
 #[test]
@@ -92,7 +92,7 @@ fn an_exec_that_fails_is_a_failure_once_its_child_is_dead() {
     steps_of(&mut server, |s, steps| s.on_died(NOW, process(9), exit, steps));
     steps_of(&mut server, |s, steps| s.on_group(NOW, process(9), None, steps));
     assert_eq!(server.rec.phase, Phase::Backoff { until: NOW.after(100) });
-    assert_eq!(server.rec.reason, Some(error), "status says why");
+    assert_eq!(server.rec.reason.as_deref(), Some(&*error), "status says why");
 }
 
 #[test]
@@ -124,7 +124,7 @@ fn a_child_that_waits_for_a_lock_says_so_and_settles_when_it_has_it() {
     assert!(in_order(&steps, &[Step::Save, Step::Do(Action::Note(Note::Server(ServerId(0))))]));
     let until = NOW.after(60_000);
     assert_eq!(server.rec.phase, Phase::Locking { process: process(9), until });
-    assert_eq!(server.rec.reason, Some(what));
+    assert_eq!(server.rec.reason.as_deref(), Some(&*what));
     steps_of(&mut server, |s, steps| s.on_executed(NOW, 4, steps));
     assert_eq!(server.rec.phase, Phase::Settling { process: process(9), until: NOW.after(50) });
     assert_eq!(server.rec.reason, None);
@@ -133,8 +133,8 @@ fn a_child_that_waits_for_a_lock_says_so_and_settles_when_it_has_it() {
 #[test]
 fn a_lock_that_is_not_free_in_time_is_a_failure_and_the_text_says_who_held_it() {
     let mut server = server_in(Phase::Locking { process: process(9), until: NOW });
-    server.rec.reason = Some("lock /l, held by PID 412 (cron)".to_string());
-    server.rec.started_at = Some(Ms(NOW.0 - 60_000));
+    server.rec.reason = Some("lock /l, held by PID 412 (cron)".into());
+    server.rec.started_at = Ms(NOW.0 - 60_000).into();
     let steps = steps_of(&mut server, |s, steps| s.on_deadline(NOW, steps));
     assert!(in_order(&steps, &[Step::Save, signal(9, SIGKILL, Scope::Group)]));
     let exit = Some(Exit::Signal(SIGKILL));
@@ -219,8 +219,8 @@ fn a_good_end_is_final_under_on_failure_and_any_end_under_never() {
 fn a_server_whose_tries_are_used_up_is_given_up_with_a_reason() {
     let mut server = server_in(stopping(9, Why::Ended, true, false));
     server.rec.last_exit = ended(9, Exit::Code(1));
-    server.rec.failures = vec![NOW, NOW];
-    server.rec.reason = Some("exit 1".to_string());
+    server.rec.failures = vec![NOW, NOW].into();
+    server.rec.reason = Some("exit 1".into());
     steps_of(&mut server, |s, steps| s.on_group(NOW, process(9), None, steps));
     assert_eq!(server.rec.phase, Phase::Failed);
     let reason = server.rec.reason.unwrap_or_default();
@@ -230,8 +230,8 @@ fn a_server_whose_tries_are_used_up_is_given_up_with_a_reason() {
 #[test]
 fn a_server_that_stays_up_long_enough_forgets_its_failures() {
     let mut server = server_in(up(9));
-    (server.rec.failures, server.rec.failures_in_row) = (vec![NOW], 1);
-    server.rec.ready_at = Some(NOW);
+    (server.rec.failures, server.rec.failures_in_row) = (vec![NOW].into(), 1);
+    server.rec.ready_at = NOW.into();
     assert_eq!(server.deadline(), Some(NOW.after(10_000)));
     let steps = steps_of(&mut server, |s, steps| s.on_deadline(NOW.after(10_000), steps));
     assert_eq!((server.rec.failures.len(), server.rec.failures_in_row), (0, 0));
@@ -290,8 +290,8 @@ fn a_status_that_is_the_first_news_of_an_end_is_not_lost() {
 fn a_good_status_that_comes_late_takes_the_failure_back() {
     let mut server = server_in(Phase::Backoff { until: NOW });
     server.rec.last_exit = ended(9, Exit::Unknown);
-    (server.rec.failures, server.rec.failures_in_row) = (vec![NOW], 1);
-    server.rec.reason = Some("exit status unknown".to_string());
+    (server.rec.failures, server.rec.failures_in_row) = (vec![NOW].into(), 1);
+    server.rec.reason = Some("exit status unknown".into());
     let waiting = server.clone();
     steps_of(&mut server, |s, steps| s.on_status(NOW, process(9), Exit::Code(0), steps));
     assert_eq!(server.rec.last_exit, ended(9, Exit::Code(0)));
@@ -303,7 +303,7 @@ fn a_good_status_that_comes_late_takes_the_failure_back() {
     assert_eq!(server.rec.phase, Phase::Failed);
     // A check that failed stays a failure however the server ended then.
     let mut server = waiting;
-    server.rec.reason = Some("health check 1: HTTP 500".to_string());
+    server.rec.reason = Some("health check 1: HTTP 500".into());
     steps_of(&mut server, |s, steps| s.on_status(NOW, process(9), Exit::Code(0), steps));
     assert!(matches!(server.rec.phase, Phase::Backoff { .. }));
 }
@@ -347,8 +347,25 @@ fn an_end_is_counted_once_however_late_it_becomes_known_and_a_new_life_counts_an
         let exit = Exit::Signal(SIGTERM);
         steps_of(&mut server, |s, steps| s.on_status(NOW, process(9), exit, steps));
     }
-    let exits = server.rec.exits;
+    let exits = *server.rec.exits;
     assert_eq!((exits.success, exits.code, exits.signal, exits.unknown), (0, 0, 1, 0));
     let fresh = crate::core::promotion::new_life(*server.rec.clone(), true);
-    assert_eq!(fresh.exits, Default::default());
+    assert_eq!(*fresh.exits, Default::default());
+}
+
+#[test]
+fn a_server_costs_little_more_than_what_all_servers_have() {
+    let sizes = [size_of::<ServerRecord>(), size_of::<Server>(), size_of::<ServerPlan>()];
+    assert!(sizes.iter().zip([216, 88, 40]).all(|(size, most)| *size <= most), "{sizes:?}");
+}
+
+#[test]
+fn a_record_is_written_with_what_it_has_and_without_what_it_has_not() {
+    let record = ServerRecord::new("a", Wanted::Up);
+    let bare = r#"{"name":"a","wanted":"up","phase":"down","startNumber":0,"adopted":false,"restarts":0,"failures":[],"failuresInRow":0,"marks":[]}"#;
+    assert_eq!(serde_json::to_string(&record).unwrap(), bare);
+    let all = r#"{"name":"a","wanted":"up","phase":"failed","startNumber":3,"startedAt":5,"readyAt":0,"adopted":false,"restarts":2,"failures":[1,2],"failuresInRow":2,"lastExit":{"process":{"pid":9,"startTicks":7,"inode":1},"exit":{"code":3},"at":6,"ranMs":1},"reason":"exit 3","marks":[{"id":"x","startNumber":3,"done":true,"failed":null}],"statusText":"","outputAt":{"device":1,"inode":2,"offset":3},"revision":0,"cgroup":"/c","stopWith":{"signal":15,"timeoutMs":1,"byCommand":false},"task":{"kind":"reload","process":null,"until":8,"isOver":false},"mainGroup":4,"exits":{"success":0,"code":1,"signal":0,"unknown":0,"isOpen":false}}"#;
+    let read: ServerRecord = serde_json::from_str(all).unwrap();
+    assert_eq!(serde_json::to_string(&read).unwrap(), all);
+    assert_eq!(serde_json::from_str::<ServerRecord>(bare).unwrap(), record);
 }

@@ -41,7 +41,7 @@ fn the_command_beside_a_server_is_held_too_and_let_go_when_it_has_ended() {
     let task = Task { kind, process: running, until: NOW, is_over: false };
     let mut begun = entry(6, Phase::Down);
     let Record::Server(server) = &mut begun.record else { panic!("not a server's record") };
-    server.task = Some(task);
+    server.task = Some(task.into());
     watch.on_copied(NOW, begun, &mut out);
     watch.on_copied(NOW, entry(7, Phase::Down), &mut out);
     let hold = |task| Action::Hold { name: "web".into(), process: None, task };

@@ -135,7 +135,7 @@ impl Seen {
         if self.unhealthy.replace(who(process)) == Some(who(process)) {
             return;
         }
-        let reason = rec.reason.clone().unwrap_or_default();
+        let reason = rec.reason_text();
         let draft = Draft::new(Kind::ServerUnhealthy, format!("not well, and ended: {reason}"));
         drafts.push(of_process(draft, process).with("reason", reason));
     }
@@ -164,7 +164,7 @@ impl Seen {
             return;
         };
         if self.failing {
-            let since = rec.ready_at.or(rec.started_at).unwrap_or(Ms(0));
+            let since = rec.ready_at.get().or(rec.started_at.get()).unwrap_or(Ms(0));
             self.recovers_at = Some(since.after(policy.reset_after_ms));
         }
         if self.running.replace(who(process)) == Some(who(process)) {
@@ -193,7 +193,7 @@ impl Seen {
         if matches!(self.stage, Stage::Backoff | Stage::Failed | Stage::Exited) {
             self.is_stopped = false;
         }
-        let reason = rec.reason.clone().unwrap_or_default();
+        let reason = rec.reason_text();
         let failures = rec.failures.len();
         match &rec.phase {
             Phase::Backoff { until } => {
@@ -234,7 +234,7 @@ impl Seen {
         self.recovers_at = None;
         up(&rec.phase)?;
         (self.failed, self.failing) = (false, false);
-        let up_ms = now.since(rec.ready_at.unwrap_or(at));
+        let up_ms = now.since(rec.ready_at.get().unwrap_or(at));
         Some(recovered("stays up after failures").with("upMs", up_ms).of(&rec.name))
     }
 }

@@ -29,7 +29,7 @@ fn kinds(seen: &mut Seen, rec: &ServerRecord) -> Vec<&'static str> {
 }
 
 fn ended(rec: &mut ServerRecord, pid: i32, exit: Exit) {
-    rec.last_exit = Some(LastExit { process: process(pid), exit, at: NOW, ran_ms: 5 });
+    rec.last_exit = Some(LastExit { process: process(pid), exit, at: NOW, ran_ms: 5 }.into());
 }
 
 fn learn(seen: &mut Seen, drafts: Vec<Draft>) {
@@ -45,7 +45,7 @@ fn a_life_is_told_once_however_often_it_is_looked_at() {
     assert_eq!(kinds(&mut seen, &rec), ["server-running"]);
     assert!(kinds(&mut seen, &rec).is_empty());
     ended(&mut rec, 5, Exit::Code(1));
-    rec.failures = vec![NOW];
+    rec.failures = vec![NOW].into();
     rec.phase = Phase::Backoff { until: NOW.after(50) };
     assert_eq!(kinds(&mut seen, &rec), ["server-ended", "server-backoff"]);
     assert!(kinds(&mut seen, &rec).is_empty());
@@ -76,7 +76,7 @@ fn used_up_tries_are_told_once_and_recovery_when_it_stays_up() {
     let mut all = Vec::new();
     for pid in 1..6 {
         rec.phase = Phase::Up { process: process(pid) };
-        (rec.ready_at, rec.started_at) = (Some(NOW), Some(NOW));
+        (rec.ready_at, rec.started_at) = (NOW.into(), NOW.into());
         all.extend(kinds(&mut seen, &rec));
         ended(&mut rec, pid, Exit::Signal(9));
         rec.failures.push(NOW);

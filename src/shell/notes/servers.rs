@@ -55,7 +55,7 @@ impl Shell {
     pub(super) fn note_server(&self, server: ServerId) {
         let Some(one) = self.node.servers.get(server.0) else { return };
         let (rec, name) = (&one.rec, &one.rec.name);
-        let reason = rec.reason.clone().unwrap_or_default();
+        let reason = rec.reason_text();
         match &rec.phase {
             Phase::AtGate { process, .. } => {
                 info!(target: "0301", "{name}: starting, PID {}", process.pid);

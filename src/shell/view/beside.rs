@@ -30,7 +30,7 @@ pub fn add(
         status.waits_for = Some(waits_for);
     }
     if server.is_left_undone() {
-        let reason = server.rec.reason.clone().unwrap_or_default();
+        let reason = server.rec.reason_text();
         status.detail = format!("{reason}; not restarted: maintenance is on");
         status.next_try_at = None;
     }
@@ -46,7 +46,7 @@ pub fn add(
         };
         status.detail = format!("{what} when {when}");
     }
-    status.status_text.clone_from(&server.rec.status_text);
+    status.status_text = server.rec.status_text.as_deref().map(str::to_owned);
     if let (Some(text), true) = (&status.status_text, status.detail.is_empty()) {
         status.detail.clone_from(text);
     }

@@ -24,8 +24,8 @@ fn phases() -> Vec<Phase> {
         Phase::Locking { process, until },
         Phase::Settling { process, until },
         Phase::Unready { process, until },
-        Phase::Seeking { starter: process, again: until, until: Ms(NOW.0 + 60_000) },
-        Phase::Seeking { starter: process, again: until, until },
+        Phase::Seeking { starter: process.into(), again: until, until: Ms(NOW.0 + 60_000) },
+        Phase::Seeking { starter: process.into(), again: until, until },
         Phase::Queued,
         Phase::Up { process },
         Phase::Reaping { process, until, at_gate: true },
@@ -229,7 +229,7 @@ fn whoever_waits_has_a_deadline_that_is_still_to_come() {
         );
         let waits_for_task = matches!(after.rec.phase, Phase::Preparing | Phase::Closing { .. });
         let deadline = match waits_for_task {
-            true => after.task_deadline().or(after.status_due),
+            true => after.task_deadline().or(after.status_due.get()),
             false => after.deadline(),
         };
         assert!(rests || deadline.is_some(), "{}", case.tell());
@@ -273,7 +273,7 @@ fn only_a_record_opens_a_gate() {
     for case in cases() {
         if case.place(|action| matches!(action, Action::OpenTaskGate { .. })).is_some() {
             assert_eq!(case.event, "task recorded", "{}", case.tell());
-            let process = case.before.rec.task.and_then(|task| task.process);
+            let process = case.before.rec.task.as_ref().and_then(|task| task.process);
             assert_eq!(process, Some(process_of_task()), "{}", case.tell());
         }
         if case.place(|action| matches!(action, Action::OpenGate { .. })).is_some() {

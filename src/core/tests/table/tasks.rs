@@ -47,7 +47,7 @@ pub fn servers_with_tasks(phase: &Phase) -> Vec<Server> {
         let until = NOW.after(3_000);
         for process in [None, Some(process(20))] {
             let mut on_record = bare.clone();
-            on_record.rec.task = Some(Task { kind, process, until, is_over: false });
+            on_record.rec.task = Some(Task { kind, process, until, is_over: false }.into());
             if !matches!(phase, Phase::Verifying { .. }) {
                 // Asked for, or watched after a takeover.
                 on_record.adopt_task(NOW, &mut Steps::new());
@@ -67,7 +67,7 @@ pub fn servers_with_tasks(phase: &Phase) -> Vec<Server> {
     if matches!(phase, Phase::Stopping { .. }) {
         let mut told = bare;
         told.rec.task =
-            Some(Task { kind: TaskKind::Stop, process: None, until: NOW, is_over: true });
+            Some(Task { kind: TaskKind::Stop, process: None, until: NOW, is_over: true }.into());
         all.push(told);
     }
     all

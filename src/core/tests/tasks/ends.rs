@@ -136,7 +136,8 @@ fn a_pre_stop_that_is_run_again_has_its_whole_time() {
     });
     server.plan = only(&[PreStop]);
     server.rec.wanted = Wanted::Down;
-    server.rec.task = Some(Task { kind: PreStop, process: None, until: Ms(5), is_over: false });
+    let task = Task { kind: PreStop, process: None, until: Ms(5), is_over: false };
+    server.rec.task = Some(task.into());
     steps_of(&mut server, |server, steps| {
         server.on_verified(NOW, process(9), Found::Alive, steps);
     });

@@ -75,7 +75,7 @@ impl World {
     }
 
     fn reason(&self) -> String {
-        self.node.servers[0].rec.reason.clone().unwrap_or_default()
+        self.node.servers[0].rec.reason_text()
     }
 
     fn count(&self, is_it: impl Fn(&Action) -> bool) -> usize {

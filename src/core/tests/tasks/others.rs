@@ -82,7 +82,7 @@ fn a_server_that_dies_while_it_drains_is_down_and_no_failure() {
         world.dies(9, Exit::Code(1));
         assert_eq!(world.count(is_kill), 1);
         assert_eq!(world.signals(), [15], "what is left of its group is told to stop");
-        assert_eq!(world.node.servers[0].rec.failures, []);
+        assert_eq!(world.node.servers[0].rec.failures[..], []);
         match verb {
             Verb::Drain => assert_eq!(world.phase(), Phase::Down),
             _ => assert_eq!(world.starts(), 2),
@@ -238,7 +238,10 @@ fn a_command_of_a_record_that_is_older_than_its_server_is_ended_and_not_run_agai
     let out = tell(&mut node, Event::Verified { server, process, found });
     assert!(place(&out, is_watch) < place(&out, is_kill), "{out:?}");
     assert!(!out.iter().any(|action| matches!(action, Action::SpawnTask { .. })), "{out:?}");
-    assert_eq!((node.servers[0].rec.phase.clone(), node.servers[0].rec.task), (up(9), None));
+    assert_eq!(
+        (node.servers[0].rec.phase.clone(), node.servers[0].rec.task.clone()),
+        (up(9), None)
+    );
 }
 
 #[test]
