@@ -5,6 +5,7 @@
 
 use crate::api::{self, Pair, State, Status};
 use crate::config::{Config, ServerConfig};
+use crate::core::copy::Latest;
 use crate::core::promotion::know;
 use crate::core::{Entry, Identity, NodeRecord, Recovered, ServerRecord, Wanted};
 use crate::journal;
@@ -50,7 +51,7 @@ pub fn read(config: &Config) -> Result<Records, String> {
         .collect();
     records.last = entries.iter().map(|entry| entry.seq).max();
     let found = Recovered { entries, same_boot: true, ..Recovered::default() };
-    let mut known = know(found, BTreeMap::new());
+    let mut known = know(found, Latest::default());
     records.node = known.node.take();
     records.servers = known.rest().map(|server| (server.name.to_string(), *server)).collect();
     Ok(records)

@@ -13,7 +13,7 @@ use super::server::{Server, Step};
 use super::standby::State;
 use super::time::{Moment, Ms};
 use super::watch::HANGS_WINDOW_MS;
-use super::{Action, Event, Exit, Note, Recovered, ServerId, ServerPlan, Wanted};
+use super::{Action, Entry, Event, Exit, Note, Record, Recovered, ServerId, ServerPlan, Wanted};
 use std::collections::BTreeSet;
 
 /// Hangs that are remembered.
@@ -34,7 +34,10 @@ impl Node {
             Event::LinkUp => self.watch.on_link_up(now, &mut self.out),
             Event::LinkDown => self.watch.on_link_down(now, &mut self.out),
             Event::ActiveHeard => self.watch.on_heard(now),
-            Event::Copied(entry) => self.watch.on_copied(now, entry, &mut self.out),
+            Event::Copied(mut entry) => {
+                self.name_as_planned(&mut entry);
+                self.watch.on_copied(now, entry, &mut self.out);
+            }
             Event::CopyComplete { seq } => self.watch.on_copy_complete(seq, &mut self.out),
             Event::ActiveDied => {
                 let note = match self.watch.is_handed_over() {
@@ -59,6 +62,15 @@ impl Node {
             }
             // For the active.
             _ => {}
+        }
+    }
+
+    /// The name of a record that comes in its turn is the plan's: first the node's comes, then those of
+    /// the servers in their order.
+    fn name_as_planned(&self, entry: &mut Entry) {
+        let at = self.watch.copy.len().wrapping_sub(1);
+        if let (Record::Server(server), Some(plan)) = (&mut entry.record, self.plans.get(at)) {
+            server.name.share_with(&plan.name);
         }
     }
 
@@ -370,7 +382,11 @@ impl Node {
             std::mem::take(&mut self.plans).into_iter().partition(|plan| plan.left_over);
         self.servers.reserve_exact(plans.len());
         for plan in plans {
-            let record = match known.take(&plan.name) {
+            let mut old = known.take(&plan.name);
+            if let Some(old) = &mut old {
+                old.name.share_with(&plan.name);
+            }
+            let record = match old {
                 Some(old) if !is_new_life && is_under(&old, &plan) => {
                     self.add_server(plan, old);
                     continue;

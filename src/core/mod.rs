@@ -9,6 +9,7 @@ pub mod apply;
 pub mod ask;
 pub mod checks;
 pub mod clients;
+pub mod copy;
 pub mod counts;
 pub mod dispatch;
 pub mod drain;

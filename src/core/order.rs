@@ -11,13 +11,13 @@ use super::record::{Held, Phase, Wanted};
 use super::server::Server;
 use super::time::Ms;
 use super::{Action, Note, ServerId};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What is known of all servers together.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Order {
-    /// Who needs a server, by the server's place.
-    dependants: Vec<Vec<(ServerId, OnFailure)>>,
+    /// Who needs a server, of each that is needed.
+    dependants: BTreeMap<ServerId, Vec<(ServerId, OnFailure)>>,
     /// How many are on their way to being ready.
     starting: usize,
     queued: BTreeSet<ServerId>,
@@ -102,11 +102,11 @@ fn can_be_brought_down(phase: &Phase) -> bool {
 impl Node {
     /// Begins with the servers as they are on record.
     pub(super) fn begin_order(&mut self) {
-        let mut order =
-            Order { dependants: vec![Vec::new(); self.servers.len()], ..Order::default() };
+        let mut order = Order::default();
         for server in &self.servers {
             for need in &server.plan.needs {
-                if let Some(list) = order.dependants.get_mut(need.server.0) {
+                if need.server.0 < self.servers.len() {
+                    let list = order.dependants.entry(need.server).or_default();
                     list.push((server.id, need.on_failure));
                 }
             }
@@ -181,8 +181,7 @@ impl Node {
     /// each of them is looked at.
     fn look_at_queued_waits(&mut self, changed: &BTreeSet<ServerId>) {
         let order = &self.order;
-        let is_needed =
-            |id: &ServerId| order.dependants.get(id.0).is_some_and(|all| !all.is_empty());
+        let is_needed = |id: &ServerId| order.dependants.contains_key(id);
         let among = if changed.iter().any(is_needed) { &order.queued } else { changed };
         let is_waited_for =
             |id: &&ServerId| order.queued.contains(id) && self.waits.contains_key(id);
@@ -191,7 +190,7 @@ impl Node {
     }
 
     fn dependants(&self, id: ServerId) -> Vec<(ServerId, OnFailure)> {
-        self.order.dependants.get(id.0).cloned().unwrap_or_default()
+        self.order.dependants.get(&id).cloned().unwrap_or_default()
     }
 
     fn tell_dependants(&mut self, now: Ms, need: ServerId, kind: OnFailure) {
@@ -236,7 +235,7 @@ impl Node {
                 );
             goes_down && !is_out_of_the_way(&one.phase)
         };
-        let dependants = self.order.dependants.get(id.0);
+        let dependants = self.order.dependants.get(&id);
         if !dependants.is_some_and(|all| all.iter().any(|(id, _)| is_in_the_way(id))) {
             self.with_server(id, |server, steps| server.release(now, steps));
         }
@@ -302,7 +301,7 @@ impl Node {
 
     /// Down, or down and up again, after those that need it and go down too.
     pub(super) fn bring_down_in_order(&mut self, now: Ms, id: ServerId, order: Held) {
-        let is_free = self.order.dependants.get(id.0).is_none_or(Vec::is_empty);
+        let is_free = self.order.dependants.get(&id).is_none_or(Vec::is_empty);
         self.with_server(id, |server, steps| match order {
             Held::Stop if is_free => server.stop(now, steps),
             Held::Drain if is_free => server.drain(now, steps),

@@ -4,6 +4,7 @@
 //! may still act. Lock before journal: who holds the lock is the only writer, so what is read
 //! then is all there is.
 
+use super::copy::Latest;
 use super::record::{Cause, Entry, Identity, Record, ServerRecord, Wanted, Why};
 use super::time::{Moment, Ms};
 use super::watch::Watch;
@@ -119,17 +120,12 @@ impl Promotion {
 }
 
 /// Disk and copy together: of each record the one with the highest number counts. `latest` is the copy.
-fn merge(disk: Vec<Entry>, latest: &mut BTreeMap<Name, Entry>) -> u64 {
+fn merge(disk: Vec<Entry>, latest: &mut Latest) -> u64 {
     let mut seq_max = latest.values().map(|entry| entry.seq).max().unwrap_or(0);
     for entry in disk {
         seq_max = seq_max.max(entry.seq);
-        let key = match &entry.record {
-            Record::Node(_) => Name::default(),
-            Record::Server(server) => server.name.clone(),
-        };
-        if latest.get(&key).is_none_or(|old| old.seq <= entry.seq) {
-            latest.insert(key, entry);
-        }
+        let seq = entry.seq;
+        latest.put_if(entry, |old| old.seq <= seq);
     }
     seq_max
 }
@@ -137,14 +133,14 @@ fn merge(disk: Vec<Entry>, latest: &mut BTreeMap<Name, Entry>) -> u64 {
 /// What is known when the journal has been read.
 pub struct Known {
     pub node: Option<NodeRecord>,
-    pub servers: BTreeMap<Name, Entry>,
+    pub servers: Latest,
     pub seq: u64,
 }
 
 impl Known {
     /// Takes out what is known of a server.
-    pub fn take(&mut self, name: &str) -> Option<Box<ServerRecord>> {
-        self.servers.remove(name).and_then(of_server)
+    pub fn take(&mut self, name: &Name) -> Option<Box<ServerRecord>> {
+        self.servers.take(name).and_then(of_server)
     }
 
     /// What is known of all others.
@@ -162,10 +158,10 @@ fn of_server(entry: Entry) -> Option<Box<ServerRecord>> {
 
 /// Turns what was found into what is known. Processes of another boot are gone; survivors take
 /// the place of records that were lost.
-pub fn know(recovered: Recovered, copy: BTreeMap<Name, Entry>) -> Known {
+pub fn know(recovered: Recovered, copy: Latest) -> Known {
     let mut servers = copy;
     let seq = merge(recovered.entries, &mut servers);
-    let node = servers.remove("").and_then(|entry| match entry.record {
+    let node = servers.take_node().and_then(|entry| match entry.record {
         Record::Node(node) => Some(*node),
         Record::Server(_) => None,
     });
@@ -177,11 +173,11 @@ pub fn know(recovered: Recovered, copy: BTreeMap<Name, Entry>) -> Known {
         by_name.entry(&survivor.name).or_default().push(survivor);
     }
     for (name, survivors) in by_name {
-        let entry = servers.entry(Name::from(name)).or_insert_with(|| {
+        if servers.get(name).is_none() {
             let record = Record::Server(ServerRecord::new(name, Wanted::Up).into());
-            Entry { seq, record }
-        });
-        if let Some(record) = server_of(entry) {
+            servers.put(Entry { seq, record });
+        }
+        if let Some(record) = servers.get_mut(name).and_then(server_of) {
             add_survivors(record, &survivors, recovered.incomplete);
         }
     }

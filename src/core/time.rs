@@ -138,6 +138,10 @@ impl<K: Key> Timers<K> {
         while let Some(&Moment::NONE) = self.by_place.last() {
             self.by_place.pop();
         }
+        // Starts of thousands at once are over: what they needed is given back.
+        if self.by_place.capacity() > 64 && self.by_place.len() < self.by_place.capacity() / 8 {
+            self.by_place.shrink_to(2 * self.by_place.len());
+        }
     }
 
     /// When `key` is due, if it is armed.

@@ -4,11 +4,11 @@
 //! pidfd says it. A hang is concluded, so it needs two witnesses: the link silent *and* the pulse
 //! still for the whole timeout, while this process was on time itself.
 
+use super::copy::Latest;
 use super::record::{Cause, Entry, Record};
 use super::silence::{Silence, Verdict};
 use super::time::Ms;
-use super::{Action, Name, Note, PairPlan};
-use std::collections::BTreeMap;
+use super::{Action, Note, PairPlan};
 
 /// A broken link is connected again after this.
 pub const CONNECT_AGAIN_MS: u64 = 100;
@@ -38,7 +38,7 @@ pub struct Watch {
     pub known_seq: u64,
     silence: Silence,
     /// The copy: the latest record of each server (by its name), and of the node (by "").
-    pub copy: BTreeMap<Name, Entry>,
+    pub copy: Latest,
 }
 
 impl Watch {
@@ -51,7 +51,7 @@ impl Watch {
             was_complete: false,
             known_seq: 0,
             silence: Silence::new(now),
-            copy: BTreeMap::new(),
+            copy: Latest::default(),
         }
     }
 
@@ -85,19 +85,12 @@ impl Watch {
     pub fn on_copied(&mut self, now: Ms, entry: Entry, out: &mut Vec<Action>) {
         self.silence.heard = now;
         let seq = entry.seq;
-        let key = match &entry.record {
-            Record::Node(_) => Name::default(),
-            Record::Server(server) => {
-                let process = server.phase.process();
-                let task = server.task.as_ref().and_then(|task| task.process);
-                out.push(Action::Hold { name: server.name.clone(), process, task });
-                server.name.clone()
-            }
-        };
-        let is_newer = self.copy.get(&key).is_none_or(|old| old.seq < seq);
-        if is_newer {
-            self.copy.insert(key, entry);
+        if let Record::Server(server) = &entry.record {
+            let process = server.phase.process();
+            let task = server.task.as_ref().and_then(|task| task.process);
+            out.push(Action::Hold { name: server.name.clone(), process, task });
         }
+        self.copy.put_if(entry, |old| old.seq < seq);
         if self.is_complete {
             // They come in their order, and none is left out while the link holds.
             self.known_seq = self.known_seq.max(seq);
@@ -109,6 +102,7 @@ impl Watch {
     pub fn on_copy_complete(&mut self, seq: u64, out: &mut Vec<Action>) {
         self.is_complete = true;
         self.was_complete = true;
+        self.copy.shrink_to_fit();
         self.known_seq = self.known_seq.max(seq);
         out.push(Action::Ack { seq });
         out.push(Action::SayWatching);

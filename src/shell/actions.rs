@@ -122,7 +122,7 @@ impl Shell {
                 }
             }
             Action::Hold { name, process, task } => {
-                self.servers.hold(&name, process);
+                self.servers.hold(&self.ctx, &name, process);
                 self.tasks.hold(&name, task);
             }
             Action::Ack { seq } => self.peers.send(&Message::Ack { seq }),

@@ -7,13 +7,13 @@ use super::cgroups;
 use super::packed::PackedConfig;
 use super::token::Source;
 use crate::config::{Config, ServerConfig};
-use crate::core::{Event, Ms, Name};
+use crate::core::{Event, Ms};
 use crate::output::tail::last_lines;
 use crate::sys::mark::Owner;
 use crate::sys::{self, process, pulse::Pulse};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
@@ -31,8 +31,8 @@ pub struct Ctx {
     pub config: Config,
     /// The same, to be handed on.
     pub packed: PackedConfig,
-    /// Each server's place in `config.servers`.
-    by_name: BTreeMap<Name, usize>,
+    /// The places of `config.servers`, in the order of their names.
+    by_name: Vec<u32>,
     pub twin: Twin,
     pub originals: Originals,
     /// What marks the servers' processes.
@@ -55,9 +55,11 @@ impl Ctx {
         packed: PackedConfig,
         pulse: Pulse,
     ) -> io::Result<Ctx> {
-        let by_name = config.servers.iter().enumerate().map(|(at, one)| (one.name.clone(), at));
+        let name = |at: &u32| config.servers.get(*at as usize).map(|one| &one.name);
+        let mut by_name: Vec<u32> = (0..).take(config.servers.len()).collect();
+        by_name.sort_unstable_by(|one, other| name(one).cmp(&name(other)));
         Ok(Ctx {
-            by_name: by_name.collect(),
+            by_name,
             poll: Poll::new()?,
             inbox: VecDeque::new(),
             told: 0,
@@ -76,7 +78,14 @@ impl Ctx {
 
     /// The configuration of a server; `None` for one that is left over.
     pub fn server(&self, name: &str) -> Option<&ServerConfig> {
-        self.by_name.get(name).and_then(|at| self.config.servers.get(*at))
+        self.config.servers.get(self.place(name)?)
+    }
+
+    /// Its place among those of the configuration.
+    pub fn place(&self, name: &str) -> Option<usize> {
+        let known = |at: &u32| self.config.servers.get(*at as usize).map(|one| one.name.as_str());
+        let at = self.by_name.binary_search_by(|at| known(at).cmp(&Some(name))).ok()?;
+        self.by_name.get(at).map(|at| *at as usize)
     }
 
     /// As `server`, and that of a server which was taken out while its process lived.

@@ -9,7 +9,7 @@ mod seen;
 
 use super::Shell;
 use crate::api::{ApplyAnswer, SCHEMA};
-use crate::core::{ClientId, Ms, Name, Note, ServerId};
+use crate::core::{ClientId, Ms, Note, ServerId};
 use crate::events::file::{self, EventFile};
 use crate::events::{Answer, Draft, Kind, Record, path_in, records};
 use crate::http::Request;
@@ -60,7 +60,8 @@ pub struct Events {
     waiting: Vec<(u64, Draft)>,
     /// Their records are to be compared with what was told.
     changed: BTreeSet<ServerId>,
-    seen: BTreeMap<Name, Seen>,
+    /// What was told of each server, by its number.
+    seen: Vec<Seen>,
     /// When the first of them may have recovered.
     recovers_at: Option<Ms>,
     is_new_life: bool,
@@ -156,12 +157,12 @@ impl Shell {
         let now = self.ctx.now();
         for server in mem::take(&mut self.events.changed) {
             let Some(one) = self.node.servers.get(server.0) else { continue };
-            let seen = self.events.seen.entry(one.rec.name.clone()).or_default();
+            let Some(seen) = self.events.seen.get_mut(server.0) else { continue };
             for draft in seen.compare(&one.rec, &one.plan.policy, now) {
                 self.events.waiting.push((process::wall_ms(), draft));
             }
             let known = self.events.recovers_at;
-            self.events.recovers_at = known.into_iter().chain(seen.recovers_at).min();
+            self.events.recovers_at = known.into_iter().chain(seen.recovers_at.get()).min();
         }
     }
 
@@ -204,14 +205,13 @@ impl Shell {
         if self.events.recovers_at.is_none_or(|at| at > now) {
             return;
         }
-        for one in &self.node.servers {
-            let seen = self.events.seen.get_mut(&one.rec.name);
-            if let Some(draft) = seen.and_then(|seen| seen.recover(&one.rec, now)) {
+        for (one, seen) in self.node.servers.iter().zip(&mut self.events.seen) {
+            if let Some(draft) = seen.recover(&one.rec, now) {
                 self.events.waiting.push((process::wall_ms(), draft));
             }
         }
-        let seen = self.events.seen.values();
-        self.events.recovers_at = seen.filter_map(|seen| seen.recovers_at).min();
+        let seen = self.events.seen.iter();
+        self.events.recovers_at = seen.filter_map(|seen| seen.recovers_at.get()).min();
     }
 
     /// Reads what was told before, so that nothing is told twice, and what an active had no time to
@@ -221,14 +221,15 @@ impl Shell {
         self.open_history();
         let path = path_in(&self.ctx.config.node.state_dir);
         let text = file::read(&path, RECALL_BYTES).unwrap_or_default();
-        let mut seen: BTreeMap<Name, Seen> = BTreeMap::new();
-        for one in &self.node.servers {
-            seen.insert(one.rec.name.clone(), Seen::of(&one.rec));
-        }
+        let servers = &self.node.servers;
+        let mut seen: Vec<Seen> = servers.iter().map(|one| Seen::of(&one.rec)).collect();
+        let places: BTreeMap<&str, usize> =
+            servers.iter().enumerate().map(|(at, one)| (one.rec.name.as_str(), at)).collect();
         let mut keeper_is_lost = false;
         // One after the other: all of them as records would take megabytes.
         for record in records(&text) {
-            if let Some(one) = record.server.as_ref().and_then(|name| seen.get_mut(name.as_str())) {
+            let place = record.server.as_ref().and_then(|name| places.get(name.as_str()));
+            if let Some(one) = place.and_then(|at| seen.get_mut(*at)) {
                 one.learn(&record);
             }
             if !record.is(Kind::ConfigurationApplying) && !record.is(Kind::ConfigurationNotApplied)
@@ -244,8 +245,8 @@ impl Shell {
             self.events.last = self.events.last.max(record.seq);
             self.events.keep(&record);
         }
-        for one in self.node.servers.iter().filter(|_| self.events.is_new_life) {
-            if let Some(told) = seen.get_mut(&one.rec.name) {
+        if self.events.is_new_life {
+            for (one, told) in servers.iter().zip(&mut seen) {
                 *told = mem::take(told).in_new_life(&one.rec);
             }
         }

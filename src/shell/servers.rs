@@ -8,13 +8,16 @@ mod cgroups;
 mod deaths;
 mod failures;
 mod groups;
+mod held;
 mod main_process;
 
 pub use main_process::PairPids;
 
+use self::held::Held;
 use super::ctx::Ctx;
 use super::spec;
 use super::token::Source;
+use crate::core::rare::Text;
 use crate::core::server::Server;
 use crate::core::{Event, Exit, Identity, Ms, Name, ServerId};
 use crate::sys::mark::Owner;
@@ -48,11 +51,11 @@ struct Child {
     /// It forks, and its main process is in this group.
     forked: Option<i32>,
     /// Why its start could not be prepared.
-    unprepared: Option<String>,
+    unprepared: Option<Text>,
     /// One living member of the group, or the cgroup, of the dead leader.
     witness: Option<OwnedFd>,
     /// The leader whose group is being watched until it is empty, and its cgroup.
-    probed: Option<(Identity, Option<PathBuf>)>,
+    probed: Option<Box<(Identity, Option<PathBuf>)>>,
 }
 
 /// A dead process whose status is still asked for.
@@ -74,7 +77,7 @@ pub struct Servers {
     /// When what is left of a server is looked at again.
     looks: BTreeMap<(usize, groups::Awaited), groups::Look>,
     /// Held by a standby for the takeover.
-    held: BTreeMap<String, (Identity, OwnedFd)>,
+    held: Held,
     /// A takeover's, in the order in which they are looked at.
     unseen: VecDeque<adoption::Unseen>,
     dead_come_first: bool,
@@ -93,9 +96,7 @@ impl Servers {
     pub fn begin(&mut self, owner: &Owner, servers: &[Server]) {
         self.owner = owner.clone();
         let names: Vec<Name> = servers.iter().map(|one| one.rec.name.clone()).collect();
-        let on_record: BTreeMap<&str, Option<Identity>> =
-            servers.iter().map(|one| (one.rec.name.as_str(), one.rec.phase.process())).collect();
-        self.held.retain(|name, (held, _)| on_record.get(name.as_str()) == Some(&Some(*held)));
+        self.held.begin(servers);
         self.looks.clear();
         self.unseen.clear();
         self.children = names.iter().map(|_| Child::default()).collect();
@@ -114,17 +115,18 @@ impl Servers {
     // ---- the standby
 
     /// Holds a pidfd of a server's process, opened while it surely is that process.
-    pub fn hold(&mut self, name: &str, process: Option<Identity>) {
+    pub fn hold(&mut self, ctx: &Ctx, name: &Name, process: Option<Identity>) {
         let Some(process) = process else {
             // Kept: its exit status may still be asked for. The next process replaces it.
             return;
         };
-        if self.held.get(name).is_some_and(|(held, _)| *held == process) {
+        let place = ctx.place(name);
+        if self.held.has(place, name, process) {
             return;
         }
         match pidfd::open_verified(&process) {
             Ok(Verified::Alive(fd)) => {
-                self.held.insert(name.to_string(), (process, fd));
+                self.held.put(place, ctx.config.servers.len(), name, (process, fd));
             }
             Ok(Verified::Gone) => {}
             Err(error) => {
@@ -191,7 +193,7 @@ impl Servers {
                 is_ours: true,
                 gate: Some(child.gate),
                 start_number,
-                unprepared,
+                unprepared: unprepared.map(Text::from),
                 ..Child::default()
             },
         );

@@ -14,7 +14,7 @@ use crate::config::ServerConfig;
 use crate::core::record::TaskKind;
 use crate::core::server::Server;
 use crate::core::task::TaskEnd;
-use crate::core::{Event, Exit, Identity, Ms, ServerId, ServerRecord};
+use crate::core::{Event, Exit, Identity, Ms, Name, ServerId, ServerRecord};
 use crate::sys::pidfd::{self, Verified};
 use crate::sys::spawn;
 use log::warn;
@@ -54,7 +54,7 @@ enum Look {
 pub struct Tasks {
     /// Held by a standby for the takeover: a pidfd that was opened while the process lived tells how
     /// it ended (Linux 6.15), also when the keeper has reaped it and told an active that died since.
-    held: BTreeMap<String, (Identity, OwnedFd)>,
+    held: BTreeMap<Name, (Identity, OwnedFd)>,
     running: BTreeMap<usize, Running>,
 }
 
@@ -62,6 +62,9 @@ impl Tasks {
     /// This process is the active now, with these servers.
     /// What is held of commands that are not on record any more is of no use: nobody would close it.
     pub fn begin(&mut self, servers: &[Server]) {
+        if self.held.is_empty() {
+            return;
+        }
         let on_record: BTreeMap<&str, Option<Identity>> = servers
             .iter()
             .map(|one| (one.rec.name.as_str(), one.rec.task.as_ref().and_then(|task| task.process)))
@@ -131,7 +134,7 @@ impl Tasks {
     }
 
     /// Holds the command on record; `None`: it has ended.
-    pub fn hold(&mut self, name: &str, process: Option<Identity>) {
+    pub fn hold(&mut self, name: &Name, process: Option<Identity>) {
         let held = self.held.get(name).map(|(held, _)| *held);
         if held == process {
             return;
@@ -140,7 +143,7 @@ impl Tasks {
         if let Some(process) = process
             && let Ok(Verified::Alive(fd)) = pidfd::open_verified(&process)
         {
-            self.held.insert(name.to_string(), (process, fd));
+            self.held.insert(name.clone(), (process, fd));
         }
     }
 

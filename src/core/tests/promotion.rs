@@ -1,11 +1,11 @@
 //! The way to being active: fence, lock, journal, serve.
 
 use super::*;
+use crate::core::copy::Latest;
 use crate::core::node::Timer;
 use crate::core::promotion::{FENCE_AGAIN_MS, LOCK_AGAIN_MS, LOCK_TOLD_MS, know, new_life};
 use crate::core::record::{Cause, NodeRecord, Why};
 use crate::core::record::{Held, sound_until};
-use std::collections::BTreeMap;
 
 /// A standby that has a copy of one running server.
 fn standby() -> Node {
@@ -143,15 +143,19 @@ fn a_hang_is_remembered_so_that_the_next_timeout_is_longer() {
 #[test]
 fn of_disk_and_copy_the_newer_record_counts() {
     let disk = vec![entry(5, Phase::Failed)];
-    let copy = |seq, phase| BTreeMap::from([(Name::from("web"), entry(seq, phase))]);
+    let copy = |seq, phase| {
+        let mut copy = Latest::default();
+        copy.put(entry(seq, phase));
+        copy
+    };
     let entries = disk.clone();
     let known =
         know(Recovered { entries, same_boot: true, ..Recovered::default() }, copy(6, up(9)));
-    assert_eq!((&known.servers["web"], known.seq), (&entry(6, up(9)), 6));
+    assert_eq!((known.servers.get("web"), known.seq), (Some(&entry(6, up(9))), 6));
     let entries = disk;
     let known =
         know(Recovered { entries, same_boot: true, ..Recovered::default() }, copy(4, up(9)));
-    assert_eq!((&known.servers["web"], known.seq), (&entry(5, Phase::Failed), 5));
+    assert_eq!((known.servers.get("web"), known.seq), (Some(&entry(5, Phase::Failed)), 5));
 }
 
 /// How the journal is opened by a takeover that reads this.
@@ -307,8 +311,8 @@ fn an_unmarked_process_newer_than_the_dead_one_of_a_cut_journal_is_adopted() {
             survivors: vec![survivor],
             ..Recovered::default()
         };
-        let mut known = know(recovered, BTreeMap::new());
-        let record = known.take("web").expect("its record");
+        let mut known = know(recovered, Latest::default());
+        let record = known.take(&"web".into()).expect("its record");
         assert_eq!(record.phase, Phase::Up { process: new });
         assert_eq!(record.held, None, "the order was for the old one");
     }

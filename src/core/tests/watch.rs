@@ -64,7 +64,7 @@ fn an_older_record_does_not_replace_a_newer_one() {
     let mut watch = linked();
     watch.on_copied(NOW, entry(6, Phase::Failed), &mut Vec::new());
     watch.on_copied(NOW, entry(5, Phase::Down), &mut Vec::new());
-    assert_eq!(watch.copy["web"], entry(6, Phase::Failed));
+    assert_eq!(watch.copy.get("web"), Some(&entry(6, Phase::Failed)));
 }
 
 #[test]
@@ -112,7 +112,7 @@ fn the_timeout_doubles_with_each_hang_up_to_a_cap() {
     let mut watch = linked();
     let mut timeout = |hangs: usize| {
         let record = NodeRecord { hangs: vec![NOW; hangs], ..NodeRecord::default() };
-        watch.copy.insert(Name::default(), Entry { seq: 1, record: Record::Node(record.into()) });
+        watch.copy.put(Entry { seq: 1, record: Record::Node(record.into()) });
         watch.timeout_ms(NOW.after(1), &pair_plan())
     };
     assert_eq!([0, 1, 2].map(&mut timeout), [1_000, 2_000, 4_000]);
@@ -123,6 +123,6 @@ fn the_timeout_doubles_with_each_hang_up_to_a_cap() {
 fn hangs_of_long_ago_do_not_count() {
     let mut watch = linked();
     let record = NodeRecord { hangs: vec![Ms(0)], ..NodeRecord::default() };
-    watch.copy.insert(Name::default(), Entry { seq: 1, record: Record::Node(record.into()) });
+    watch.copy.put(Entry { seq: 1, record: Record::Node(record.into()) });
     assert_eq!(watch.timeout_ms(NOW, &pair_plan()), 1_000);
 }

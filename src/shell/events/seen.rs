@@ -8,11 +8,20 @@ use crate::config::units::signal_name;
 use crate::core::record::{LastExit, Why};
 use crate::core::restart::Policy;
 use crate::core::server::exit_text;
+use crate::core::time::Moment;
 use crate::core::{Exit, Identity, Ms, Phase, ServerRecord, Wanted};
 use crate::events::{Draft, Kind, Record};
+use std::mem;
 
-/// A process: its number and its start time.
-type Who = (i32, u64);
+/// A process: its number and its start time; none has the number 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Who {
+    pid: i32,
+    start_ticks: u64,
+}
+
+/// No process.
+const NOBODY: Who = Who { pid: 0, start_ticks: 0 };
 
 /// Where it is, as far as events tell it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -30,19 +39,19 @@ enum Stage {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Seen {
     stage: Stage,
-    running: Option<Who>,
-    ended: Option<Who>,
-    unhealthy: Option<Who>,
+    running: Who,
+    ended: Who,
+    unhealthy: Who,
     /// Its stop was told, and nothing has begun since.
     is_stopped: bool,
     failed: bool,
     failing: bool,
     /// Up until then, what was failing has recovered.
-    pub recovers_at: Option<Ms>,
+    pub recovers_at: Moment,
 }
 
 fn who(process: Identity) -> Who {
-    (process.pid, process.start_ticks)
+    Who { pid: process.pid, start_ticks: process.start_ticks }
 }
 
 fn stage(phase: &Phase) -> Stage {
@@ -75,8 +84,8 @@ impl Seen {
     pub fn of(rec: &ServerRecord) -> Seen {
         Seen {
             stage: stage(&rec.phase),
-            running: up(&rec.phase).map(who),
-            ended: rec.last_exit.as_ref().map(|last| who(last.process)),
+            running: up(&rec.phase).map_or(NOBODY, who),
+            ended: rec.last_exit.as_ref().map_or(NOBODY, |last| who(last.process)),
             is_stopped: rec.phase == Phase::Down,
             failed: rec.phase == Phase::Failed,
             ..Seen::default()
@@ -93,20 +102,23 @@ impl Seen {
     pub fn learn(&mut self, record: &Record) {
         let process = || {
             let pid = record.number("pid").and_then(|pid| i32::try_from(pid).ok())?;
-            Some((pid, record.number("startTicks")?))
+            Some(Who { pid, start_ticks: record.number("startTicks")? })
         };
         let is = |kind| record.is(kind);
         if is(Kind::ServerRunning) {
             // Its end comes later, or was not told.
-            self.ended = self.ended.filter(|ended| Some(*ended) != process());
-            (self.running, self.stage, self.is_stopped) = (process(), Stage::Between, false);
+            if Some(self.ended) == process() {
+                self.ended = NOBODY;
+            }
+            let process = process().unwrap_or(NOBODY);
+            (self.running, self.stage, self.is_stopped) = (process, Stage::Between, false);
         } else if is(Kind::ServerEnded) {
-            (self.ended, self.stage) = (process(), Stage::Between);
+            (self.ended, self.stage) = (process().unwrap_or(NOBODY), Stage::Between);
         } else if is(Kind::ServerStopped) {
-            self.ended = process().or(self.ended);
+            self.ended = process().unwrap_or(self.ended);
             (self.stage, self.is_stopped) = (Stage::Down, true);
         } else if is(Kind::ServerUnhealthy) {
-            self.unhealthy = process();
+            self.unhealthy = process().unwrap_or(NOBODY);
         } else if is(Kind::ServerBackoff) {
             (self.stage, self.is_stopped) = (Stage::Backoff, false);
         } else if is(Kind::ServerFailing) {
@@ -132,7 +144,7 @@ impl Seen {
 
     fn compare_health(&mut self, rec: &ServerRecord, drafts: &mut Vec<Draft>) {
         let Phase::Stopping { process, why: Why::Failing, .. } = rec.phase else { return };
-        if self.unhealthy.replace(who(process)) == Some(who(process)) {
+        if mem::replace(&mut self.unhealthy, who(process)) == who(process) {
             return;
         }
         let reason = rec.reason_text();
@@ -142,7 +154,7 @@ impl Seen {
 
     fn compare_end(&mut self, rec: &ServerRecord, drafts: &mut Vec<Draft>) {
         let Some(last) = &rec.last_exit else { return };
-        if self.ended.replace(who(last.process)) == Some(who(last.process)) {
+        if mem::replace(&mut self.ended, who(last.process)) == who(last.process) {
             return;
         }
         let exit = exit_text(last.exit);
@@ -160,21 +172,21 @@ impl Seen {
 
     fn compare_up(&mut self, rec: &ServerRecord, policy: &Policy, drafts: &mut Vec<Draft>) {
         let Some(process) = up(&rec.phase) else {
-            self.recovers_at = None;
+            self.recovers_at = Moment::NONE;
             return;
         };
         if self.failing {
             let since = rec.ready_at.get().or(rec.started_at.get()).unwrap_or(Ms(0));
-            self.recovers_at = Some(since.after(policy.reset_after_ms));
+            self.recovers_at = since.after(policy.reset_after_ms).into();
         }
-        if self.running.replace(who(process)) == Some(who(process)) {
+        if mem::replace(&mut self.running, who(process)) == who(process) {
             return;
         }
         self.is_stopped = false;
         let draft = Draft::new(Kind::ServerRunning, format!("RUNNING, PID {}", process.pid));
         let draft = of_process(draft, process).with("startNumber", rec.start_number);
         drafts.push(draft.with("restarts", rec.restarts));
-        if std::mem::take(&mut self.failed) && !self.failing {
+        if mem::take(&mut self.failed) && !self.failing {
             drafts.push(recovered("RUNNING again after it had been given up"));
         }
     }
@@ -186,7 +198,7 @@ impl Seen {
         now: Ms,
         drafts: &mut Vec<Draft>,
     ) {
-        let before = std::mem::replace(&mut self.stage, stage(&rec.phase));
+        let before = mem::replace(&mut self.stage, stage(&rec.phase));
         if before == self.stage {
             return;
         }
@@ -201,7 +213,7 @@ impl Seen {
                 let text = format!("{reason}; the next try in {wait_ms} ms");
                 let draft = Draft::new(Kind::ServerBackoff, text).with("reason", reason.as_str());
                 drafts.push(draft.with("failCount", failures).with("nextTryMs", wait_ms));
-                if failures > policy.tries as usize && !std::mem::replace(&mut self.failing, true) {
+                if failures > policy.tries as usize && !mem::replace(&mut self.failing, true) {
                     let tries = policy.tries;
                     let text =
                         format!("{reason}; {tries} tries are used up, it is tried on slowly");
@@ -216,11 +228,11 @@ impl Seen {
             }
             Phase::Exited => {
                 drafts.push(Draft::new(Kind::ServerExited, format!("EXITED: {reason}")));
-                if std::mem::take(&mut self.failed) | std::mem::take(&mut self.failing) {
+                if mem::take(&mut self.failed) | mem::take(&mut self.failing) {
                     drafts.push(recovered("ended well after failures"));
                 }
             }
-            Phase::Down if !std::mem::replace(&mut self.is_stopped, true) => {
+            Phase::Down if !mem::replace(&mut self.is_stopped, true) => {
                 let draft = Draft::new(Kind::ServerStopped, "STOPPED; no process of it was left");
                 drafts.push(draft.with("why", "asked"));
             }
@@ -230,8 +242,8 @@ impl Seen {
 
     /// It has been up long enough, if it still is.
     pub fn recover(&mut self, rec: &ServerRecord, now: Ms) -> Option<Draft> {
-        let at = self.recovers_at.filter(|at| *at <= now)?;
-        self.recovers_at = None;
+        let at = self.recovers_at.get().filter(|at| *at <= now)?;
+        self.recovers_at = Moment::NONE;
         up(&rec.phase)?;
         (self.failed, self.failing) = (false, false);
         let up_ms = now.since(rec.ready_at.get().unwrap_or(at));

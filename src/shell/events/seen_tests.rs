@@ -87,7 +87,7 @@ fn used_up_tries_are_told_once_and_recovery_when_it_stays_up() {
     assert!(!all.contains(&"server-recovered"), "{all:?}");
     rec.phase = Phase::Up { process: process(9) };
     assert_eq!(kinds(&mut seen, &rec), ["server-running"]);
-    assert_eq!(seen.recovers_at, Some(NOW.after(60_000)));
+    assert_eq!(seen.recovers_at.get(), Some(NOW.after(60_000)));
     assert!(seen.recover(&rec, NOW.after(59_999)).is_none());
     let recovered = seen.recover(&rec, NOW.after(60_000)).unwrap();
     assert_eq!(recovered.kind, Kind::ServerRecovered);

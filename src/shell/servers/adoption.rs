@@ -81,7 +81,7 @@ impl Servers {
 
     /// Those who need something: they are not to wait for all who do not.
     fn bring_dead_forward(&mut self) {
-        let held = |one: &Unseen| self.held.get(self.name(one.server)).map(|(_, fd)| fd);
+        let held = |one: &Unseen| self.held.get(one.server).map(|(_, fd)| fd);
         let dead = pidfd::dead_among(self.unseen.iter().map(held));
         let unseen = std::mem::take(&mut self.unseen).into_iter().zip(dead);
         let unseen = unseen.map(|(one, was_dead)| Unseen { was_dead, ..one });
@@ -99,8 +99,8 @@ impl Servers {
         };
         let name = self.name(server).to_string();
         if self.children.get(server.0).is_some_and(is_over) {
-            if self.held.get(&name).is_some_and(|(held, _)| *held == process) {
-                self.held.remove(&name);
+            if self.held.get(server).is_some_and(|(held, _)| *held == process) {
+                drop(self.held.take(server));
             }
             return;
         }
@@ -131,14 +131,12 @@ impl Servers {
 
     /// The keeper said that it is dead before it was looked at: what is held of it reaches its group.
     pub(super) fn take_held(&mut self, server: ServerId, process: Identity) {
-        let name = self.name(server);
-        if self.held.get(name).is_none_or(|(held, _)| *held != process) {
+        if self.held.get(server).is_none_or(|(held, _)| *held != process) {
             return;
         }
-        let name = name.to_string();
         let Some(child) = self.children.get_mut(server.0) else { return };
         if child.process.is_none()
-            && let Some((_, fd)) = self.held.remove(&name)
+            && let Some((_, fd)) = self.held.take(server)
         {
             let (process, pidfd) = (Some(process), Some(fd));
             *child = Child { process, pidfd, is_dead: true, ..Child::default() };
@@ -151,8 +149,8 @@ impl Servers {
         name: &str,
         unseen: &Unseen,
     ) -> io::Result<(Found, Option<OwnedFd>)> {
-        let Unseen { process, start_number, may_be_at_gate, was_dead, .. } = *unseen;
-        let (fd, is_dead) = match self.held.remove(name) {
+        let Unseen { server, process, start_number, may_be_at_gate, was_dead } = *unseen;
+        let (fd, is_dead) = match self.held.take(server) {
             Some((held, fd)) if held == process => (fd, was_dead),
             _ => match pidfd::open_verified(&process)? {
                 Verified::Alive(fd) => {

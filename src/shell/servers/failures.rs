@@ -51,7 +51,7 @@ impl Servers {
         let account = config.identity.account.as_ref();
         match step {
             Step::Prepare => {
-                let unprepared = child.and_then(|child| child.unprepared.clone());
+                let unprepared = child.and_then(|child| child.unprepared.clone().map(String::from));
                 unprepared.unwrap_or_else(|| format!("cannot prepare its start: {cause}"))
             }
             Step::Cgroup => cgroup_text(&cause, errno),

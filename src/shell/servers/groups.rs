@@ -116,7 +116,7 @@ impl Servers {
     ) {
         self.take_held(server, process);
         if let Some(child) = self.children.get_mut(server.0) {
-            child.probed = Some((process, cgroup.map(Path::to_path_buf)));
+            child.probed = Some((process, cgroup.map(Path::to_path_buf)).into());
         }
         if self.is_zombie_of_keeper(server, process)
             && self.looks_again(ctx.now(), server, Awaited::Reaped)
@@ -167,7 +167,7 @@ impl Servers {
     pub(super) fn look_again(&mut self, ctx: &mut Ctx, now: Ms) {
         let due = self.looks.iter().filter(|(_, look)| look.at <= now);
         for key in due.map(|(key, _)| *key).collect::<Vec<_>>() {
-            match self.children.get(key.0).and_then(|child| child.probed.clone()) {
+            match self.children.get(key.0).and_then(|child| child.probed.as_deref().cloned()) {
                 Some((process, cgroup)) => {
                     self.probe_group(ctx, ServerId(key.0), process, cgroup.as_deref());
                 }
@@ -222,7 +222,7 @@ impl Servers {
         if let Some(fd) = child.witness.take() {
             ctx.close(fd);
         }
-        if let Some((process, cgroup)) = child.probed.clone() {
+        if let Some((process, cgroup)) = child.probed.as_deref().cloned() {
             self.probe_group(ctx, ServerId(number), process, cgroup.as_deref());
         }
     }
