@@ -6,6 +6,7 @@ use super::ServerConfig;
 use super::dependencies::Origin;
 use super::reader::Reader;
 use super::sections::{LEAST_LOG_SIZE, MAX_FILES};
+use crate::core::Name;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -63,9 +64,9 @@ pub struct Stream<'a> {
 
 impl Stream<'_> {
     /// The name of its FIFO and of its counts; differs from every other one's.
-    pub fn key(&self) -> String {
+    pub fn key(&self) -> Name {
         let name = &self.server.name;
-        if self.is_stderr { format!("{name}.err") } else { name.to_string() }
+        if self.is_stderr { format!("{name}.err").into() } else { name.clone() }
     }
 
     /// Its FIFO, where it has one.
@@ -147,7 +148,7 @@ pub fn output(keys: &Reader<'_>) -> Output {
 /// A FIFO of a server's standard error can't have the name of another server's.
 pub fn refuse_same_fifos(servers: &[ServerConfig], origins: &[Origin<'_>]) {
     let errs = servers.iter().flat_map(ServerConfig::piped).filter(|stream| stream.is_stderr);
-    let keys: std::collections::BTreeMap<String, &str> =
+    let keys: std::collections::BTreeMap<Name, &str> =
         errs.map(|stream| (stream.key(), stream.server.name.as_str())).collect();
     for (server, origin) in servers.iter().zip(origins) {
         if let Some(other) = keys.get(server.name.as_str()) {

@@ -83,8 +83,11 @@ impl Ctx {
 
     /// Its place among those of the configuration.
     pub fn place(&self, name: &str) -> Option<usize> {
-        let known = |at: &u32| self.config.servers.get(*at as usize).map(|one| one.name.as_str());
-        let at = self.by_name.binary_search_by(|at| known(at).cmp(&Some(name))).ok()?;
+        let known = |at: &u32| match self.config.servers.get(*at as usize) {
+            Some(one) => one.name.as_str(),
+            None => "",
+        };
+        let at = self.by_name.binary_search_by(|at| known(at).cmp(name)).ok()?;
         self.by_name.get(at).map(|at| *at as usize)
     }
 

@@ -12,7 +12,7 @@ use self::join::Joining;
 use self::ways::Way;
 use super::ctx::Ctx;
 use crate::config::OutputTo;
-use crate::core::Ms;
+use crate::core::{Ms, Name};
 use crate::output::{Drain, Lost, Now, loss};
 use crate::sys::lock::{Attempt, Lock};
 use crate::sys::{self, fifo, pidfd, process};
@@ -41,10 +41,10 @@ const JOIN_AGAIN_MS: u64 = 1_000;
 #[derive(Default)]
 pub struct Outputs {
     /// Held open before there is a drain.
-    held: BTreeMap<String, OwnedFd>,
+    held: BTreeMap<Name, OwnedFd>,
     drains: Vec<Entry>,
     /// The latest drain of each way, by its key.
-    by_name: BTreeMap<String, usize>,
+    by_name: BTreeMap<Name, usize>,
     by_fifo: BTreeMap<FileId, usize>,
     joining: Option<Joining>,
     lock: Option<Lock>,
@@ -62,7 +62,7 @@ pub struct Outputs {
     by_time: BTreeSet<usize>,
     check_at: Ms,
     /// Ways whose FIFO could not be joined with their log, and when that is tried again.
-    unjoined: BTreeMap<String, Way>,
+    unjoined: BTreeMap<Name, Way>,
     join_at: Option<Ms>,
     /// A log was rotated whose files are to be compressed.
     compress: bool,
@@ -70,7 +70,7 @@ pub struct Outputs {
 
 struct Entry {
     /// The key of its way.
-    name: String,
+    name: Name,
     drain: Drain,
     /// Its rotated files are to be compressed.
     compress: bool,
@@ -203,7 +203,7 @@ impl Outputs {
         for entry in &mut self.drains {
             entry.drain.forget_record();
         }
-        let names: Vec<&str> = self.by_name.keys().map(String::as_str).collect();
+        let names: Vec<&str> = self.by_name.keys().map(Name::as_str).collect();
         match loss::open(&ctx.config.node.run_dir.join("dropped"), &names) {
             Ok(records) => {
                 for (number, record) in self.by_name.values().zip(records) {

@@ -226,6 +226,10 @@ pub(super) fn sweep() {
                 false => stack.unmap(),
             }
         }
+        if rooms.taken.is_empty() {
+            // Starts of thousands at once are over.
+            rooms.taken.shrink_to(FREE_MAX);
+        }
     });
 }
 

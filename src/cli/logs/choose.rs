@@ -33,7 +33,7 @@ pub fn of_servers(
         let streams = server.logged().filter(|stream| wanted(stream.is_stderr));
         let log_dir = &config.node.log_dir;
         chosen.files.extend(streams.map(|stream| LogFile {
-            label: stream.key(),
+            label: stream.key().into(),
             path: stream.log_path(log_dir),
             of: Origin::Server {
                 name: server.name.to_string(),

@@ -47,7 +47,7 @@ impl KeeperShell {
 /// The FIFOs of all servers, each with the key of its stream.
 pub(super) fn unheld(config: &Config) -> Vec<(String, PathBuf)> {
     let piped = config.servers.iter().flat_map(ServerConfig::piped);
-    piped.map(|stream| (stream.key(), stream.fifo_path(&config.node.run_dir))).collect()
+    piped.map(|stream| (stream.key().into(), stream.fifo_path(&config.node.run_dir))).collect()
 }
 
 pub(super) fn without_servers(mut config: Config) -> Config {

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 #[derive(Clone, Debug)]
 pub struct Way {
     /// Of its FIFO and of its counts.
-    pub key: String,
+    pub key: Name,
     pub server: Name,
     pub is_stderr: bool,
     pub fifo: PathBuf,
