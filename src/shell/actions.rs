@@ -9,6 +9,8 @@ use super::{Door, Shell, cgroups, control, lock_path, log_path, log_watch, notes
 use crate::config::{LogTarget, Readiness};
 use crate::core::node::Role;
 use crate::core::plan::Kind;
+use crate::core::record::TaskKind;
+use crate::core::task::TaskEnd;
 use crate::core::{Action, Event, Name, Phase, Record, Recovered, ServerId};
 use crate::sys::lock::{Attempt, Lock};
 use crate::sys::{self, pidfd, pulse};
@@ -51,12 +53,7 @@ impl Shell {
                 let pair = PairPids::of(keeper, standby);
                 self.servers.find_main(ctx, server, start_number, starter, pair);
             }
-            Action::SpawnTask { server, number, kind } => {
-                if let Some(one) = self.node.servers.get(server.0) {
-                    let begun = (kind, &*one.rec);
-                    self.tasks.spawn(ctx, &mut self.servers, server, number, begun);
-                }
-            }
+            Action::SpawnTask { server, number, kind } => self.spawn_task(server, number, kind),
             Action::OpenTaskGate { server, number } => self.tasks.open_gate(ctx, server, number),
             Action::KillTask { server, number } => {
                 self.tasks.kill(ctx, &mut self.servers, server, number);
@@ -156,6 +153,18 @@ impl Shell {
         self.forks += 1;
         if self.forks.is_multiple_of(FORKS_PER_BEAT) {
             self.send_beat();
+        }
+    }
+
+    /// A command of a server writes where the server writes, and may be the first that does.
+    fn spawn_task(&mut self, server: ServerId, number: u64, kind: TaskKind) {
+        if let Err(text) = self.prepare_output(server) {
+            let end = TaskEnd::NotBegun(text);
+            return self.ctx.tell(Event::TaskEnded { server, number, end });
+        }
+        if let Some(one) = self.node.servers.get(server.0) {
+            let begun = (kind, &*one.rec);
+            self.tasks.spawn(&mut self.ctx, &mut self.servers, server, number, begun);
         }
     }
 
@@ -374,10 +383,7 @@ impl Shell {
         self.say_serving();
         let writers = self.node.servers.iter();
         let writers = writers.filter_map(|one| Some((&one.rec.name, one.rec.phase.process()?.pid)));
-        match self.takes_over() {
-            true => self.outputs.begin_in_turns(&self.ctx, writers),
-            false => self.outputs.begin(&self.ctx, writers),
-        }
+        self.outputs.begin(&self.ctx, writers);
         self.beat_in_long_turn();
         self.look_at_keeper();
         self.is_serving = true;

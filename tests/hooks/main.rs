@@ -93,6 +93,22 @@ fn a_pre_start_hook_that_fails_is_a_failed_start_and_its_failure_is_told_to_on_f
 }
 
 #[test]
+fn the_first_words_of_forty_hooks_that_run_at_once_are_each_in_the_log_of_their_server() {
+    let names: Vec<String> = (0..40).map(|number| format!("s{number}")).collect();
+    let hooks = "hooks = { preStart = \"/bin/echo 'made ready'\" }";
+    let one = |name: &String| server(name, "exec sleep 1000", hooks);
+    let pair = Pair::new("", &names.iter().map(one).collect::<String>());
+    pair.start();
+    for name in &names {
+        pair.wait_state(name, "RUNNING");
+        wait_until(&format!("the word of {name}"), || {
+            pair.ok(&["logs", name]).lines().any(|line| line.ends_with("made ready"))
+        });
+    }
+    assert!(!pair.log(false).contains("hook failed"), "{}", pair.log(false));
+}
+
+#[test]
 fn on_failure_learns_how_the_server_ended_and_an_end_that_is_none_is_not_told() {
     let script = "echo \"$$NM_NAME $$NM_EXIT_CODE $$NM_EXIT_SIGNAL\" >> {home}/ran";
     let more = format!(

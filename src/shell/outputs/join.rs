@@ -14,7 +14,7 @@ use log::error;
 use std::collections::BTreeMap;
 use std::os::fd::{AsRawFd, OwnedFd};
 
-/// So many servers' FIFOs are joined in a turn of the loop after a takeover: clients are answered, and
+/// So many servers' FIFOs are joined in a turn of the loop: clients are answered, and
 /// deaths seen, meanwhile. Nothing is lost: what is written waits in its FIFO.
 const JOINS_PER_TURN: usize = 32;
 /// A client that waited for the takeover is taken in in one turn, and answered in the next.
@@ -31,7 +31,8 @@ pub(super) struct Joining {
 }
 
 impl Outputs {
-    /// As `begin`, for a mover: the active that left it behind lets the lock go by itself.
+    /// Joins every held FIFO with its log, at once, for a mover: the active that left it behind lets the
+    /// lock go by itself. `writers`: the servers' processes.
     pub fn begin_as_mover<'a>(
         &mut self,
         ctx: &Ctx,
@@ -39,21 +40,13 @@ impl Outputs {
     ) {
         self.waits_for_lock = true;
         self.begin(ctx, writers);
-    }
-
-    /// Joins every held FIFO with its log. A FIFO that can't be opened or watched is said and tried
-    /// again: the others must not wait for it. `writers`: the servers' processes.
-    pub fn begin<'a>(&mut self, ctx: &Ctx, writers: impl Iterator<Item = (&'a Name, i32)>) {
-        self.begin_in_turns(ctx, writers);
         self.join_rest(ctx);
     }
 
-    /// As `begin`, in the next turns.
-    pub fn begin_in_turns<'a>(
-        &mut self,
-        ctx: &Ctx,
-        writers: impl Iterator<Item = (&'a Name, i32)>,
-    ) {
+    /// Joins every held FIFO with its log in the next turns, or when it is first needed: by a start,
+    /// a command, a reader. A FIFO that can't be opened or watched is said and tried again: the others
+    /// must not wait for it. `writers`: the servers' processes.
+    pub fn begin<'a>(&mut self, ctx: &Ctx, writers: impl Iterator<Item = (&'a Name, i32)>) {
         let mut ways: BTreeMap<Name, Vec<Way>> = BTreeMap::new();
         for way in ways::all(&ctx.config) {
             ways.entry(way.server.clone()).or_default().push(way);
