@@ -67,12 +67,9 @@ fn when_memory_is_short_and_the_kernel_kills_both_twins_no_server_goes_with_them
     }
     group.set("memory.limit_in_bytes", "67108864");
     let mut hog = Command::new("sh");
-    // A twin is so small that the hog, which fills the limit, would be as good a victim.
-    hog.args([
-        "-c",
-        "echo $$ > $0/cgroup.procs; echo -500 > /proc/$$/oom_score_adj; exec tail /dev/zero",
-    ]);
-    hog.arg(&group.0);
+    // Four, for a twin is so small that one which fills the limit alone would be as good a victim.
+    let hogs = "echo $$ > $0/cgroup.procs; for _ in 1 2 3 4; do tail /dev/zero & done; wait";
+    hog.args(["-c", hogs]).arg(&group.0);
     let _hog = Ended(hog.stderr(Stdio::null()).spawn().unwrap());
     wait_until("both twins to be killed", || !is_alive(before.0) && !is_alive(before.1));
     let control = fs::read_to_string(group.0.join("memory.oom_control")).unwrap();
