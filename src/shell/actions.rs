@@ -384,6 +384,11 @@ impl Shell {
         let writers = self.node.servers.iter();
         let writers = writers.filter_map(|one| Some((&one.rec.name, one.rec.phase.process()?.pid)));
         self.outputs.begin(&self.ctx, writers);
+        if !self.takes_over() {
+            // No client waits. What starts need for a while must not come between what lives long:
+            // memory goes back in whole pages.
+            self.outputs.join_rest(&self.ctx);
+        }
         self.beat_in_long_turn();
         self.look_at_keeper();
         self.is_serving = true;

@@ -5,6 +5,7 @@
 //! pair again when nobody serves.
 
 mod config;
+mod fifos;
 mod init;
 pub mod renew;
 mod request;
@@ -26,7 +27,8 @@ use crate::sys::pidfd::{self, Verified};
 use crate::sys::pulse::{Pulse, Role, Seen, Slot};
 use crate::sys::spawn::{TwinSpec, spawn_twin};
 use crate::sys::{self, process};
-use config::{unheld, without_servers};
+use config::without_servers;
+use fifos::HeldFifos;
 use init::Init;
 use log::{error, info, warn};
 use mio::net::UnixStream;
@@ -35,7 +37,6 @@ use mio::{Events, Interest, Poll, Token};
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use renew::Kept;
-use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::path::PathBuf;
@@ -81,9 +82,7 @@ pub struct KeeperShell {
     twins: [Option<(Identity, OwnedFd)>; 2],
     request: Option<(UnixStream, Vec<u8>)>,
     /// Held open, so that a server's last words outlive both twins.
-    fifos: BTreeMap<String, OwnedFd>,
-    /// Those that are still to be opened.
-    unheld: Vec<(String, PathBuf)>,
+    fifos: HeldFifos,
     /// What servers inherit as standard output and error, where one does.
     inheritance: Option<[OwnedFd; 2]>,
     /// Zombies wait because the reports are full.
@@ -185,8 +184,10 @@ impl KeeperShell {
         kept.pulse.write_identity(Slot::Keeper, pid, process::start_ticks(pid)?);
         kept.pulse.set_role(Slot::Keeper, role);
         let packed = kept.packed.map_or_else(|| PackedConfig::new(&config), Ok)?;
+        let mut fifos = HeldFifos::default();
+        fifos.want(&config);
         let mut keeper = KeeperShell {
-            unheld: unheld(&config),
+            fifos,
             config: without_servers(config),
             packed,
             in_force: None,
@@ -202,7 +203,6 @@ impl KeeperShell {
             started: kept.started,
             twins: [None, None],
             request: None,
-            fifos: BTreeMap::new(),
             inheritance: kept.inheritance,
             // There may be zombies already, of which no signal comes.
             is_full: true,

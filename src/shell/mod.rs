@@ -255,7 +255,7 @@ impl Shell {
             compressor: compress::Compressor::default(),
             apply: apply::Apply::default(),
             upgrade: upgrade::Upgrade::default(),
-            succession: successor::Succession::default(),
+            succession: successor::Succession::new(is_standby),
             hands_over: false,
             came_by_upgrade: false,
             events: events::Events::default(),

@@ -31,6 +31,8 @@ pub struct Succession {
     pending: Option<Pending>,
     /// When what is in force is written for the keeper.
     in_force_due: Option<Ms>,
+    /// This process began as a standby: when it serves, clients have waited for that.
+    was_standby: bool,
     /// The standby of a new active is still to be started, in so many turns.
     standby_in_turns: u8,
 }
@@ -58,6 +60,10 @@ impl Pending {
 }
 
 impl Succession {
+    pub fn new(is_standby: bool) -> Succession {
+        Succession { was_standby: is_standby, ..Succession::default() }
+    }
+
     pub fn deadline(&self) -> Option<Ms> {
         let until = self.pending.as_ref().map(|pending| pending.until);
         until.into_iter().chain(self.in_force_due).min()
@@ -118,9 +124,9 @@ impl Succession {
 }
 
 impl Shell {
-    /// The old active has ended, and this process serves nobody yet.
+    /// This process becomes the active in another's place, and serves nobody yet.
     pub(super) fn takes_over(&self) -> bool {
-        self.other.is_some() && !self.is_serving
+        self.succession.was_standby && !self.is_serving
     }
 
     /// Something waits for its turn behind the first clients.

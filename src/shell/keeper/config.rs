@@ -4,11 +4,10 @@
 //! is soon enough, and before it starts an active.
 
 use super::KeeperShell;
-use crate::config::{Applied, Config, ServerConfig};
+use crate::config::{Applied, Config};
 use crate::shell::in_force;
 use crate::shell::packed::PackedConfig;
 use log::warn;
-use std::path::PathBuf;
 
 impl KeeperShell {
     /// The pair is started again as it was, whatever the file says by now, and whatever it said when
@@ -35,19 +34,12 @@ impl KeeperShell {
     }
 
     fn take_config(&mut self, config: Config, packed: PackedConfig) {
-        self.unheld = unheld(&config);
-        self.unheld.retain(|(key, _)| !self.fifos.contains_key(key));
+        self.fifos.want(&config);
         self.config = without_servers(config);
         self.packed = packed;
         // A thousand servers are some megabytes.
         self.memory.give_back();
     }
-}
-
-/// The FIFOs of all servers, each with the key of its stream.
-pub(super) fn unheld(config: &Config) -> Vec<(String, PathBuf)> {
-    let piped = config.servers.iter().flat_map(ServerConfig::piped);
-    piped.map(|stream| (stream.key().into(), stream.fifo_path(&config.node.run_dir))).collect()
 }
 
 pub(super) fn without_servers(mut config: Config) -> Config {

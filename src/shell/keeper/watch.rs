@@ -3,7 +3,6 @@
 //! Must not judge (its core does). An orphan's status is reported before the zombie is reaped, so
 //! that none is lost in between.
 
-use super::config::unheld;
 use super::{KeeperShell, TWINS, lock_path};
 use crate::core::keeper::{Event, TwinRole, TwinSeen};
 use crate::core::{Exit, Identity, Ms};
@@ -28,11 +27,13 @@ impl KeeperShell {
         self.keep_lock();
         let seen = [self.pulse.read(Slot::TwinA), self.pulse.read(Slot::TwinB)];
         let twins = [self.twin(0, seen[0]), self.twin(1, seen[1])];
-        if !self.has_served && twins.iter().any(|twin| twin.role == TwinRole::Serving) {
-            self.has_served = true;
+        let begins = !self.has_served && twins.iter().any(|twin| twin.role == TwinRole::Serving);
+        self.has_served |= begins;
+        let are_held_now = self.has_served && self.fifos.hold();
+        if are_held_now || begins {
+            // The servers' definitions, and their paths, are some megabytes with a thousand.
             self.memory.give_back();
         }
-        self.hold_fifos();
         self.init.see(seen, self.pulse.end_asked().is_some());
         self.tell(Event::Look(twins));
     }
@@ -47,21 +48,8 @@ impl KeeperShell {
             warn!(target: "0026", "the keeper's lock was removed, and is taken again");
             self.lock = lock;
             // The FIFOs went with it, and are made anew.
-            self.fifos.clear();
-            self.unheld = self.packed.unpack().map(|config| unheld(&config)).unwrap_or_default();
-        }
-    }
-
-    /// A FIFO that nobody holds open forgets what is in it. A server holds its own, but may end
-    /// while both twins are dead.
-    fn hold_fifos(&mut self) {
-        if !self.has_served {
-            return;
-        }
-        for (key, path) in std::mem::take(&mut self.unheld) {
-            match sys::fifo::open_fifo(&path) {
-                Ok(fd) => drop(self.fifos.insert(key, fd)),
-                Err(_) => self.unheld.push((key, path)),
+            if let Ok(config) = self.packed.unpack() {
+                self.fifos.want(&config);
             }
         }
     }

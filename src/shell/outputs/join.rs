@@ -22,12 +22,24 @@ const TURNS_TO_JOIN: u8 = 3;
 
 /// What is still to be joined.
 pub(super) struct Joining {
-    /// By the name of their server.
-    ways: BTreeMap<Name, Vec<Way>>,
+    /// By the name of their server; `None` until the first is joined.
+    ways: Option<BTreeMap<Name, Vec<Way>>>,
     /// Who writes, by the name of the server; of those whose output says so.
     writers: BTreeMap<Name, i32>,
     /// Turns until the first is joined.
     turns: u8,
+}
+
+impl Joining {
+    fn ways(&mut self, ctx: &Ctx) -> &mut BTreeMap<Name, Vec<Way>> {
+        self.ways.get_or_insert_with(|| {
+            let mut ways: BTreeMap<Name, Vec<Way>> = BTreeMap::new();
+            for way in ways::all(&ctx.config) {
+                ways.entry(way.server.clone()).or_default().push(way);
+            }
+            ways
+        })
+    }
 }
 
 impl Outputs {
@@ -47,17 +59,13 @@ impl Outputs {
     /// a command, a reader. A FIFO that can't be opened or watched is said and tried again: the others
     /// must not wait for it. `writers`: the servers' processes.
     pub fn begin<'a>(&mut self, ctx: &Ctx, writers: impl Iterator<Item = (&'a Name, i32)>) {
-        let mut ways: BTreeMap<Name, Vec<Way>> = BTreeMap::new();
-        for way in ways::all(&ctx.config) {
-            ways.entry(way.server.clone()).or_default().push(way);
-        }
         let tells = |name: &str| {
             ctx.server_or_retired(name).is_some_and(|one| one.output.to == OutputTo::Syslog)
         };
         let tells_any = ctx.config.all_servers().any(|one| one.output.to == OutputTo::Syslog);
         let writers = writers.filter(|(name, _)| tells_any && tells(name));
         let writers = writers.map(|(name, pid)| (name.clone(), pid)).collect();
-        self.joining = Some(Joining { ways, writers, turns: TURNS_TO_JOIN });
+        self.joining = Some(Joining { ways: None, writers, turns: TURNS_TO_JOIN });
     }
 
     /// To be called in each turn.
@@ -71,14 +79,14 @@ impl Outputs {
     }
 
     /// All that are left, and then whatever else moving needs.
-    pub(super) fn join_rest(&mut self, ctx: &Ctx) {
+    pub fn join_rest(&mut self, ctx: &Ctx) {
         self.join_next(ctx, usize::MAX);
     }
 
     fn join_next(&mut self, ctx: &Ctx, servers_max: usize) {
         for _ in 0..servers_max {
             let Some(joining) = &mut self.joining else { return };
-            match joining.ways.first_key_value().map(|(name, _)| name.clone()) {
+            match joining.ways(ctx).first_key_value().map(|(name, _)| name.clone()) {
                 Some(name) => self.join_first(ctx, &name),
                 None => return self.end_joining(ctx),
             }
@@ -97,7 +105,7 @@ impl Outputs {
     pub(super) fn join_first(&mut self, ctx: &Ctx, name: &str) {
         let Some(joining) = &mut self.joining else { return };
         let writer = joining.writers.remove(name);
-        for way in joining.ways.remove(name).into_iter().flatten() {
+        for way in joining.ways(ctx).remove(name).into_iter().flatten() {
             match self.hold_way(&way) {
                 Ok(()) => {
                     if let Some(fifo) = self.held.remove(&way.key) {
