@@ -225,7 +225,7 @@ fn measure_takeovers(asked: &Asked, root: &Root) -> io::Result<Vec<takeover::Tak
         let (kills, hangs) = (asked.takeovers, asked.hangs);
         for (case, rounds) in [(Case::Kill, kills), (Case::KillPiped, kills), (Case::Hang, hangs)] {
             progress(&format!("takeovers with {servers}, {}", case.name()));
-            match takeover::takeovers(root, *servers, case, rounds) {
+            match takeover::takeovers(root, *servers, case, (rounds, asked.effort.rest)) {
                 Ok(found) => all.push(found),
                 Err(error) => say(&format!("takeover with {servers} servers: {error}"))?,
             }

@@ -46,11 +46,20 @@ pub struct Takeovers {
     pub restarted: Vec<f64>,
     /// Servers that died without having been killed by the bench, over all rounds.
     pub harmed: usize,
+    /// Of the three processes, at rest after the last takeover.
+    pub pss_kib: u64,
 }
 
+/// `rest`: how long nothing happens before memory is looked at.
+///
 /// # Errors
 /// The pair does not start, or one of the conditions did not come true within the limit.
-pub fn takeovers(root: &Root, servers: usize, case: Case, rounds: usize) -> io::Result<Takeovers> {
+pub fn takeovers(
+    root: &Root,
+    servers: usize,
+    case: Case,
+    (rounds, rest): (usize, Duration),
+) -> io::Result<Takeovers> {
     let (piped, is_hang) = (case == Case::KillPiped, case == Case::Hang);
     let wanted = Wanted { servers, lines: false, piped, short_heartbeat: is_hang };
     let mut running = Running::start(Kind::Own, root, wanted)?;
@@ -77,7 +86,9 @@ pub fn takeovers(root: &Root, servers: usize, case: Case, rounds: usize) -> io::
     active_of_a_whole_pair(&socket)?;
     let alive = running.servers();
     let harmed = running.up.iter().filter(|mark| !alive.contains(&mark.pid)).count();
-    Ok(Takeovers { servers, case, answered, restarted, harmed })
+    std::thread::sleep(rest);
+    let pss_kib = place::pss_kib(&running.supervisors());
+    Ok(Takeovers { servers, case, answered, restarted, harmed, pss_kib })
 }
 
 /// Waits until active, WATCHING standby and keeper are there.
