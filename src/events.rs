@@ -118,7 +118,12 @@ pub struct Answer {
 /// The records in the lines of a text; what is none is left out.
 pub fn records(text: &[u8]) -> impl Iterator<Item = Record> {
     let lines = text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-    lines.filter_map(|line| serde_json::from_slice(line).ok())
+    lines.filter_map(record)
+}
+
+/// The record in a line.
+pub fn record(line: &[u8]) -> Option<Record> {
+    serde_json::from_slice(line).ok()
 }
 
 /// One line without control characters, and not too long.

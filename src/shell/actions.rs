@@ -102,7 +102,7 @@ impl Shell {
                 }
                 self.peers.send(&Message::SnapshotEnd { seq, servers });
             }
-            Action::SpawnStandby if self.takes_over() => self.succession.put_off(),
+            Action::SpawnStandby if self.takes_over() => self.succession.put_off(self.ctx.now()),
             Action::SpawnStandby => self.spawn_standby(),
             Action::KillStandby { process } => {
                 if let Some((other, fd)) = &self.other

@@ -5,20 +5,22 @@
 //! written when that works again.
 
 mod derive;
+mod recall;
 mod seen;
 
 use super::Shell;
 use crate::api::{ApplyAnswer, SCHEMA};
 use crate::core::{ClientId, Ms, Note, ServerId};
-use crate::events::file::{self, EventFile};
-use crate::events::{Answer, Draft, Kind, Record, path_in, records};
+use crate::events::file::EventFile;
+use crate::events::{Answer, Draft, Kind, Record, path_in};
 use crate::http::Request;
 use crate::sys::process;
 use derive::Facts;
 use jiff::Timestamp;
 use log::warn;
+use recall::Recall;
 use seen::Seen;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::mem;
 
 /// The newest events that are kept in memory, also while they can't be written.
@@ -49,7 +51,8 @@ impl Kept {
 pub struct Events {
     /// `None`: not opened yet, or it can't be.
     file: Option<EventFile>,
-    is_recalled: bool,
+    /// What the active before told.
+    recall: Recall,
     is_failing: bool,
     again_at: Option<Ms>,
     last: u64,
@@ -151,7 +154,7 @@ impl Shell {
     }
 
     fn compare_changed(&mut self) {
-        if !self.events.is_recalled {
+        if !self.events.recall.is_done() {
             return;
         }
         let now = self.ctx.now();
@@ -172,18 +175,16 @@ impl Shell {
         if self.lock.is_none() {
             return;
         }
-        if !self.events.is_recalled {
+        if !self.events.recall.is_done() {
             // A start that fails tells nothing.
             if !self.is_serving {
                 return;
             }
-            // Whoever waited through a takeover is answered first, in the next turn. What is not told
-            // then is told by the next active.
-            if self.exit.is_none() && self.events.again_at.is_none() {
-                self.events.again_at = Some(now);
+            if self.exit.is_some() {
+                self.recall_all();
+            } else if !self.recall_next(now) {
                 return;
             }
-            self.recall_events();
         }
         self.compare_changed();
         self.recover_servers(now);
@@ -201,6 +202,13 @@ impl Shell {
         self.tell_alerts();
     }
 
+    /// Whoever waited through a takeover is answered first, in the next turn, and others between the
+    /// turns. What is not told then is told by the next active.
+    fn recall_next(&mut self, now: Ms) -> bool {
+        let is_first = self.events.again_at.replace(now).is_none();
+        !is_first && self.recall_some()
+    }
+
     fn recover_servers(&mut self, now: Ms) {
         if self.events.recovers_at.is_none_or(|at| at > now) {
             return;
@@ -212,51 +220,6 @@ impl Shell {
         }
         let seen = self.events.seen.iter();
         self.events.recovers_at = seen.filter_map(|seen| seen.recovers_at.get()).min();
-    }
-
-    /// Reads what was told before, so that nothing is told twice, and what an active had no time to
-    /// tell is told now.
-    fn recall_events(&mut self) {
-        self.events.is_recalled = true;
-        self.open_history();
-        let path = path_in(&self.ctx.config.node.state_dir);
-        let text = file::read(&path, RECALL_BYTES).unwrap_or_default();
-        let servers = &self.node.servers;
-        let mut seen: Vec<Seen> = servers.iter().map(|one| Seen::of(&one.rec)).collect();
-        let places: BTreeMap<&str, usize> =
-            servers.iter().enumerate().map(|(at, one)| (one.rec.name.as_str(), at)).collect();
-        let mut keeper_is_lost = false;
-        // One after the other: all of them as records would take megabytes.
-        for record in records(&text) {
-            let place = record.server.as_ref().and_then(|name| places.get(name.as_str()));
-            if let Some(one) = place.and_then(|at| seen.get_mut(*at)) {
-                one.learn(&record);
-            }
-            if !record.is(Kind::ConfigurationApplying) && !record.is(Kind::ConfigurationNotApplied)
-            {
-                let known = self.events.generation;
-                self.events.generation = record.number("generation").or(known);
-            }
-            if record.is(Kind::KeeperLost) {
-                keeper_is_lost = true;
-            } else if record.is(Kind::KeeperJoined) || record.is(Kind::PairStarted) {
-                keeper_is_lost = false;
-            }
-            self.events.last = self.events.last.max(record.seq);
-            self.events.keep(&record);
-        }
-        if self.events.is_new_life {
-            for (one, told) in servers.iter().zip(&mut seen) {
-                *told = mem::take(told).in_new_life(&one.rec);
-            }
-        }
-        self.events.seen = seen;
-        self.events.changed = (0..self.node.servers.len()).map(ServerId).collect();
-        if let Some(seen) = self.keeper.keeper().filter(|_| keeper_is_lost) {
-            self.keeper_joined(seen.pid);
-        }
-        self.note_generation();
-        self.recall_alerts();
     }
 
     /// A takeover that brings another configuration is told as that.
@@ -346,9 +309,7 @@ impl Shell {
                 (400, 64, "since must be the number of an event: /v1/events?since=17".to_owned())
             })?,
         };
-        if !self.events.is_recalled {
-            self.recall_events();
-        }
+        self.recall_all();
         let events: Vec<Record> = self.events.since(since).collect();
         let answer = Answer { schema: SCHEMA, last: self.events.last, events };
         self.control.answer(&mut self.ctx, client, 200, &answer);

@@ -11,6 +11,7 @@ use crate::config::Config;
 use crate::core::node::Role;
 use crate::core::record::Planned;
 use crate::core::{ClientId, Event, Identity, Ms, standby};
+use crate::sys::pidfd;
 use log::{error, info, warn};
 use std::os::fd::OwnedFd;
 
@@ -21,9 +22,13 @@ const STANDBY_LIMIT_MS: u64 = 60_000;
 /// the same, and the keeper has what it began with.
 const IN_FORCE_AFTER_MS: u64 = 20;
 
-/// The fork and the start of a standby take a millisecond: whoever waited for a takeover is taken in in one
-/// turn and answered in the next.
-const TURNS_TO_STANDBY: u8 = 2;
+/// The start of a standby takes a processor for milliseconds, and so does the end of the active before, on
+/// whose processor a client may wait until it can ask at all. So that comes first, is looked for so often,
+/// and those clients have as long to be answered.
+const LOOK_AT_END_MS: u64 = 2;
+
+/// An end that takes longer is not waited for: without a standby there is nobody to take over.
+const END_MAX_MS: u64 = 100;
 
 /// What is on its way.
 #[derive(Default)]
@@ -33,8 +38,15 @@ pub struct Succession {
     in_force_due: Option<Ms>,
     /// This process began as a standby: when it serves, clients have waited for that.
     was_standby: bool,
-    /// The standby of a new active is still to be started, in so many turns.
-    standby_in_turns: u8,
+    /// The standby of a new active is still to be started.
+    put_off: Option<PutOff>,
+}
+
+/// A standby that is started behind the end of the active before.
+#[derive(Clone, Copy)]
+struct PutOff {
+    look: Ms,
+    until: Ms,
 }
 
 /// A successor on its way to being the active.
@@ -66,7 +78,8 @@ impl Succession {
 
     pub fn deadline(&self) -> Option<Ms> {
         let until = self.pending.as_ref().map(|pending| pending.until);
-        until.into_iter().chain(self.in_force_due).min()
+        let standby = self.put_off.map(|standby| standby.look);
+        until.into_iter().chain(self.in_force_due).chain(standby).min()
     }
 
     /// This process is the active now: clients are answered first.
@@ -74,9 +87,10 @@ impl Succession {
         self.in_force_due = Some(now.after(IN_FORCE_AFTER_MS));
     }
 
-    /// A standby is started in one of the next turns.
-    pub fn put_off(&mut self) {
-        self.standby_in_turns = TURNS_TO_STANDBY;
+    /// A standby is started when the active before has ended.
+    pub fn put_off(&mut self, now: Ms) {
+        let look = now.after(LOOK_AT_END_MS);
+        self.put_off = Some(PutOff { look, until: now.after(END_MAX_MS) });
     }
 
     /// Why nothing else can begin now.
@@ -131,18 +145,28 @@ impl Shell {
 
     /// Something waits for its turn behind the first clients.
     pub(super) fn has_put_off(&self) -> bool {
-        self.succession.standby_in_turns > 0 || self.pair_file.is_due()
+        self.pair_file.is_due()
     }
 
     /// To be called in each turn.
     pub(super) fn do_what_was_put_off(&mut self) {
-        if self.succession.standby_in_turns > 0 {
-            self.succession.standby_in_turns -= 1;
-            if self.succession.standby_in_turns == 0 {
-                self.spawn_standby();
-            }
-        }
+        self.start_due_standby();
         self.write_due_pair_file();
+    }
+
+    fn start_due_standby(&mut self) {
+        let now = self.ctx.now();
+        let Some(standby) = self.succession.put_off.filter(|standby| standby.look <= now) else {
+            return;
+        };
+        if standby.until <= now {
+            self.succession.put_off = None;
+            return self.spawn_standby();
+        }
+        let is_there =
+            self.other.as_ref().is_some_and(|(_, fd)| matches!(pidfd::has_died(fd), Ok(false)));
+        let until = if is_there { standby.until } else { now };
+        self.succession.put_off = Some(PutOff { look: now.after(LOOK_AT_END_MS), until });
     }
 
     /// Another configuration. From here on a keeper that has to start the pair again takes it.

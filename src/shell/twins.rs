@@ -9,7 +9,7 @@ use super::ctx::Ctx;
 use super::peer::Peers;
 use super::token::Source;
 use super::{Shell, actions, upgrade};
-use crate::config::{Config, LogTarget};
+use crate::config::{Config, LogTarget, ServerConfig};
 use crate::core::node::Role;
 use crate::core::{Event, Identity};
 use crate::sys::spawn::{TwinSpec, spawn_twin};
@@ -142,10 +142,12 @@ impl Shell {
         }
     }
 
-    /// A number that no descriptor of a server has as a rule: a pidfd and a FIFO for each.
+    /// A number that no descriptor of a server has as a rule: its pidfd, its sockets, a FIFO and a log
+    /// file for each way of its output.
     fn above_servers(&self) -> RawFd {
-        let servers = self.ctx.config.servers.len().saturating_mul(2);
-        RawFd::try_from(servers.saturating_add(OTHERS)).unwrap_or(RawFd::MAX)
+        let of = |server: &ServerConfig| 1 + server.sockets.len() + 2 * server.piped().count();
+        let servers = self.ctx.config.all_servers().map(of).fold(OTHERS, usize::saturating_add);
+        RawFd::try_from(servers).unwrap_or(RawFd::MAX)
     }
 
     /// `program`: its path; `None`: what this process runs.

@@ -16,7 +16,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 /// So many servers' FIFOs are joined in a turn of the loop: clients are answered, and
 /// deaths seen, meanwhile. Nothing is lost: what is written waits in its FIFO.
-const JOINS_PER_TURN: usize = 32;
+const JOINS_PER_TURN: usize = 8;
 /// A client that waited for the takeover is taken in in one turn, and answered in the next.
 const TURNS_TO_JOIN: u8 = 3;
 
