@@ -62,7 +62,15 @@ fn pipes(pid: i32) -> BTreeMap<String, u32> {
 
 #[test]
 fn a_standby_has_the_other_end_of_what_its_active_gives_back_first_when_it_ends() {
-    let (pair, _) = pair_with("", 20);
+    // Each has more descriptors than a server has as a rule.
+    let sockets: Vec<String> = (0..64)
+        .map(|number| format!("{{ name = \"n{number}\", listen = \"unix:NAME{number}\" }}"))
+        .collect();
+    let sockets = format!("socket = [{}]\n", sockets.join(", "));
+    let tables =
+        ["a", "b", "c", "d", "e"].map(|name| counted(name, "", &sockets.replace("NAME", name)));
+    let pair = Pair::new("", &tables.concat());
+    pair.start();
     for _ in 0..3 {
         pair.wait_whole();
         let (active, standby) = (pair.pid_of("active"), pair.pid_of("standby"));
