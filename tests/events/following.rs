@@ -80,7 +80,7 @@ fn the_control_socket_tells_the_events_behind_a_number() {
     assert!(ask(&pair, "/v1/events?since=x")["error"].as_str().unwrap().contains("number"));
 }
 
-fn ask(pair: &Pair, path: &str) -> Value {
+pub fn ask(pair: &Pair, path: &str) -> Value {
     let mut stream = UnixStream::connect(pair.home.join("run/control.sock")).unwrap();
     write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
     let mut text = String::new();

@@ -153,6 +153,27 @@ fn the_history_goes_on_over_takeovers_the_death_of_both_and_a_torn_line() {
 }
 
 #[test]
+fn a_long_history_is_known_to_whoever_takes_over_and_nothing_is_told_twice() {
+    const SERVERS: usize = 100;
+    let many = script("s", "exec sleep 1000", &format!("instances = {SERVERS}"));
+    let pair = Pair::new("", &many);
+    pair.start();
+    for number in 1..=4 {
+        pair.wait_whole();
+        kill(&pair, "active");
+        if number % 2 == 0 {
+            // Asked before it has read all by itself.
+            let answer = following::ask(&pair, "/v1/events?since=0");
+            let told = answer["events"].as_array().expect("a list").len();
+            assert!(told >= SERVERS, "only {told} events: {answer}");
+        }
+        wait_until("the takeover is told", || count(&pair, "takeover") == number);
+    }
+    assert_no_gap(&pair);
+    assert_eq!(count(&pair, "server-running"), SERVERS);
+}
+
+#[test]
 fn both_dead_at_once_are_told_as_a_start_of_the_same_life() {
     let pair = Pair::new("", LIVES);
     pair.start();
