@@ -31,7 +31,7 @@ impl Case {
         match self {
             Case::Kill => "SIGKILL",
             Case::KillPiped => "SIGKILL, `output.to = \"pipe\"`",
-            Case::Hang => "SIGSTOP, with heartbeatTimeout = 500 ms",
+            Case::Hang => "SIGSTOP, with heartbeatTimeout = 500 ms, each in another pair",
         }
     }
 }
@@ -55,6 +55,27 @@ pub struct Takeovers {
 /// # Errors
 /// The pair does not start, or one of the conditions did not come true within the limit.
 pub fn takeovers(
+    root: &Root,
+    servers: usize,
+    case: Case,
+    (rounds, rest): (usize, Duration),
+) -> io::Result<Takeovers> {
+    if case != Case::Hang {
+        return of_one_pair(root, servers, case, (rounds, rest));
+    }
+    // Each hang within ten minutes doubles the time after which the next one is concluded.
+    let mut all = of_one_pair(root, servers, case, (1, rest))?;
+    for _ in 1..rounds {
+        let next = of_one_pair(root, servers, case, (1, rest))?;
+        all.answered.extend(next.answered);
+        all.restarted.extend(next.restarted);
+        all.harmed += next.harmed;
+        all.pss_kib = all.pss_kib.max(next.pss_kib);
+    }
+    Ok(all)
+}
+
+fn of_one_pair(
     root: &Root,
     servers: usize,
     case: Case,
