@@ -9,7 +9,7 @@ use nix::unistd::{geteuid, mkfifo};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
@@ -60,6 +60,17 @@ pub fn open_fifo(path: &Path) -> io::Result<OwnedFd> {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
     }
     Ok(file.into())
+}
+
+/// How many bytes wait in it now (FIONREAD, pipe(7)).
+///
+/// # Errors
+/// It is no pipe.
+pub fn waiting_bytes(fifo: BorrowedFd<'_>) -> io::Result<usize> {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: the kernel writes an int, which `bytes` is.
+    Errno::result(unsafe { libc::ioctl(fifo.as_raw_fd(), libc::FIONREAD, &raw mut bytes) })?;
+    Ok(usize::try_from(bytes).unwrap_or(0))
 }
 
 /// Opens the FIFO that a process still has as this descriptor, although its name was removed or its

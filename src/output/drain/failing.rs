@@ -4,6 +4,7 @@
 //! Must not discard anything that is not on record before. Must not lose count.
 
 use super::{Drain, Lost, MIN_OVERSIZE, PIPE_BYTES, Pumped, Trouble};
+use crate::sys::fifo::waiting_bytes;
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -21,6 +22,8 @@ const BUSY_TOLD_MS: u64 = 1_000;
 /// How long bytes wait in the FIFO (and the server with them, once it is full) while the log
 /// can't be written, before the oldest are discarded.
 pub(super) const PATIENCE_MS: u64 = 5_000;
+/// A FIFO that was full, and was emptied, is looked at again then: its writer may be quick.
+const DISCARD_AGAIN_MS: u64 = 10;
 /// More than the last block of a file has room for.
 const PROBE_BYTES: i64 = 2 * 64 * 1024;
 
@@ -131,9 +134,9 @@ impl Drain {
         self.wait_or_discard(now_ms, left, is_new, pumped);
     }
 
-    /// While the log can't be written: says so, and once patience is at its end empties a FIFO
-    /// that is full. Everything goes, not a part: only a write into an empty pipe is an event for
-    /// certain.
+    /// While the log can't be written: says so, and once patience is at its end discards what waits
+    /// in a FIFO that is full. What its writer adds meanwhile is newer, and stays: who is as quick
+    /// as this would else lose all up to its last line.
     pub(super) fn wait_or_discard(
         &mut self,
         now_ms: u64,
@@ -142,20 +145,26 @@ impl Drain {
         pumped: &mut Pumped,
     ) {
         let Some(failing) = &self.failing else { return };
-        let retry_after_ms = Some(failing.next_try_ms.saturating_sub(now_ms));
+        let mut retry_ms = failing.next_try_ms.saturating_sub(now_ms);
         let text = failing.text.clone();
-        pumped.trouble = Some(Trouble { text, retry_after_ms, is_new });
-        if now_ms.saturating_sub(failing.since_ms) < PATIENCE_MS || !self.is_full() {
-            return;
+        let is_impatient = now_ms.saturating_sub(failing.since_ms) >= PATIENCE_MS;
+        if is_impatient && self.is_full() {
+            self.discard_waiting(left);
+            retry_ms = retry_ms.min(DISCARD_AGAIN_MS);
         }
-        let mut left = left;
+        let retry_after_ms = Some(retry_ms);
+        pumped.trouble = Some(Trouble { text, retry_after_ms, is_new });
+    }
+
+    /// Discards what is in the FIFO by now, up to so many bytes.
+    fn discard_waiting(&mut self, left: usize) {
+        let mut left = waiting_bytes(self.fifo.as_fd()).unwrap_or(PIPE_BYTES).min(left);
         while left > 0 {
             match self.discard_some(left) {
                 Ok(0) | Err(_) => return,
                 Ok(gone) => left = left.saturating_sub(gone),
             }
         }
-        pumped.more = true;
     }
 
     /// Discards what is in the FIFO, up to what one look shows. 0: it is empty.

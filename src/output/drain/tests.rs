@@ -7,8 +7,10 @@ use crate::sys::fifo;
 use nix::poll::{PollFd, PollFlags, poll};
 use std::fs::{self, OpenOptions};
 use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -272,6 +274,36 @@ fn output_waits_while_the_log_cannot_be_written_and_is_dropped_only_from_a_full_
     writer.write_all(b"1\n").unwrap();
     assert_eq!(drain.pump(at(9_600), 1 << 20).lost, None, "told once");
     assert_eq!(fs::read_to_string(&log).unwrap(), "a line\n1\n");
+}
+
+#[test]
+fn a_writer_as_quick_as_the_discarding_keeps_what_it_adds_meanwhile() {
+    let dir = TestDir::new();
+    let log = dir.path("web.out");
+    let (mut drain, _) = drain_in(&dir, PLENTY);
+    fs::remove_file(&log).unwrap();
+    fs::create_dir(&log).unwrap();
+    // It does not wait for room, so it is there as soon as there is some.
+    let mut options = OpenOptions::new();
+    options.write(true).custom_flags(libc::O_NONBLOCK);
+    let mut writer = options.open(dir.path("fifo")).unwrap();
+    let is_done = Arc::new(AtomicBool::new(false));
+    let until = is_done.clone();
+    let write = std::thread::spawn(move || {
+        while !until.load(Ordering::SeqCst) {
+            let _ = writer.write(&[b'x'; 999]);
+        }
+    });
+    for number in 1..=100 {
+        wait_for("a full FIFO", || drain.is_full());
+        let before = drain.loss.untold().0;
+        drain.pump(at(number * PATIENCE_MS), 1 << 20);
+        let lost = drain.loss.untold().0 - before;
+        assert!(lost <= PIPE_BYTES as u64, "{lost} bytes of one FIFO");
+    }
+    is_done.store(true, Ordering::SeqCst);
+    write.join().unwrap();
+    assert!(drain.loss.untold().0 > 0);
 }
 
 #[test]
