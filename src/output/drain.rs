@@ -62,6 +62,8 @@ pub struct Now {
 pub struct Pumped {
     /// Bytes moved to the log.
     pub moved: u64,
+    /// So many at a time as one call takes.
+    pub pieces: u32,
     /// There may be more: call again without waiting for an event.
     pub more: bool,
     /// A file was rotated.
@@ -107,6 +109,7 @@ pub struct Drain {
     paused: bool,
     /// It is looked at again soon, whatever is left: see `set_paced`.
     paced: bool,
+    room: usize,
     failing: Option<Failing>,
     loss: Loss,
     /// Bytes without a line's end that were discarded to come to the beginning of a line.
@@ -139,6 +142,7 @@ impl Drain {
             rotate_at,
             paused,
             paced,
+            room: PIPE_BYTES,
             failing,
             loss,
             skipped,
@@ -194,9 +198,17 @@ impl Drain {
     }
 
     /// Gives the FIFO room for more, as it fills between two looks.
-    pub fn widen(&self) {
+    pub fn widen(&mut self) {
         // Where its user has too many pages in pipes (pipe(7), pipe-user-pages-soft), it stays.
-        let _ = fcntl(&self.fifo, FcntlArg::F_SETPIPE_SZ(WIDE_BYTES));
+        if let Ok(bytes) = fcntl(&self.fifo, FcntlArg::F_SETPIPE_SZ(WIDE_BYTES)) {
+            self.room = usize::try_from(bytes).unwrap_or(PIPE_BYTES);
+        }
+    }
+
+    /// Bytes that the FIFO can hold, as far as known: where it was given less or more by somebody
+    /// else, what a pipe has by default.
+    pub fn room(&self) -> u64 {
+        self.room as u64
     }
 
     /// Takes other limits, for the next round on.
@@ -268,6 +280,7 @@ impl Drain {
                 Ok(moved) => {
                     left = left.saturating_sub(moved);
                     pumped.moved = pumped.moved.saturating_add(moved as u64);
+                    pumped.pieces = pumped.pieces.saturating_add(1);
                     self.works_again(&mut pumped);
                     if self.paced && moved < PACED_BYTES {
                         return pumped;

@@ -8,6 +8,7 @@ mod join;
 mod moved;
 mod ways;
 
+use self::bursts::Came;
 use self::join::Joining;
 use self::ways::Way;
 use super::ctx::Ctx;
@@ -254,8 +255,8 @@ impl Outputs {
         self.next = 0;
         // One at least, so that there is progress.
         while let Some(number) = order.next() {
-            let moved = self.pump(number, now);
-            self.pace(ctx, number, now, moved);
+            let came = self.pump(number, now);
+            self.pace(ctx, number, now, came);
             if ctx.now().since(now) >= TURN_MS {
                 let mut rest = order.peekable();
                 self.next = rest.peek().copied().unwrap_or(0);
@@ -276,11 +277,12 @@ impl Outputs {
         }
     }
 
-    /// Gives how many bytes were moved.
-    fn pump(&mut self, number: usize, now: Ms) -> u64 {
-        let Some(entry) = self.drains.get_mut(number) else { return 0 };
+    /// Gives what came.
+    fn pump(&mut self, number: usize, now: Ms) -> Came {
+        let Some(entry) = self.drains.get_mut(number) else { return Came::default() };
         let pumped = entry.drain.pump(moment(now), BUDGET_BYTES);
         entry.moved += pumped.moved;
+        let came = Came { moved: pumped.moved, pieces: pumped.pieces, room: entry.drain.room() };
         self.compress |= pumped.rotated && entry.compress;
         let name = &entry.name;
         if let Some(lost) = pumped.lost {
@@ -298,7 +300,7 @@ impl Outputs {
         if pumped.more {
             self.ready.insert(number);
         }
-        pumped.moved
+        came
     }
 
     /// Which process writes a server's output from now on; what is in its FIFO by now is of the one

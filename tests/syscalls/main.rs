@@ -27,6 +27,7 @@ use audit::Before;
 use scenarios::{Scenario, Traced, World};
 use std::process::Child;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Instant;
 use support::cgroup_root::Root;
 use support::{Pair, SIGCONT, SIGKILL, signal};
 use tracer::{Fault, Seen, Trace};
@@ -162,6 +163,7 @@ fn go_through(
             let kind = number("NM_KIND").unwrap_or(if kinds == 1 { at } else { kind });
             // A test's output is shown when it fails: the last point is the one that did.
             println!("{}: {:?} of {calls}", scenario.name, fault_at(at, kind));
+            let begun = Instant::now();
             let mut seen = stage.point(fault_at(at, kind));
             for _ in 0..TAKEN_FOR_HUNG_MAX {
                 if !scenario.may_be_taken_for_hung() || !seen.was_killed_by_another() {
@@ -170,6 +172,7 @@ fn go_through(
                 println!("  again: it was taken for hung, and killed");
                 seen = stage.point(fault_at(at, kind));
             }
+            println!("  whole again after {} ms", begun.elapsed().as_millis());
             if let Some(hit) = &seen.hit {
                 println!("  hit {hit}, ended: {:?}", seen.ended);
                 hits += 1;

@@ -22,6 +22,7 @@ impl Drain {
             rotate_at: u64::MAX,
             paused: false,
             paced: false,
+            room: PIPE_BYTES,
             failing: None,
             loss: Loss::default(),
             skipped: 0,
