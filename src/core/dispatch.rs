@@ -250,6 +250,7 @@ impl Node {
                 self.standby.silence.heard = now;
                 let (entries, seq) = (self.entries(), self.seq);
                 self.out.push(Action::SendSnapshot { entries, seq });
+                self.standby.on_connected(&mut self.out);
             }
             Event::StandbyWatching => self.standby.on_watching(now, out),
             Event::StandbyHeard => self.standby.silence.heard = now,

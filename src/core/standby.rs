@@ -114,6 +114,14 @@ impl Standby {
         self.down(now, format!("cannot start a standby: {error}"), out);
     }
 
+    /// It can be told something from now on. What it was told before did not reach it: one that is
+    /// to stop would be waited for until it is killed.
+    pub fn on_connected(&self, out: &mut Vec<Action>) {
+        if let State::Stopping { .. } = self.state {
+            out.push(Action::TellStandbyToStop);
+        }
+    }
+
     pub fn on_watching(&mut self, now: Ms, out: &mut Vec<Action>) {
         self.silence.heard = now;
         if let State::Starting { process, .. } = self.state {

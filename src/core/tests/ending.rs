@@ -210,6 +210,20 @@ fn a_standby_that_comes_up_while_the_pair_ends_is_stopped_too() {
 }
 
 #[test]
+fn a_standby_that_connects_after_it_was_to_stop_is_told_then() {
+    let mut node = active_with_server_up(9);
+    tell(&mut node, Event::StandbySpawned { process: process(2) });
+    // It is there, but cannot be reached yet.
+    tell(&mut node, end("a", false, false));
+    let out = tell(&mut node, Event::StandbyConnected);
+    let snapshot = place(&out, |action| matches!(action, Action::SendSnapshot { .. }));
+    assert!(snapshot < place(&out, |action| *action == Action::TellStandbyToStop));
+    let mut node = pair();
+    tell(&mut node, Event::StandbyLinkLost);
+    assert!(!tell(&mut node, Event::StandbyConnected).contains(&Action::TellStandbyToStop));
+}
+
+#[test]
 fn while_the_pair_ends_nothing_is_started() {
     let mut node = pair();
     tell(&mut node, end("a", true, false));
