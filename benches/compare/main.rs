@@ -21,6 +21,7 @@ mod growth;
 mod install;
 mod marks;
 mod measure;
+mod memory;
 mod output;
 mod peers;
 mod place;

@@ -4,6 +4,7 @@
 //! Must not count the writer, and must not believe anybody: the end is when the file has its size.
 
 use super::marks::{Marks, ms_between, now_ns, quantile};
+use super::memory;
 use super::peers::{self, Kind};
 use super::place::{self, Root};
 use super::support::free_port;
@@ -29,9 +30,52 @@ const PAUSE: Duration = Duration::from_micros(500);
 /// The processor time of a process that has just gone to sleep is in its figures by then.
 const AFTER: Duration = Duration::from_millis(20);
 
+/// What puts the output into a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Logger {
+    Cat,
+    /// With each write to a pipe that has a name the kernel notes the time: how much is that.
+    CatOfFifo,
+    Own,
+    Supervisord,
+    Svlogd,
+    S6Log,
+}
+
+impl Logger {
+    /// Those of a supervisor; none: it has no logger.
+    fn of(kind: Kind) -> &'static [Logger] {
+        match kind {
+            Kind::Bare => &[Logger::Cat, Logger::CatOfFifo],
+            Kind::Own => &[Logger::Own],
+            Kind::Supervisord => &[Logger::Supervisord],
+            Kind::Runit => &[Logger::Svlogd],
+            Kind::S6 => &[Logger::S6Log],
+            Kind::Monit | Kind::Horust => &[],
+        }
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Logger::CatOfFifo => "cat of a FIFO",
+            _ => self.program(),
+        }
+    }
+
+    fn program(self) -> &'static str {
+        match self {
+            Logger::Cat | Logger::CatOfFifo => "cat",
+            Logger::Own => "nodemanager",
+            Logger::Supervisord => "supervisord",
+            Logger::Svlogd => "svlogd",
+            Logger::S6Log => "s6-log",
+        }
+    }
+}
+
 /// One logger with writes of one size.
 pub struct Moved {
-    pub kind: Kind,
+    pub logger: Logger,
     pub write: usize,
     /// MiB in a second, or why there is no figure.
     pub speed: Result<f64, String>,
@@ -39,48 +83,39 @@ pub struct Moved {
     pub cpu: f64,
 }
 
-/// What puts the output into a file; `bare` is `cat`. None: it is no supervisor's logger.
-pub fn logger(kind: Kind) -> Option<&'static str> {
-    match kind {
-        Kind::Bare => Some("cat"),
-        Kind::Own | Kind::Supervisord => Some(kind.name()),
-        Kind::Runit => Some("svlogd"),
-        Kind::S6 => Some("s6-log"),
-        Kind::Monit | Kind::Horust => None,
-    }
-}
-
 /// All loggers in turn, and that three times: a slow moment of the disk is not one logger's alone.
 pub fn measure(kinds: &[Kind], root: &Root, bytes: u64) -> Vec<Moved> {
     let mut all = Vec::new();
     for write in WRITES {
-        let mut rows: Vec<_> = kinds.iter().map(|kind| (*kind, Vec::new())).collect();
-        rows.retain(|(kind, _)| logger(*kind).is_some());
+        let loggers = kinds.iter().flat_map(|kind| Logger::of(*kind));
+        let mut rows: Vec<_> = loggers.map(|logger| (*logger, Vec::new())).collect();
         for _ in 0..ROUNDS {
-            for (kind, runs) in &mut rows {
-                super::progress(&format!("output of {} in {write}s", kind.name()));
-                runs.push(run(*kind, root, write, bytes).map_err(|error| error.to_string()));
+            for (logger, runs) in &mut rows {
+                super::progress(&format!("output of {} in {write}s", logger.name()));
+                runs.push(run(*logger, root, write, bytes).map_err(|error| error.to_string()));
             }
         }
-        all.extend(rows.into_iter().map(|(kind, runs)| middle(kind, write, runs)));
+        all.extend(rows.into_iter().map(|(logger, runs)| middle(logger, write, runs)));
     }
     all
 }
 
-fn middle(kind: Kind, write: usize, runs: Vec<Result<(f64, f64), String>>) -> Moved {
+fn middle(logger: Logger, write: usize, runs: Vec<Result<(f64, f64), String>>) -> Moved {
     match runs.into_iter().collect::<Result<Vec<_>, _>>() {
-        Err(why) => Moved { kind, write, speed: Err(why), cpu: f64::NAN },
+        Err(why) => Moved { logger, write, speed: Err(why), cpu: f64::NAN },
         Ok(runs) => {
             let (speeds, cpus): (Vec<f64>, Vec<f64>) = runs.into_iter().unzip();
-            Moved { kind, write, speed: Ok(quantile(&speeds, 50)), cpu: quantile(&cpus, 50) }
+            Moved { logger, write, speed: Ok(quantile(&speeds, 50)), cpu: quantile(&cpus, 50) }
         }
     }
 }
 
 /// MiB/s, and seconds of a processor for a GiB.
-fn run(kind: Kind, root: &Root, write: usize, bytes: u64) -> io::Result<(f64, f64)> {
-    let mut moving = Moving::start(kind, root, write, bytes)?;
+fn run(logger: Logger, root: &Root, write: usize, bytes: u64) -> io::Result<(f64, f64)> {
+    let mut moving = Moving::start(logger, root, write, bytes)?;
     std::thread::sleep(REST);
+    // More than it takes, for not all of it comes back at once.
+    memory::use_once(&root.dir, 2 * bytes);
     let loggers = moving.loggers();
     let (cpu_before, _) = place::used(&loggers);
     let out = moving.dir.join("out");
@@ -126,8 +161,8 @@ struct Moving {
 }
 
 impl Moving {
-    fn start(kind: Kind, root: &Root, write: usize, bytes: u64) -> io::Result<Moving> {
-        let dir = root.dir.join(format!("output-{}", kind.name()));
+    fn start(logger: Logger, root: &Root, write: usize, bytes: u64) -> io::Result<Moving> {
+        let dir = root.dir.join(format!("output-{}", logger.program()));
         fs::create_dir_all(dir.join("out"))?;
         let (marks, go) = (Marks::new(&dir)?, dir.join("go"));
         nix::unistd::mkfifo(&go, nix::sys::stat::Mode::S_IRWXU)?;
@@ -135,10 +170,10 @@ impl Moving {
         let go = File::options().read(true).write(true).custom_flags(flags).open(&go)?;
         let mut moving = Moving { dir, marks, go, children: Vec::new(), writer: 0 };
         let writer = moving.writer(root, write, bytes);
-        match kind {
-            Kind::Own => moving.supervise(own(&moving.dir, &writer)?)?,
-            Kind::Supervisord => moving.supervise(supervisord(&moving.dir, &writer)?)?,
-            _ => moving.pipe(kind, &writer)?,
+        match logger {
+            Logger::Own => moving.supervise(own(&moving.dir, &writer)?)?,
+            Logger::Supervisord => moving.supervise(supervisord(&moving.dir, &writer)?)?,
+            _ => moving.pipe(logger, &writer)?,
         }
         match moving.marks.wait(1, root.limit).first() {
             Some(mark) => moving.writer = mark.pid,
@@ -160,25 +195,33 @@ impl Moving {
     }
 
     /// `writer | logger`, as a shell would do it.
-    fn pipe(&mut self, kind: Kind, writer: &[String]) -> io::Result<()> {
-        let (reader, output) = io::pipe()?;
+    fn pipe(&mut self, logger: Logger, writer: &[String]) -> io::Result<()> {
+        let (reader, output): (Stdio, Stdio) = match logger {
+            Logger::CatOfFifo => {
+                let (reader, output) = fifo(&self.dir.join("fifo"))?;
+                (reader.into(), output.into())
+            }
+            _ => {
+                let (reader, output) = io::pipe()?;
+                (reader.into(), output.into())
+            }
+        };
         let out = self.dir.join("out");
         let mut file = Stdio::null();
-        let name = logger(kind).unwrap_or_default();
-        let mut command = Command::new(found(name)?);
-        match kind {
-            Kind::Runit => {
+        let mut command = Command::new(found(logger.program())?);
+        match logger {
+            Logger::Svlogd => {
                 fs::write(out.join("config"), "s0\n")?;
                 command.args(["-b", "65536"]).arg(&out);
             }
-            Kind::S6 => drop(command.args(["n20", "s268435455"]).arg(&out)),
+            Logger::S6Log => drop(command.args(["n20", "s268435455"]).arg(&out)),
             _ => file = File::create(out.join("writer.out"))?.into(),
         }
-        self.spawn(command, reader.into(), file)?;
+        self.spawn(command, reader, file)?;
         let (program, words) = writer.split_first().ok_or(io::ErrorKind::InvalidInput)?;
         let mut command = Command::new(program);
         command.args(words);
-        self.spawn(command, Stdio::null(), output.into())
+        self.spawn(command, Stdio::null(), output)
     }
 
     fn spawn(&mut self, mut command: Command, input: Stdio, output: Stdio) -> io::Result<()> {
@@ -209,6 +252,14 @@ impl Drop for Moving {
             let _ = child.wait();
         }
     }
+}
+
+/// Its two ends.
+fn fifo(path: &Path) -> io::Result<(File, File)> {
+    nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRWXU)?;
+    // With both ends open here, neither of the others is waited for.
+    let _both = File::options().read(true).write(true).open(path)?;
+    Ok((File::open(path)?, File::options().write(true).open(path)?))
 }
 
 fn found(program: &str) -> io::Result<PathBuf> {

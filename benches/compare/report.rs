@@ -5,7 +5,7 @@
 use super::death::{COLUMNS, Seen};
 use super::marks::quantile;
 use super::measure::{Figures, Time};
-use super::output::{Moved, WRITES, logger};
+use super::output::{Logger, Moved, WRITES};
 use super::peers::Kind;
 use super::say;
 use super::takeover::{Case, Takeovers};
@@ -102,29 +102,28 @@ pub fn output(all: &[Moved], bytes: u64) -> io::Result<()> {
         format!("writes of {size} bytes: MiB/s | ratio to cat | CPU of the logger, s/GiB")
     });
     say(&format!("| | {} |\n|---{}|", columns.join(" | "), "|---".repeat(WRITES.len() * 3)))?;
-    let kinds = all.iter().filter(|row| row.write == WRITES[0]).map(|row| row.kind);
-    for kind in kinds {
-        let cells = WRITES.map(|write| match moved(all, kind, write) {
+    let loggers = all.iter().filter(|row| row.write == WRITES[0]).map(|row| row.logger);
+    for logger in loggers {
+        let cells = WRITES.map(|write| match moved(all, logger, write) {
             Some(Moved { speed: Ok(speed), cpu, .. }) => {
-                let ratio = output_ratio(all, kind, write).map(|ratio| format!("{ratio:.2}"));
+                let ratio = output_ratio(all, logger, write).map(|ratio| format!("{ratio:.2}"));
                 format!("{speed:.0} | {} | {cpu:.3}", ratio.unwrap_or_default())
             }
             Some(Moved { speed: Err(why), .. }) => format!("{why} |  | "),
             None => " |  | ".to_owned(),
         });
-        let name = logger(kind).unwrap_or_default();
-        say(&format!("| {name} | {} |", cells.join(" | ")))?;
+        say(&format!("| {} | {} |", logger.name(), cells.join(" | ")))?;
     }
     Ok(())
 }
 
-fn moved(all: &[Moved], kind: Kind, write: usize) -> Option<&Moved> {
-    all.iter().find(|row| row.kind == kind && row.write == write)
+fn moved(all: &[Moved], logger: Logger, write: usize) -> Option<&Moved> {
+    all.iter().find(|row| row.logger == logger && row.write == write)
 }
 
-fn output_ratio(all: &[Moved], kind: Kind, write: usize) -> Option<f64> {
-    let of = |kind| moved(all, kind, write)?.speed.as_ref().ok();
-    Some(of(kind)? / of(Kind::Bare)?)
+fn output_ratio(all: &[Moved], logger: Logger, write: usize) -> Option<f64> {
+    let of = |logger| moved(all, logger, write)?.speed.as_ref().ok();
+    Some(of(logger)? / of(Logger::Cat)?)
 }
 
 /// What this project wants to reach, and whether this run shows it.
@@ -195,12 +194,13 @@ fn output_goals(all: &[Moved]) -> io::Result<()> {
     }
     for write in WRITES {
         let text = format!("output through the FIFO in writes of {write}: at least 80 % of cat");
-        let ratio = output_ratio(all, Kind::Own, write);
+        let ratio = output_ratio(all, Logger::Own, write);
         judged(&text, ratio.map(|ratio| ratio * 100.0), |percent| percent >= 80.0)?;
         let peers = all.iter().filter(|row| row.write == write);
-        let peers = peers.filter(|row| !matches!(row.kind, Kind::Bare | Kind::Own));
+        let peers = peers
+            .filter(|row| !matches!(row.logger, Logger::Cat | Logger::CatOfFifo | Logger::Own));
         let least = peers.map(|row| row.cpu).fold(f64::NAN, f64::min);
-        let own = moved(all, Kind::Own, write).map(|own| own.cpu / least);
+        let own = moved(all, Logger::Own, write).map(|own| own.cpu / least);
         let text = format!("the same, CPU: below 1.0 × any peer's logger (writes of {write})");
         judged(&text, own, |ratio| ratio < 1.0)?;
     }
