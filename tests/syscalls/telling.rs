@@ -14,7 +14,8 @@ use std::net::TcpStream;
 
 /// Two servers, of which one is told about in every way.
 pub fn told() -> String {
-    let keep = "{ cat; echo; } >> {home}/hooked";
+    // One write a record: that of an active that was killed may still run beside the next one's.
+    let keep = "printf '%s\\\\n' \\\"$(cat)\\\" >> {home}/hooked";
     let port = free_port();
     counted("t", "", QUICK)
         + &counted("steady", "", QUICK)
